@@ -1,0 +1,38 @@
+// The path of a cgroup inside its hierarchy, as /proc/PID/cgroup writes it: it begins with "/", and only a
+// cgroup outside the reader's cgroup namespace has ".." parts. Checked once, then carried as CgroupPath.
+
+import { ParseError, quote } from './errors.js';
+
+declare const checked: unique symbol;
+
+/** A checked path inside a hierarchy, such as `/slurm/uid_1000/job_7`; `/` is the hierarchy's root. */
+export type CgroupPath = string & { readonly [checked]: true };
+
+export const rootPath: CgroupPath = cgroupPath('/');
+
+/** @throws ParseError unless the text is absolute, without empty or "." parts and without NUL or line break. */
+export function cgroupPath(text: string): CgroupPath {
+  if (text !== '/' && !/^(?:\/(?!\.?(?:\/|$))[^/\0\n]+)+$/.test(text)) {
+    throw new ParseError(`${quote(text)} is not the path of a cgroup: it needs to be absolute, without empty parts`, {
+      path: text,
+    });
+  }
+  return text as CgroupPath;
+}
+
+/** The names on the way: `[]` for the root. */
+export function partsOf(path: CgroupPath): readonly string[] {
+  return path === '/' ? [] : path.slice(1).split('/');
+}
+
+/** @throws ParseError where a name is empty, `.`, or holds a slash. */
+export function childPath(path: CgroupPath, ...names: readonly string[]): CgroupPath {
+  return names.length === 0 ? path : cgroupPath(`${path === '/' ? '' : path}/${names.join('/')}`);
+}
+
+/** What follows `ancestor` in `path`: `/` when they are the same, `undefined` when it does not lie below. */
+export function pathBelow(path: CgroupPath, ancestor: CgroupPath): CgroupPath | undefined {
+  if (path === ancestor) return rootPath;
+  if (ancestor === '/') return path;
+  return path.startsWith(`${ancestor}/`) ? (path.slice(ancestor.length) as CgroupPath) : undefined;
+}

@@ -1,0 +1,7 @@
+// The two fakes of this product, for its own tests and for those of programs that use it: a node played
+// from a recording, and a host whose nth call fails.
+
+export { failingHost } from './cgroup/failing.js';
+export type { FailingHost, FailingOptions } from './cgroup/failing.js';
+export { recordedHost, recordedStat, recordingHost } from './cgroup/recording.js';
+export type { RecordedAnswer, RecordingHeader } from './cgroup/recording.js';
