@@ -9,6 +9,8 @@ export interface JobCgroup {
   readonly controllers: readonly string[];
   /** Absolute path of the directory. */
   readonly path: string;
+  /** Where it was asked for (`jobTimes` of discoverJobs): what pam_slurm_adopt ranks by, true up to 23.02 only. */
+  readonly mtimeNs?: bigint;
 }
 
 /**
@@ -17,6 +19,7 @@ export interface JobCgroup {
  */
 export interface ExternCgroup extends JobCgroup {
   readonly inode: bigint;
+  /** Nanoseconds since 1970. */
   readonly mtimeNs: bigint;
 }
 

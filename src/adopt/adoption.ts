@@ -1,0 +1,288 @@
+// One process into one job: check that it may, move it, prove it from /proc, or put it back and say exactly
+// what remains. Which job is policy's word; the accounting of slurmstepd comes with stepd.
+
+import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
+import { frozenAt } from '../cgroup/freezer.js';
+import { type HierarchyMove, Move, type MoveTarget } from '../cgroup/move.js';
+import { childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
+import { type Job, nameOfJob } from '../jobs/job.js';
+import { closeTargets, holdExternLeaves, holdUserCgroups } from '../jobs/leaves.js';
+import type { SlurmNode } from '../jobs/node.js';
+import { refusalToMove } from '../jobs/protected.js';
+
+/** A user's own cgroup (`action_unknown=user`, v1 only): no job's accounting, no job's memory limit. */
+export interface UserTarget {
+  readonly kind: 'user';
+  readonly uid: number;
+}
+
+export interface AdoptOptions {
+  readonly node: SlurmNode;
+  /** What a refusal in the middle does: put everything back (default), or keep what was reached. */
+  readonly onFailure?: 'undo' | 'keep';
+  /** Move its living children too, and theirs, until no new one appears. */
+  readonly descendants?: boolean;
+  /** How long children may keep appearing. Default 5000. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * adopted: in the job in every hierarchy, proven; untouched: nothing was moved; undone: it is where it was;
+ * partial: `hierarchies` says where it is; suspended: the job is frozen, so nothing was moved into it, or it was
+ * moved back.
+ */
+export type AdoptionOutcome = 'adopted' | 'untouched' | 'undone' | 'partial' | 'suspended';
+
+export interface AdoptionResult {
+  readonly outcome: AdoptionOutcome;
+  /** By whom: writes to cgroup.procs, slurmstepd, or nobody (it was there already, or nothing was moved). */
+  readonly moved: 'cgroup' | 'stepd' | 'none';
+  /** Whether Slurm counts its use. Without stepd it does not, unless its plugin reads the cgroups. */
+  readonly accounting: 'stepd' | 'none' | 'refused';
+  readonly hierarchies: readonly HierarchyMove[];
+  /** Why it is not adopted. */
+  readonly error?: SlurmCgroupsError;
+  /** Children moved along. */
+  readonly descendants: readonly { readonly pid: number; readonly outcome: 'adopted' | 'already' | 'undone' | 'partial' }[];
+  /** Lines for an administrator. */
+  readonly trace: readonly string[];
+}
+
+const defaultTimeoutMs = 5000;
+
+/**
+ * Adopts a process into a job's extern step (or a user's own cgroup) by cgroup writes.
+ *
+ * @throws SlurmCgroupsError, with nothing moved: ERR_NO_SUCH_PROCESS, ERR_PROTECTED, ERR_NOT_SUPPORTED (the
+ * leaf needs stepd, or the job's owner is unknown), ERR_CGROUP_GONE (the step ended), ERR_NOT_PERMITTED.
+ */
+export async function adopt(pid: number, target: Job | UserTarget, options: AdoptOptions): Promise<AdoptionResult> {
+  const { node } = options;
+  const uid = target.uid;
+  const name = 'kind' in target ? `the cgroup of uid ${target.uid}` : nameOfJob(target);
+  if (uid === undefined) {
+    throw new SlurmCgroupsError('ERR_NOT_SUPPORTED', `Cannot adopt process ${pid} into ${name}: whose job it is cannot be told here`, { pid });
+  }
+  const adoption = new Adoption(node, { uid, name, options });
+  try {
+    await adoption.begin(pid, target);
+    return await adoption.run();
+  } finally {
+    adoption.close();
+  }
+}
+
+interface Task {
+  readonly uid: number;
+  readonly name: string;
+  readonly options: AdoptOptions;
+}
+
+/** What one adoption holds open and has moved so far, the session first. */
+class Adoption {
+  readonly #node: SlurmNode;
+  readonly #task: Task;
+  readonly #trace: string[] = [];
+  readonly #processes: HeldProcess[] = [];
+  readonly #moves: Move[] = [];
+  #targets: readonly MoveTarget[] = [];
+
+  constructor(node: SlurmNode, task: Task) {
+    this.#node = node;
+    this.#task = task;
+  }
+
+  /** Everything that can say no before anything is moved. */
+  async begin(pid: number, target: Job | UserTarget): Promise<void> {
+    const held = holdProcess(this.#node.host, pid);
+    this.#processes.push(held);
+    const { comm, state } = held.stat();
+    if (/[ZX]/.test(state) && held.threads().length <= 1) {
+      throw new SlurmCgroupsError('ERR_NO_SUCH_PROCESS', `Process ${pid} (${comm}) has ended: only its exit code is waited for`, { pid });
+    }
+    const refusal = refusalToMove(this.#node, held, this.#task.uid);
+    if (refusal !== undefined) {
+      throw new SlurmCgroupsError('ERR_PROTECTED', `Process ${pid} (${comm}) is not moved: it ${refusal}`, { pid, uid: this.#task.uid });
+    }
+    this.#targets = 'kind' in target ? holdUserCgroups(this.#node, target.uid) : holdExternLeaves(this.#node, target);
+    this.#moves.push(Move.plan(this.#node.host, held, this.#targets));
+  }
+
+  async run(): Promise<AdoptionResult> {
+    const [session] = this.#moves;
+    if (session === undefined) throw new TypeError('run() comes after begin()');
+    const before = this.#frozen();
+    if (before !== undefined) return this.#result('suspended', suspended(this.#task.name, before));
+    const moved = session.sources.map(({ controllers, path }) => `${controllers.join(',') || 'unified'}:${path}`);
+    this.#trace.push(`process ${session.process.pid} was in ${moved.join(' ')}`);
+    const failure = await this.#moveAll(session);
+    const frozen = this.#frozenNow();
+    if (frozen !== undefined) {
+      await this.#undo();
+      if (this.#remains()) return this.#result('partial', frozen);
+      return this.#result(frozen.code === 'ERR_FROZEN' ? 'suspended' : 'undone', frozen);
+    }
+    if (failure === undefined) {
+      this.#trace.push(`/proc shows it in ${this.#task.name} in every hierarchy of the job`);
+      return this.#result('adopted');
+    }
+    if (this.#task.options.onFailure === 'keep') {
+      const reached = session.report.some((one) => one.outcome === 'moved' || one.outcome === 'already' || one.outcome === 'remains');
+      return this.#result(reached ? 'partial' : 'untouched', failure);
+    }
+    await this.#undo();
+    return this.#result(this.#remains() ? 'partial' : 'undone', failure);
+  }
+
+  /** The session, then its children; the first refusal. Whatever else goes wrong, nothing half done is left behind. */
+  async #moveAll(session: Move): Promise<SlurmCgroupsError | undefined> {
+    try {
+      const failure = await this.#attempt(session);
+      return failure === undefined && this.#task.options.descendants === true ? await this.#moveDescendants() : failure;
+    } catch (error) {
+      if (error instanceof SlurmCgroupsError) return error;
+      await this.#undo();
+      throw error;
+    }
+  }
+
+  /** Writes and proves one move; the first error, if it is not complete. */
+  async #attempt(move: Move): Promise<SlurmCgroupsError | undefined> {
+    try {
+      await move.run(this.#task.options.onFailure === 'keep');
+      move.prove();
+    } catch (error) {
+      if (!(error instanceof SlurmCgroupsError)) throw error;
+      return error; // /proc could not be read: not proven, so not done
+    }
+    if (move.complete) return undefined;
+    return move.report.find((one) => one.error !== undefined)?.error ?? new SlurmCgroupsError('ERR_CGROUP_REFUSED', `Cannot move process ${move.process.pid}`);
+  }
+
+  /**
+   * Children that were there before: those made later are born in the job. A child of another user, a setuid
+   * program and whatever else is never moved stays, and the trace says so.
+   */
+  async #moveDescendants(): Promise<SlurmCgroupsError | undefined> {
+    const { host } = this.#node;
+    const deadline = host.now() + (this.#task.options.timeoutMs ?? defaultTimeoutMs);
+    const seen = new Set<number>(this.#processes.map((one) => one.pid));
+    for (let found = true; found; ) {
+      found = false;
+      for (const parent of [...this.#processes]) {
+        for (const pid of childrenIfThere(this.#node, parent)) {
+          if (seen.has(pid)) continue;
+          seen.add(pid);
+          const outcome = await this.#moveChild(pid);
+          if (outcome instanceof SlurmCgroupsError) return outcome;
+          // One that was born in the job proves that nothing is left outside on its branch, but its own children may be.
+          found = found || outcome;
+        }
+      }
+      if (found && host.now() > deadline) {
+        return new SlurmCgroupsError('ERR_TIMEOUT', 'New children kept appearing until the deadline');
+      }
+    }
+    return undefined;
+  }
+
+  async #moveChild(pid: number): Promise<SlurmCgroupsError | boolean> {
+    let held: HeldProcess;
+    try {
+      held = holdProcess(this.#node.host, pid);
+    } catch (error) {
+      return endedOr(error);
+    }
+    try {
+      const refusal = refusalToMove(this.#node, held, this.#task.uid);
+      if (refusal !== undefined) {
+        this.#trace.push(`its child ${pid} (${held.stat().comm}) stays where it is: it ${refusal}`);
+        held.close();
+        return false;
+      }
+      const move = Move.plan(this.#node.host, held, this.#targets);
+      this.#processes.push(held);
+      this.#moves.push(move);
+      const failure = await this.#attempt(move);
+      return failure === undefined || hasCode(failure, 'ERR_NO_SUCH_PROCESS') ? true : failure;
+    } catch (error) {
+      if (!this.#processes.includes(held)) held.close();
+      return endedOr(error);
+    }
+  }
+
+  async #undo(): Promise<void> {
+    for (const move of [...this.#moves].reverse()) await move.undo();
+  }
+
+  #remains(): boolean {
+    return this.#moves.some((move) => move.report.some((one) => one.outcome === 'remains'));
+  }
+
+  /** Where the target is frozen. A job can be suspended at any moment, so this is asked before and after. */
+  #frozen(): string | undefined {
+    for (const target of this.#targets) {
+      const place = frozenAt(this.#node.host, target.cgroup);
+      if (place !== undefined) return place;
+    }
+    return undefined;
+  }
+
+  /** After the move: what cannot be read is taken as frozen, since a session must never hang in a frozen job. */
+  #frozenNow(): SlurmCgroupsError | undefined {
+    try {
+      const place = this.#frozen();
+      return place === undefined ? undefined : suspended(this.#task.name, place);
+    } catch (error) {
+      if (error instanceof SlurmCgroupsError) return error;
+      throw error;
+    }
+  }
+
+  #result(outcome: AdoptionOutcome, error?: SlurmCgroupsError): AdoptionResult {
+    const [session, ...others] = this.#moves;
+    const hierarchies = session?.report ?? [];
+    const wrote = hierarchies.some((one) => one.outcome === 'moved' || one.outcome === 'remains');
+    return {
+      outcome,
+      moved: wrote ? 'cgroup' : 'none',
+      accounting: 'none',
+      hierarchies,
+      ...(error === undefined ? {} : { error }),
+      descendants: others.map((move) => ({ pid: move.process.pid, outcome: summaryOf(move) })),
+      trace: this.#trace,
+    };
+  }
+
+  close(): void {
+    for (const move of this.#moves) move.close();
+    for (const process of this.#processes) process.close();
+    closeTargets(this.#targets);
+  }
+}
+
+function summaryOf(move: Move): 'adopted' | 'already' | 'undone' | 'partial' {
+  const outcomes = move.report.map((one) => one.outcome);
+  if (outcomes.every((one) => one === 'already')) return 'already';
+  if (move.complete) return 'adopted';
+  return outcomes.includes('remains') || outcomes.includes('moved') ? 'partial' : 'undone';
+}
+
+function endedOr(error: unknown): SlurmCgroupsError | false {
+  if (hasCode(error, 'ERR_NO_SUCH_PROCESS')) return false; // it ended between being listed and being moved
+  if (error instanceof SlurmCgroupsError) return error;
+  throw error;
+}
+
+function childrenIfThere(node: SlurmNode, parent: HeldProcess): readonly number[] {
+  try {
+    return childrenOf(node.host, parent);
+  } catch (error) {
+    if (isGone(error)) return []; // its children now belong to another parent, and are seen there or not at all
+    throw error;
+  }
+}
+
+function suspended(name: string, place: string): SlurmCgroupsError {
+  return new SlurmCgroupsError('ERR_FROZEN', `${name[0]?.toUpperCase()}${name.slice(1)} is suspended: "${place}" is frozen`, { path: place });
+}

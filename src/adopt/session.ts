@@ -1,0 +1,105 @@
+// A whole login: ask policy, gather what it asks for, wait where it says so, adopt, and let policy say what
+// the outcome means. The only place where deciding and doing meet.
+
+import { SlurmCgroupsError } from '../cgroup/errors.js';
+import type { SlurmNode } from '../jobs/node.js';
+import type { AdoptDecision, AdoptionTarget, AnswerDecision } from '../policy/answer.js';
+import { decideAdoption, decideAfterAdoption } from '../policy/decision.js';
+import { type AdoptionFacts, type AdoptionRequest, afterWaiting, withExcluded } from '../policy/facts.js';
+import { type AdoptionOptions, defaultOptions } from '../policy/options.js';
+import { type AdoptionResult, adopt } from './adoption.js';
+import { withFact } from './evidence.js';
+
+/** A session at the door: whose it is and the process that is to be adopted. */
+export interface SessionRequest extends AdoptionRequest {
+  readonly pid: number;
+}
+
+export interface SessionOptions {
+  readonly node: SlurmNode;
+  readonly options?: AdoptionOptions;
+  readonly descendants?: boolean;
+  /** What a half adoption becomes. Default: `keep` where action_adopt_failure lets it in, else `undo`. */
+  readonly onFailure?: 'undo' | 'keep';
+  readonly signal?: AbortSignal;
+}
+
+/** A decision that asks for nothing more, and the facts it came from. */
+export interface SessionDecision {
+  readonly decision: AdoptDecision | AnswerDecision;
+  readonly facts: AdoptionFacts;
+}
+
+/** How a login ended. */
+export interface Admission {
+  readonly action: 'allow' | 'ignore' | 'deny';
+  readonly reason: string;
+  readonly trace: readonly string[];
+  readonly target?: AdoptionTarget;
+  readonly adoption?: AdoptionResult;
+}
+
+/** How often a job that is just starting is looked for. */
+const pauseMs = 100;
+
+/** Decides without doing anything: what `--dry-run` shows. Jobs are waited for as the options say. */
+export async function decideSession(request: AdoptionRequest, session: SessionOptions, known: AdoptionFacts = {}): Promise<SessionDecision> {
+  const { node, options = defaultOptions } = session;
+  let facts = known;
+  for (;;) {
+    const decision = decideAdoption(request, facts, options);
+    switch (decision.action) {
+      case 'ask':
+        facts = withFact(facts, decision.fact, { node, request });
+        break;
+      case 'wait': {
+        const before = node.host.now();
+        await node.host.sleep(Math.min(pauseMs, decision.forMs), session.signal);
+        // At least what was asked for: a clock that stands still must not keep the login here.
+        facts = afterWaiting(facts, Math.max(node.host.now() - before, Math.min(pauseMs, decision.forMs)));
+        break;
+      }
+      default:
+        return { decision, facts };
+    }
+  }
+}
+
+/**
+ * Admits a session: decides, adopts, and answers.
+ *
+ * @throws SlurmCgroupsError only where the process cannot be asked about at all (ERR_NO_SUCH_PROCESS,
+ * ERR_PROTECTED, ERR_NOT_PERMITTED); every other failure is an answer.
+ */
+export async function admitSession(request: SessionRequest, session: SessionOptions): Promise<Admission> {
+  const { options = defaultOptions } = session;
+  let facts: AdoptionFacts = {};
+  for (;;) {
+    const decided = await decideSession(request, session, facts);
+    const { decision } = decided;
+    facts = decided.facts;
+    if (decision.action !== 'adopt') return { action: decision.action, reason: decision.reason, trace: decision.trace };
+    const { target } = decision;
+    const adoption = await attempt(request, target, session);
+    const report = { outcome: adoption.outcome, ...(adoption.error === undefined ? {} : { reason: adoption.error.message }) };
+    const answer = decideAfterAdoption(decision, report, options);
+    if (answer.action !== 'next') {
+      return { action: answer.action, reason: answer.reason, trace: [...answer.trace, ...adoption.trace], target, adoption };
+    }
+    facts = withExcluded(facts, [answer.exclude]);
+  }
+}
+
+/** Errors about the process itself are the caller's; those about the job are an outcome for policy. */
+const ofTheProcess: ReadonlySet<string> = new Set(['ERR_NO_SUCH_PROCESS', 'ERR_PROTECTED', 'ERR_NOT_PERMITTED', 'ERR_NOT_RECORDED']);
+
+async function attempt(request: SessionRequest, target: AdoptionTarget, session: SessionOptions): Promise<AdoptionResult> {
+  const { node, options = defaultOptions, descendants = false } = session;
+  const onFailure = session.onFailure ?? (options.actionAdoptFailure === 'allow' ? 'keep' : 'undo');
+  try {
+    return await adopt(request.pid, target.kind === 'job' ? target.job : target, { node, onFailure, descendants });
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError) || ofTheProcess.has(error.code)) throw error;
+    return { outcome: 'untouched', moved: 'none', accounting: 'none', hierarchies: [], error, descendants: [], trace: [] };
+  }
+}

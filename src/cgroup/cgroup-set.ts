@@ -1,0 +1,178 @@
+// The same cgroup in each hierarchy: what a job, a step or a task is to the kernel. The difference between
+// v1 and v2 ends here: on v1 memberships differ from hierarchy to hierarchy, so lists are unions.
+
+import { Cgroup } from './cgroup.js';
+import { isGone, SlurmCgroupsError } from './errors.js';
+import type { Directory, Host } from './host.js';
+import type { Hierarchies } from './hierarchies.js';
+import { Move, type MoveTarget } from './move.js';
+import { type CgroupPath, childPath } from './path.js';
+import { withProcess } from './process.js';
+
+/** A process in a set, and where it was seen. */
+export interface SetMember {
+  readonly pid: number;
+  readonly seenIn: readonly Cgroup[];
+}
+
+export class CgroupSet {
+  readonly host: Host;
+  /** One in each hierarchy. */
+  readonly cgroups: readonly Cgroup[];
+
+  constructor(host: Host, cgroups: readonly Cgroup[]) {
+    this.host = host;
+    this.cgroups = cgroups;
+  }
+
+  /** The set of cgroups with one path, in every hierarchy that has it now. */
+  static at(host: Host, hierarchies: Hierarchies, path: CgroupPath): CgroupSet {
+    const there = hierarchies.all.flatMap((hierarchy) => {
+      try {
+        const cgroup = new Cgroup(host, hierarchy, path);
+        return host.stat(cgroup.directory) === undefined ? [] : [cgroup];
+      } catch (error) {
+        if (error instanceof RangeError) return []; // the mount does not show it
+        throw error;
+      }
+    });
+    return new CgroupSet(host, there);
+  }
+
+  /** Every process in it or below, in any hierarchy, ascending by pid. */
+  procs(): readonly SetMember[] {
+    return this.#members((cgroup) => cgroup.procs());
+  }
+
+  /** Every thread in it or below, in any hierarchy. */
+  threads(): readonly SetMember[] {
+    return this.#members((cgroup) => cgroup.threads());
+  }
+
+  #members(list: (cgroup: Cgroup) => readonly number[]): readonly SetMember[] {
+    const members = new Map<number, Cgroup[]>();
+    for (const top of this.cgroups) {
+      for (const cgroup of ifThere(() => [top, ...top.descendants()]) ?? []) {
+        for (const pid of ifThere(() => list(cgroup)) ?? []) {
+          const seen = members.get(pid);
+          if (seen === undefined) members.set(pid, [cgroup]);
+          else seen.push(cgroup);
+        }
+      }
+    }
+    return [...members].sort(([a], [b]) => a - b).map(([pid, seenIn]) => ({ pid, seenIn }));
+  }
+
+  /** The sets directly below: one for each name, with the hierarchies that have it. */
+  children(): ReadonlyMap<string, CgroupSet> {
+    const byName = new Map<string, Cgroup[]>();
+    for (const cgroup of this.cgroups) {
+      for (const child of ifThere(() => cgroup.children()) ?? []) {
+        const name = child.path.slice(child.path.lastIndexOf('/') + 1);
+        byName.set(name, [...(byName.get(name) ?? []), child]);
+      }
+    }
+    return new Map([...byName].map(([name, cgroups]) => [name, new CgroupSet(this.host, cgroups)]));
+  }
+
+  /** All sets below, parents before children, by path. */
+  descendants(): ReadonlyMap<CgroupPath, CgroupSet> {
+    const byPath = new Map<CgroupPath, Cgroup[]>();
+    for (const top of this.cgroups) {
+      for (const cgroup of ifThere(() => top.descendants()) ?? []) {
+        byPath.set(cgroup.path, [...(byPath.get(cgroup.path) ?? []), cgroup]);
+      }
+    }
+    return new Map([...byPath].map(([path, cgroups]) => [path, new CgroupSet(this.host, cgroups)]));
+  }
+
+  populated(): boolean {
+    return this.cgroups.some((cgroup) => ifThere(() => cgroup.populated()) ?? false);
+  }
+
+  /** The latest modification time of its directories; `undefined` when all are gone. */
+  mtimeNs(): bigint | undefined {
+    const times = this.cgroups.flatMap((cgroup) => cgroup.mtimeNs() ?? []);
+    return times.reduce<bigint | undefined>((latest, time) => (latest === undefined || time > latest ? time : latest), undefined);
+  }
+
+  /**
+   * Moves a process into every cgroup of the set, or leaves it where it was.
+   *
+   * @throws SlurmCgroupsError of the hierarchy that refused; its message also says what could not be undone.
+   */
+  async add(pid: number): Promise<void> {
+    await withProcess(this.host, pid, async (held) => {
+      const targets: MoveTarget[] = [];
+      try {
+        for (const cgroup of this.cgroups) targets.push({ cgroup, directory: holdCgroup(this.host, cgroup) });
+        const move = Move.plan(this.host, held, targets);
+        try {
+          await move.run(false);
+          move.prove();
+          if (move.complete) return;
+          await move.undo();
+          throw failureOf(move);
+        } finally {
+          move.close();
+        }
+      } finally {
+        for (const target of targets) target.directory.close();
+      }
+    });
+  }
+
+  /** Creates a cgroup of that name below each, or none: what was made is removed when one is refused. */
+  create(name: string): CgroupSet {
+    const made: Cgroup[] = [];
+    try {
+      for (const cgroup of this.cgroups) made.push(cgroup.create(name));
+      return new CgroupSet(this.host, made);
+    } catch (error) {
+      for (const cgroup of made) cgroup.remove();
+      throw error;
+    }
+  }
+
+  /** Removes the directory in every hierarchy; one that is gone already is no error. */
+  remove(): void {
+    for (const cgroup of this.cgroups) ifThere(() => cgroup.remove());
+  }
+
+  /** The set of cgroups of that name below, where it exists. */
+  child(...names: readonly string[]): CgroupSet {
+    const there = this.cgroups
+      .map((cgroup) => new Cgroup(this.host, cgroup.hierarchy, childPath(cgroup.path, ...names)))
+      .filter((cgroup) => this.host.stat(cgroup.directory) !== undefined);
+    return new CgroupSet(this.host, there);
+  }
+}
+
+/** Holds the directory of a cgroup open. The caller closes it. */
+export function holdCgroup(host: Host, cgroup: Cgroup): Directory {
+  try {
+    return host.open(cgroup.directory);
+  } catch (error) {
+    if (!isGone(error)) throw error;
+    throw new SlurmCgroupsError('ERR_CGROUP_GONE', `Cannot open "${cgroup.directory}": the cgroup is gone`, { path: cgroup.directory }, error);
+  }
+}
+
+function failureOf(move: Move): SlurmCgroupsError {
+  const errors = move.report.flatMap((one) => one.error ?? []);
+  const remaining = move.report.filter((one) => one.outcome === 'remains').map((one) => one.path);
+  const first = errors[0];
+  const message = first?.message ?? `Cannot move process ${move.process.pid}`;
+  const rest = remaining.length === 0 ? '' : `; it could not be put back from ${remaining.join(', ')}`;
+  return new SlurmCgroupsError(first?.code ?? 'ERR_CGROUP_REFUSED', `${message}${rest}`, first?.subject, first);
+}
+
+/** What vanishes while a list is made is not in it. */
+function ifThere<T>(act: () => T): T | undefined {
+  try {
+    return act();
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+}

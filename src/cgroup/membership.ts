@@ -1,0 +1,56 @@
+// Which cgroup a process is in, hierarchy by hierarchy: the lines of /proc/PID/cgroup (cgroups(7)).
+
+import { ParseError, quote } from './errors.js';
+import { type CgroupPath, cgroupPath } from './path.js';
+
+/** One line of /proc/PID/cgroup. */
+export interface Membership {
+  /** 0 for v2; for v1 a number that changes with each boot. */
+  readonly hierarchyId: number;
+  /** v1: `['cpu', 'cpuacct']`, `['name=systemd']`; empty for v2. */
+  readonly controllers: readonly string[];
+  /** Relative to the reader's cgroup namespace: `/..` in front of what lies outside it. */
+  readonly path: CgroupPath;
+  /** The kernel wrote ` (deleted)` behind the path (a living cgroup of such a name cannot be told apart here). */
+  readonly deleted: boolean;
+}
+
+const deletedSuffix = ' (deleted)';
+
+/**
+ * Parses the text of /proc/PID/cgroup.
+ *
+ * @example parseProcCgroup('4:memory:/slurm/uid_1000/job_7\n0::/init.scope\n')[0].controllers // ['memory']
+ * @throws ParseError with the 1-based line, also when the text ends in the middle of a line.
+ */
+export function parseProcCgroup(text: string): readonly Membership[] {
+  if (text === '') return [];
+  if (!text.endsWith('\n')) {
+    const last = text.split('\n').length;
+    throw new ParseError(`Cannot read memberships: line ${last} is cut off`, { line: last });
+  }
+  return text.slice(0, -1).split('\n').map(parseLine);
+}
+
+function parseLine(line: string, index: number): Membership {
+  // Neither a controller nor the name of a hierarchy can hold a colon; a path can.
+  const [, id, names, place] = /^(\d{1,10}):([^:]*):(\/.*)$/s.exec(line) ?? [];
+  if (id === undefined || names === undefined || place === undefined) {
+    throw new ParseError(`Cannot read memberships: line ${index + 1} is ${quote(line.slice(0, 200))}`, { line: index + 1 });
+  }
+  const deleted = place.endsWith(deletedSuffix) && place.length > deletedSuffix.length + 1;
+  const path = deleted ? place.slice(0, -deletedSuffix.length) : place;
+  try {
+    return { hierarchyId: Number(id), controllers: names === '' ? [] : names.split(','), path: cgroupPath(path), deleted };
+  } catch {
+    throw new ParseError(`Cannot read memberships: line ${index + 1} has the path ${quote(path)}`, { line: index + 1 });
+  }
+}
+
+/**
+ * The name by which hierarchies and memberships find each other: controllers joined by a comma (`cpu,cpuacct`,
+ * `name=systemd`), `unified` for v2.
+ */
+export function hierarchyKey(controllers: readonly string[]): string {
+  return controllers.length === 0 ? 'unified' : controllers.length === 1 ? controllers.join() : [...controllers].sort().join();
+}

@@ -1,0 +1,172 @@
+// What a process is: a pid and its start time, never a bare number. A listing gives values; for an effect
+// the process is held (`/proc/PID` open), so that a pid given to somebody else is noticed by the kernel.
+
+import { isGone, ParseError, SlurmCgroupsError, SystemCallError } from './errors.js';
+import type { Directory, Host } from './host.js';
+import { type Membership, parseProcCgroup } from './membership.js';
+
+/** Pid and start time: two processes never share both. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat: clock ticks since boot. */
+  readonly startTime: bigint;
+}
+
+/** What /proc/PID/stat tells. */
+export interface ProcessStat extends ProcessIdentity {
+  /** At most 15 bytes, chosen by the process itself: it proves nothing. */
+  readonly comm: string;
+  /** `R`, `S`, `D`, `T`, `t`, `Z`, `X`, `I`. */
+  readonly state: string;
+  readonly ppid: number;
+  /** PF_KTHREAD: it has no user space, and belongs to the kernel. */
+  readonly kernelThread: boolean;
+}
+
+/** What /proc/PID/status tells of users and threads. */
+export interface ProcessStatus {
+  /** Thread group: the pid of the process a thread belongs to. */
+  readonly tgid: number;
+  readonly pid: number;
+  /** Real, effective, saved and file-system uid. */
+  readonly uids: readonly [number, number, number, number];
+}
+
+/** A process whose /proc/PID is held open: every read answers ERR_NO_SUCH_PROCESS once it is dead. */
+export interface HeldProcess extends ProcessIdentity {
+  readonly directory: Directory;
+  stat(): ProcessStat;
+  status(): ProcessStatus;
+  memberships(): readonly Membership[];
+  /** Memberships of one of its threads. */
+  membershipsOf(tid: number): readonly Membership[];
+  /** Ids of its threads, its own pid among them. */
+  threads(): readonly number[];
+  close(): void;
+}
+
+const flagKernelThread = 0x00200000; // PF_KTHREAD, include/linux/sched.h
+const maxPid = 4_194_304; // PID_MAX_LIMIT, include/linux/threads.h
+
+/**
+ * Holds a process open. The caller closes it.
+ *
+ * @throws SlurmCgroupsError ERR_NO_SUCH_PROCESS, also for a thread's id and a pid no kernel can have.
+ */
+export function holdProcess(host: Host, pid: number): HeldProcess {
+  if (!Number.isSafeInteger(pid) || pid < 1 || pid > maxPid) throw noSuchProcess(pid);
+  let directory: Directory;
+  try {
+    directory = host.open(`/proc/${pid}`);
+  } catch (error) {
+    throw isGone(error) ? noSuchProcess(pid, error) : error;
+  }
+  const stat = () => parseProcStat(directory.read('stat'));
+  const status = () => parseProcStatus(directory.read('status'));
+  try {
+    const { tgid } = status();
+    if (tgid !== pid) throw new SlurmCgroupsError('ERR_NO_SUCH_PROCESS', `${pid} is a thread of process ${tgid}, not a process`, { pid });
+    return {
+      pid,
+      startTime: stat().startTime,
+      directory,
+      stat,
+      status,
+      memberships: () => parseProcCgroup(directory.read('cgroup')),
+      membershipsOf: (tid) => parseProcCgroup(directory.read(`task/${tid}/cgroup`)),
+      threads: () => directory.names('task').filter(isNumber).map(Number),
+      close: () => directory.close(),
+    };
+  } catch (error) {
+    directory.close();
+    throw error instanceof SystemCallError && isGone(error) ? noSuchProcess(pid, error) : error;
+  }
+}
+
+/** Runs `act` with the process held open, and closes it whatever happens. */
+export async function withProcess<T>(host: Host, pid: number, act: (held: HeldProcess) => Promise<T> | T): Promise<T> {
+  const held = holdProcess(host, pid);
+  try {
+    return await act(held);
+  } finally {
+    held.close();
+  }
+}
+
+function noSuchProcess(pid: number, cause?: unknown): SlurmCgroupsError {
+  return new SlurmCgroupsError('ERR_NO_SUCH_PROCESS', `There is no process ${pid}`, { pid }, cause);
+}
+
+/** Pids in /proc, unsorted. */
+export function listPids(host: Host): readonly number[] {
+  return host.names('/proc').filter(isNumber).map(Number);
+}
+
+/** The direct children, from /proc/PID/task/TID/children, or by looking at every process where that file is missing. */
+export function childrenOf(host: Host, held: HeldProcess): readonly number[] {
+  const children: number[] = [];
+  for (const tid of held.threads()) {
+    try {
+      children.push(...held.directory.read(`task/${tid}/children`).split(' ').filter(isNumber).map(Number));
+    } catch (error) {
+      // A thread may end meanwhile. Without CONFIG_PROC_CHILDREN the file is missing in a thread that lives.
+      if (!isGone(error)) throw error;
+      if (held.directory.stat(`task/${tid}`) !== undefined) return listPids(host).filter((pid) => parentOf(host, pid) === held.pid);
+    }
+  }
+  return children;
+}
+
+function parentOf(host: Host, pid: number): number | undefined {
+  try {
+    return parseProcStat(host.read(`/proc/${pid}/stat`)).ppid;
+  } catch (error) {
+    if (isGone(error)) return undefined; // ended between listing and reading
+    throw error;
+  }
+}
+
+/**
+ * Parses /proc/PID/stat (proc_pid_stat(5)).
+ *
+ * @throws ParseError
+ */
+export function parseProcStat(text: string): ProcessStat {
+  // The name may hold blanks, parentheses and line breaks; no later field holds a parenthesis.
+  const open = text.indexOf('(');
+  const close = text.lastIndexOf(')');
+  const fields = text.slice(close + 2).trimEnd().split(' ');
+  const pid = text.slice(0, open).trim();
+  const [state, ppid, , , , , flags] = fields;
+  const startTime = fields[19];
+  if (open < 1 || close < open || state === undefined || !isNumber(pid) || !isNumber(ppid ?? '') || !isNumber(flags ?? '') || !isNumber(startTime ?? '')) {
+    throw new ParseError('Cannot read the state of a process: /proc/PID/stat does not have its form', { line: 1 });
+  }
+  return {
+    pid: Number(pid),
+    startTime: BigInt(startTime ?? 0),
+    comm: text.slice(open + 1, close),
+    state,
+    ppid: Number(ppid),
+    kernelThread: (Number(flags) & flagKernelThread) !== 0,
+  };
+}
+
+/**
+ * Parses /proc/PID/status (proc_pid_status(5)).
+ *
+ * @throws ParseError
+ */
+export function parseProcStatus(text: string): ProcessStatus {
+  const tgid = /^Tgid:\t(\d+)$/m.exec(text)?.[1];
+  const pid = /^Pid:\t(\d+)$/m.exec(text)?.[1];
+  const uid = /^Uid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)$/m.exec(text);
+  if (tgid === undefined || pid === undefined || uid === null) {
+    throw new ParseError('Cannot read the users of a process: /proc/PID/status lacks Tgid, Pid or Uid');
+  }
+  return { tgid: Number(tgid), pid: Number(pid), uids: [Number(uid[1]), Number(uid[2]), Number(uid[3]), Number(uid[4])] };
+}
+
+function isNumber(text: string): boolean {
+  return /^\d+$/.test(text);
+}

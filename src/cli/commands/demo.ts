@@ -1,0 +1,132 @@
+// slurm-cgroups demo: the main job on this machine's real cgroups, in a sandbox of its own. Two jobs of one
+// user, a session from outside: found, decided, adopted, proven, and everything removed again.
+
+import process from 'node:process';
+import { hasCode, SlurmCgroupsError } from '../../cgroup/errors.js';
+import { type Host, liveHost } from '../../cgroup/host.js';
+import { recordedHost } from '../../cgroup/recording.js';
+import type { Output } from '../output.js';
+import { standardOutput, visible } from '../output.js';
+import { removeLeftovers, Sandbox } from '../sandbox.js';
+import { type CommandSpec, parseWords, type RunCommand } from '../spec.js';
+import { adoptSpec, runAdopt } from './adopt.js';
+import { listSpec, runList } from './list.js';
+import { runVerify, verifySpec } from './verify.js';
+
+export const demoSpec: CommandSpec = {
+  name: 'demo',
+  summary: 'show the main job on real cgroups of this machine, in a sandbox, without Slurm',
+  about:
+    'Makes a sandbox below each writable cgroup hierarchy, lays out two jobs of one user as Slurm does, lets a session\n' +
+    "arrive, adopts it into the newest job, proves it, and removes everything. Never touches Slurm's own tree. Without\n" +
+    'root it tells the same story on a recorded node.',
+  operands: [],
+  flags: [],
+  examples: [['slurm-cgroups demo', 'about a second']],
+};
+
+const prefix = 'slurm-cgroups-demo';
+/** A user that no passwd knows: systemd's range for dynamic users ends at 65519 (systemd, UIDS-GIDS). */
+const demoUid = 64_731;
+const firstJob = 101;
+const secondJob = 102;
+/** Longer than a tick of the clock that stamps directories (4 ms). */
+const betweenJobsMs = 20;
+
+export const runDemo: RunCommand = async () => {
+  const output = standardOutput();
+  const host = liveHost();
+  try {
+    return await runReal(host, output);
+  } catch (error) {
+    if (!hasCode(error, 'ERR_NOT_PERMITTED', 'ERR_READ_ONLY', 'ERR_NO_CGROUPS')) throw error;
+    output.print(output.style('yellow', `No real cgroups for this demo: ${visible(error.message)}.`), 'Here is the same story on a RECORDED node (Slurm 22.05, cgroup v1); nothing on this machine is touched.', '');
+    return runRecorded(output);
+  }
+};
+
+async function runReal(host: Host, output: Output): Promise<number> {
+  for (const name of await removeLeftovers(host, prefix)) output.print(`Removed what an earlier demo left behind: ${name}`, '');
+  const stop = new AbortController();
+  const stopped = (signal: NodeJS.Signals) => stop.abort(signal);
+  const signals: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  for (const signal of signals) process.on(signal, stopped);
+  try {
+    const sandbox = await Sandbox.create(host, prefix);
+    try {
+      return await tell(sandbox, output, stop.signal);
+    } finally {
+      await sandbox.remove();
+      output.print('', `Ended what was started and removed ${sandbox.within} from ${sandbox.controllers.join(', ')}.`);
+    }
+  } catch (error) {
+    if (!stop.signal.aborted) throw error;
+    output.print(`Stopped by ${String(stop.signal.reason)}.`);
+    return stop.signal.reason === 'SIGINT' ? 130 : 143;
+  } finally {
+    for (const signal of signals) process.off(signal, stopped);
+  }
+}
+
+async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Promise<number> {
+  const { host, within } = sandbox;
+  const step = async (title: string) => {
+    await host.sleep(0, signal); // lets a signal in
+    output.print('', output.style('bold', `# ${title}`));
+  };
+  output.print(output.style('bold', '# A sandbox of this machine’s real cgroups'), `${within} in ${sandbox.controllers.join(', ')} (cgroup v${sandbox.version})`);
+
+  await step(`Two jobs of uid ${demoUid}, laid out as Slurm does, with real processes`);
+  for (const jobId of [firstJob, secondJob]) {
+    const batch = await sandbox.addJob({ jobId, uid: demoUid });
+    for (let started = 0; started < 2; started++) await sandbox.startSleeper(demoUid, batch);
+    await host.sleep(betweenJobsMs, signal);
+  }
+  await show(output, listSpec.name, ['--within', within], async (words) => runList(parseWords(listSpec, words), output));
+
+  await step('A session arrives from outside: which job is it, and why?');
+  const session = await sandbox.startSleeper(demoUid);
+  const pid = String(session.pid);
+  await show(output, verifySpec.name, [pid, '--within', within], async (words) => runVerify(parseWords(verifySpec, words), output));
+  await show(output, adoptSpec.name, [pid, '--dry-run', '--within', within], async (words) => runAdopt(parseWords(adoptSpec, words), output));
+
+  await step('Adopted, in every hierarchy or not at all');
+  const adopted = await show(output, adoptSpec.name, [pid, '--within', within], async (words) => runAdopt(parseWords(adoptSpec, words), output));
+
+  await step('Proven from /proc');
+  const proven = await show(output, verifySpec.name, [pid, '--job', String(secondJob), '--within', within], async (words) => runVerify(parseWords(verifySpec, words), output));
+  await show(output, listSpec.name, ['--job', String(secondJob), '--within', within], async (words) => runList(parseWords(listSpec, words), output));
+  await host.sleep(0, signal);
+  if (adopted !== 0 || proven !== 0) throw new SlurmCgroupsError('ERR_CGROUP_REFUSED', `The demo failed: process ${pid} is not in job ${secondJob}`);
+  return 0;
+}
+
+/** Prints the command as one would type it, then runs it. */
+async function show(output: Output, name: string, words: readonly string[], run: (words: readonly string[]) => Promise<number>): Promise<number> {
+  output.print(output.style('bold', `$ slurm-cgroups ${name} ${words.join(' ')}`));
+  const exitCode = await run(words);
+  if (exitCode !== 0) output.print(output.style('dim', `(exit code ${exitCode})`));
+  return exitCode;
+}
+
+/** The same commands on a node in a file. */
+async function runRecorded(output: Output): Promise<number> {
+  const file = new URL('demo-node.jsonl', import.meta.url).pathname;
+  const node = recordedHost(liveHost().read(file));
+  const from = ['--from', file];
+  const pid = sessionIn(node);
+  output.print(output.style('bold', '# RECORDED: two jobs of uid 1001, one of uid 1002'));
+  await show(output, listSpec.name, from, async (words) => runList(parseWords(listSpec, words), output));
+  output.print('', output.style('bold', '# RECORDED: which job would a process of uid 1001 be adopted into, and why?'));
+  await show(output, adoptSpec.name, [pid, '--dry-run', ...from], async (words) => runAdopt(parseWords(adoptSpec, words), output));
+  output.print('', output.style('bold', '# RECORDED: what does it belong to?'));
+  await show(output, verifySpec.name, [pid, ...from], async (words) => runVerify(parseWords(verifySpec, words), output));
+  return 0;
+}
+
+/** A process of uid 1001 in the recording. */
+function sessionIn(node: Host): string {
+  const found = node.names('/proc').find((name) => /^\d+$/.test(name) && /^Uid:\t1001\t/m.test(node.read(`/proc/${name}/status`)));
+  if (found === undefined) throw new SlurmCgroupsError('ERR_PARSE', 'The recorded node has no process of uid 1001');
+  return found;
+}

@@ -1,0 +1,192 @@
+// slurm-cgroups list: the jobs on this node, their steps and processes, jobs first.
+
+import { Cgroup } from '../../cgroup/cgroup.js';
+import { CgroupSet } from '../../cgroup/cgroup-set.js';
+import { isGone, SlurmCgroupsError } from '../../cgroup/errors.js';
+import { cgroupAt, type Hierarchies } from '../../cgroup/hierarchies.js';
+import type { Host } from '../../cgroup/host.js';
+import { cgroupPath } from '../../cgroup/path.js';
+import { parseProcStat, parseProcStatus } from '../../cgroup/process.js';
+import { discoverJobs } from '../../jobs/discovery.js';
+import { type Job, nameOfJob } from '../../jobs/job.js';
+import type { SlurmNode } from '../../jobs/node.js';
+import { findOwners } from '../../jobs/owners.js';
+import { newestJob } from '../../policy/newest.js';
+import { openContext, requireSlurm } from '../context.js';
+import { columns, count, json, type Output, standardOutput, type TreeNode, treeLines, visible } from '../output.js';
+import { commonFlags, type CommandSpec, fromFlag, jobIdOf, uidOf, valueOf, type Words } from '../spec.js';
+import { namesOf, type UserNames, uidOfUser } from '../users.js';
+import { usageError } from '../exit.js';
+
+export const listSpec: CommandSpec = {
+  name: 'list',
+  summary: 'show the jobs on this node, their steps and processes',
+  about: 'Reads the directories Slurm makes for its jobs in every cgroup hierarchy. Needs no daemon and no controller.',
+  operands: [],
+  flags: [
+    { name: 'uid', takes: 'U', description: 'only jobs of this user id' },
+    { name: 'user', takes: 'NAME', description: 'only jobs of this user' },
+    { name: 'job', takes: 'N', description: 'only this job' },
+    fromFlag,
+    ...commonFlags,
+  ],
+  examples: [
+    ['slurm-cgroups list', 'all jobs as a tree'],
+    ['slurm-cgroups list --user alice', "alice's jobs; on cgroup v1 nothing else is read"],
+    ['slurm-cgroups list --json | jq .jobs[].jobId', 'for programs'],
+  ],
+};
+
+interface ListedProcess {
+  readonly pid: number;
+  readonly uid?: number;
+  readonly user?: string;
+  readonly comm?: string;
+}
+
+interface ListedStep {
+  readonly stepId: string;
+  readonly processes: readonly ListedProcess[];
+  readonly cgroups: readonly { readonly controllers: readonly string[]; readonly path: string }[];
+}
+
+/** `newest`: the newest of its user's jobs here; null where the owner is not known. */
+interface ListedJob {
+  readonly jobId: number | null;
+  readonly sluid?: string;
+  readonly uid?: number;
+  readonly user?: string;
+  readonly nodeName?: string;
+  readonly newest: boolean | null;
+  readonly steps: readonly ListedStep[];
+}
+
+export async function runList(words: Words, output: Output = standardOutput()): Promise<number> {
+  const { node, log } = await openContext('list', words);
+  await requireSlurm(node);
+  const uid = await wantedUid(node.host, words);
+  const jobId = valueOf(words, 'job');
+  const wanted = jobId === undefined ? undefined : jobIdOf(jobId);
+  const all = findOwners(discoverJobs(node, uid === undefined ? {} : { uid }), { node }).filter((job) => uid === undefined || job.uid === uid);
+  const newest = newestByUser(all);
+  const jobs = wanted === undefined ? all : all.filter((job) => job.jobId === wanted);
+  if (wanted !== undefined && jobs.length === 0) {
+    throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `There is no job ${wanted}${uid === undefined ? '' : ` of uid ${uid}`} on this node`, { jobId: wanted });
+  }
+  log('verbose', `found ${count(jobs.length, 'job')}`);
+  const listed = jobs.map((job) => listJob(node, job, job.uid === undefined ? null : newest.has(job)));
+  const names = await namesOf(node.host, uidsIn(listed));
+  const named = listed.map((job) => withNames(job, names));
+  const notes = [...node.notes, ...jobs.flatMap(notesOf)];
+  if (words.flags.has('json')) output.print(json({ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: named, notes }));
+  else output.print(...render(node, named, notes, output));
+  return 0;
+}
+
+async function wantedUid(host: Host, words: Words): Promise<number | undefined> {
+  const [uid, user] = [valueOf(words, 'uid'), valueOf(words, 'user')];
+  if (uid !== undefined && user !== undefined) throw usageError('--uid and --user say the same thing: give one of them');
+  if (uid !== undefined) return uidOf(uid);
+  return user === undefined ? undefined : uidOfUser(host, user);
+}
+
+function newestByUser(jobs: readonly Job[]): ReadonlySet<Job> {
+  const byUser = new Map<string, Job[]>();
+  for (const job of jobs) {
+    if (job.uid === undefined) continue;
+    const key = `${job.nodeName ?? ''} ${job.uid}`;
+    const known = byUser.get(key);
+    if (known === undefined) byUser.set(key, [job]);
+    else known.push(job);
+  }
+  return new Set([...byUser.values()].flatMap((own) => newestJob(own)?.job ?? []));
+}
+
+function listJob(node: SlurmNode, job: Job, newest: boolean | null): ListedJob {
+  return {
+    jobId: job.jobId ?? null,
+    ...(job.sluid === undefined ? {} : { sluid: job.sluid }),
+    ...(job.uid === undefined ? {} : { uid: job.uid }),
+    ...(job.nodeName === undefined ? {} : { nodeName: job.nodeName }),
+    newest,
+    steps: job.steps.map((step) => ({
+      stepId: step.stepId,
+      processes: setOf(node, step.cgroups).procs().map(({ pid }) => describe(node.host, pid)),
+      cgroups: step.cgroups.map(({ controllers, path }) => ({ controllers, path })),
+    })),
+  };
+}
+
+function setOf(node: { readonly host: Host; readonly hierarchies: Hierarchies }, cgroups: Job['cgroups']): CgroupSet {
+  return new CgroupSet(
+    node.host,
+    cgroups.flatMap(({ hierarchy, path }) => {
+      const found = node.hierarchies.all.find((one) => one.key === hierarchy);
+      return found === undefined ? [] : [new Cgroup(node.host, found, cgroupPath(cgroupAt(found, path)))];
+    }),
+  );
+}
+
+function describe(host: Host, pid: number): ListedProcess {
+  try {
+    const { comm } = parseProcStat(host.read(`/proc/${pid}/stat`));
+    const [, uid] = parseProcStatus(host.read(`/proc/${pid}/status`)).uids;
+    return { pid, uid, comm };
+  } catch (error) {
+    if (isGone(error) || error instanceof SlurmCgroupsError) return { pid }; // it ended meanwhile, or is hidden from this user
+    throw error;
+  }
+}
+
+function* uidsIn(jobs: readonly ListedJob[]): Generator<number> {
+  for (const job of jobs) {
+    if (job.uid !== undefined) yield job.uid;
+    for (const step of job.steps) for (const process of step.processes) if (process.uid !== undefined) yield process.uid;
+  }
+}
+
+function withNames(job: ListedJob, names: UserNames): ListedJob {
+  const user = job.uid === undefined ? undefined : names(job.uid);
+  return {
+    ...job,
+    ...(user === undefined ? {} : { user }),
+    steps: job.steps.map((step) => ({
+      ...step,
+      processes: step.processes.map((process) => {
+        const name = process.uid === undefined ? undefined : names(process.uid);
+        return name === undefined ? process : { pid: process.pid, ...(process.uid === undefined ? {} : { uid: process.uid }), user: name, ...(process.comm === undefined ? {} : { comm: process.comm }) };
+      }),
+    })),
+  };
+}
+
+function notesOf(job: Job): readonly string[] {
+  if (job.extern === undefined) return [`${nameOfJob(job)} has no extern step: no session can be adopted into it`];
+  return job.externMissingIn.length === 0 ? [] : [`${nameOfJob(job)} has no extern step in ${job.externMissingIn.join(', ')} yet: slurmstepd makes it at the first adoption`];
+}
+
+function render(node: SlurmNode, jobs: readonly ListedJob[], notes: readonly string[], output: Output): readonly string[] {
+  const name = node.nodeName === undefined ? 'this node' : `node ${visible(node.nodeName)}`;
+  const head = `${output.style('bold', name)}: ${count(jobs.length, 'job')}, ${node.hierarchies.mode} cgroups`;
+  const several = new Set(jobs.map((job) => job.nodeName)).size > 1;
+  const trees = jobs.flatMap((job) => ['', headOf(job, several, output), ...treeLines(job.steps.map((step) => stepNode(step)))]);
+  return [head, ...trees, ...(notes.length === 0 ? [] : ['', ...notes.map((note) => output.style('yellow', `note: ${visible(note)}`))])];
+}
+
+function headOf(job: ListedJob, several: boolean, output: Output): string {
+  const owner = job.user ?? (job.uid === undefined ? 'owner unknown' : `uid ${job.uid}`);
+  const where = several && job.nodeName !== undefined ? ` on ${visible(job.nodeName)}` : '';
+  const newest = job.newest === true ? output.style('green', '  newest') : '';
+  return `${output.style('bold', nameOfJob({ ...(job.jobId === null ? {} : { jobId: job.jobId }), ...(job.sluid === undefined ? {} : { sluid: job.sluid }) }))}  ${visible(owner)}${where}${newest}`;
+}
+
+function stepNode(step: ListedStep): TreeNode {
+  const rows = step.processes.map((process) => [
+    String(process.pid),
+    process.user === undefined ? (process.uid === undefined ? '?' : `uid ${process.uid}`) : visible(process.user),
+    process.comm === undefined ? '(ended, or hidden)' : visible(process.comm),
+  ]);
+  const where = step.cgroups.map((cgroup) => cgroup.controllers.join(',') || 'unified').join(' ');
+  const total = step.processes.length === 0 ? 'no process' : count(step.processes.length, 'process');
+  return { line: `step ${visible(step.stepId)}: ${total}  (${where})`, children: columns(rows).map((line) => ({ line })) };
+}

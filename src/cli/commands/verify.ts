@@ -1,0 +1,88 @@
+// slurm-cgroups verify: which job and step a process is in, hierarchy by hierarchy, proven from /proc.
+
+import { type HierarchyPlacement, type Limits, type PlacementState, type Verification, type Verdict, verify } from '../../jobs/placement.js';
+import { nameOfJob } from '../../jobs/job.js';
+import { hierarchyKey } from '../../cgroup/membership.js';
+import { openContext } from '../context.js';
+import { columns, json, type Output, standardOutput, visible } from '../output.js';
+import { commonFlags, type CommandSpec, fromFlag, jobIdOf, pidOf, valueOf, type Words } from '../spec.js';
+import { namesOf } from '../users.js';
+
+export const verifySpec: CommandSpec = {
+  name: 'verify',
+  summary: 'prove which job and step a process belongs to',
+  about:
+    'Reads /proc/PID/cgroup and holds it against the cgroups the job has. Exit code 0: the process is in a job (with\n--job: in that one) in every hierarchy in which the job has a cgroup. 1: it is not, or there is no such process.',
+  operands: ['<pid>'],
+  flags: [{ name: 'job', takes: 'N', description: 'it must be this job' }, fromFlag, ...commonFlags],
+  examples: [
+    ['slurm-cgroups verify self', 'where does this command run? (needs no root)'],
+    ['slurm-cgroups verify 4711 --job 5', 'is process 4711 in job 5?'],
+    ['slurm-cgroups verify $$ --json', 'for programs'],
+  ],
+};
+
+export async function runVerify(words: Words, output: Output = standardOutput()): Promise<number> {
+  const [operand = 'self'] = words.operands;
+  const pid = operand === 'self' ? operand : pidOf(operand);
+  const job = valueOf(words, 'job');
+  const wanted = job === undefined ? undefined : jobIdOf(job);
+  const { node, log } = await openContext('verify', words);
+  const found = await verify(pid, { node });
+  log('verbose', `process ${found.pid}: ${found.verdict}`, { job: found.job });
+  const yes = found.verdict === 'contained' && (wanted === undefined || found.job?.jobId === wanted);
+  const notes = node.evidence === undefined ? [...found.notes, 'this is not a Slurm node: it has neither a cgroup of Slurm nor a spool of slurmd'] : found.notes;
+  if (words.flags.has('json')) output.print(json({ ...found, notes }));
+  else {
+    const names = await namesOf(node.host, [found.uid]);
+    output.print(...render({ ...found, notes }, names(found.uid) ?? `uid ${found.uid}`, output));
+    if (!yes && wanted !== undefined && found.verdict === 'contained') output.print(output.style('red', `It is not in job ${wanted}.`));
+  }
+  return yes ? 0 : 1;
+}
+
+const verdicts: Readonly<Record<Verdict, (job: string) => string>> = {
+  contained: (job) => `is in ${job}, in every hierarchy the job has`,
+  partial: (job) => `is only partly in ${job}`,
+  outside: () => 'is in no job',
+  conflict: () => 'is in different jobs',
+};
+
+const states: Readonly<Record<PlacementState, string>> = {
+  'in-job': 'in the job',
+  missing: 'NOT in the job, which has a cgroup here',
+  'other-job': 'in ANOTHER job',
+  outside: '',
+  unknown: 'cannot be seen',
+};
+
+function render(found: Verification, user: string, output: Output): readonly string[] {
+  const job = found.job === null ? '' : `${nameOfJob(found.job)}${found.job.stepId === undefined ? '' : ` step ${found.job.stepId}`}`;
+  const style = found.verdict === 'contained' ? 'green' : found.verdict === 'outside' ? 'yellow' : 'red';
+  const head = `process ${found.pid} (${visible(found.comm)}) of ${visible(user)} ${output.style(style, verdicts[found.verdict](visible(job)))}`;
+  const rows = columns(found.hierarchies.map(row)).map((line) => `  ${line}`);
+  return [head, ...rows, `limits: ${limitsLine(found.limits)}`, ...found.notes.map((note) => output.style('yellow', `note: ${visible(note)}`))];
+}
+
+function row(one: HierarchyPlacement): readonly string[] {
+  const other = one.state === 'other-job' ? ` (${nameOfJob(one)})` : '';
+  return [hierarchyKey(one.controllers), visible(one.path), `${states[one.state]}${other}`];
+}
+
+const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
+
+function limitsLine(limits: Limits): string {
+  const parts = [
+    limits.memoryBytes === undefined ? undefined : `memory ${limits.memoryBytes === 'max' ? 'unlimited' : bytes(limits.memoryBytes)}`,
+    limits.cpus === undefined ? undefined : `CPUs ${limits.cpus}`,
+    limits.cpuQuota === undefined || limits.cpuQuota === 'max' ? undefined : `${limits.cpuQuota} CPUs of time`,
+    limits.pids === undefined ? undefined : `processes ${limits.pids === 'max' ? 'unlimited' : limits.pids}`,
+  ].filter((part) => part !== undefined);
+  return parts.length === 0 ? 'none that can be read here' : parts.join(', ');
+}
+
+function bytes(value: number): string {
+  const at = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, value)) / 10));
+  const scaled = value / 2 ** (10 * at);
+  return `${Number.isInteger(scaled) ? scaled : scaled.toFixed(1)} ${units[at]}`;
+}

@@ -1,0 +1,71 @@
+// What every command begins with: the machine or a recording, the node on it, and a log if one is wanted.
+
+import { type CgroupPath, cgroupPath } from '../cgroup/path.js';
+import { type Host, liveHost } from '../cgroup/host.js';
+import { hasCode, SlurmCgroupsError } from '../cgroup/errors.js';
+import { readNode, type SlurmNode } from '../jobs/node.js';
+import { usageError } from './exit.js';
+import type { LogLevel } from '../policy/options.js';
+import { valueOf, type Words } from './spec.js';
+
+export type Log = (level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>) => void;
+
+export interface Context {
+  readonly host: Host;
+  readonly node: SlurmNode;
+  readonly log: Log;
+}
+
+/** @throws SlurmCgroupsError ERR_NO_CGROUPS, ERR_CONFIG, ERR_PARSE, ERR_USAGE */
+export async function openContext(command: string, words: Words): Promise<Context> {
+  const log = await logOf(command, words);
+  const from = valueOf(words, 'from');
+  const host = from === undefined ? liveHost() : await recordedNode(from);
+  const within = valueOf(words, 'within');
+  const nodeName = valueOf(words, 'node');
+  const node = await readNode({
+    host,
+    ...(within === undefined ? {} : { within: withinOf(within) }),
+    ...(nodeName === undefined ? {} : { nodeName }),
+  });
+  log('debug', `this node has ${node.hierarchies.mode} cgroups`, { nodeName: node.nodeName, evidence: node.evidence });
+  for (const note of node.notes) log('info', note);
+  return { host, node, log };
+}
+
+function withinOf(text: string): CgroupPath {
+  try {
+    return cgroupPath(text);
+  } catch (error) {
+    throw error instanceof SlurmCgroupsError ? usageError(`${error.message} (--within)`) : error;
+  }
+}
+
+async function recordedNode(file: string): Promise<Host> {
+  const { recordedHost } = await import('../cgroup/recording.js');
+  return recordedHost(liveHost().read(file));
+}
+
+async function logOf(command: string, words: Words): Promise<Log> {
+  const wanted = valueOf(words, 'log-level');
+  if (wanted === undefined) return () => {};
+  const { openLog } = await import('./log.js');
+  return openLog(command, wanted);
+}
+
+/**
+ * For commands that need Slurm here.
+ *
+ * @throws SlurmCgroupsError ERR_NOT_SLURM
+ */
+export async function requireSlurm(node: SlurmNode): Promise<void> {
+  if (node.evidence !== undefined) return;
+  const { findSlurmd } = await import('../jobs/protected.js');
+  try {
+    if (findSlurmd(node.host) !== undefined) return; // slurmd runs, and has no job yet
+  } catch (error) {
+    if (!hasCode(error, 'ERR_NOT_RECORDED')) throw error;
+  }
+  const where = node.spoolDir === undefined ? '' : `, no spool of slurmd ("${node.spoolDir}")`;
+  throw new SlurmCgroupsError('ERR_NOT_SLURM', `This is not a Slurm node: there is no cgroup of Slurm${where} and no slurmd`);
+}

@@ -1,0 +1,77 @@
+// What a person sees: names with their control characters made visible, colour only on a terminal, trees
+// and columns. Nothing here knows what it prints.
+
+import process from 'node:process';
+
+/** Control, format and direction characters, and the bytes that are not UTF-8 (see decodeKernelText). */
+const hidden = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]/gu; // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it looks for
+
+/** A name as text that cannot steer a terminal: `\x1b`, `\u202e`, `\xff` for a byte that is not UTF-8. */
+export function visible(text: string): string {
+  return text.replace(hidden, (character) => {
+    const code = character.codePointAt(0) ?? 0;
+    if (code >= 0xdc80 && code <= 0xdcff) return `\\x${(code - 0xdc00).toString(16)}`;
+    if (code < 0x100) return `\\x${code.toString(16).padStart(2, '0')}`;
+    return `\\u${code.toString(16).padStart(4, '0')}`;
+  });
+}
+
+type Style = 'bold' | 'dim' | 'green' | 'yellow' | 'red';
+
+const codes: Readonly<Record<Style, readonly [number, number]>> = {
+  bold: [1, 22],
+  dim: [2, 22],
+  green: [32, 39],
+  yellow: [33, 39],
+  red: [31, 39],
+};
+
+/** Where a command writes. `width` is for wrapping nothing: lines are never cut. */
+export interface Output {
+  /** Writes lines to stdout. */
+  print(...lines: readonly string[]): void;
+  style(style: Style, text: string): string;
+}
+
+/** Standard output; colour on a terminal unless NO_COLOR is set (no-color.org) or TERM is dumb. */
+export function standardOutput(): Output {
+  const { NO_COLOR: noColor, TERM: term } = process.env;
+  const colour = process.stdout.isTTY === true && (noColor === undefined || noColor === '') && term !== 'dumb';
+  return {
+    print: (...lines) => {
+      process.stdout.write(lines.map((line) => `${line}\n`).join(''));
+    },
+    style: (style, text) => (colour ? `\u001b[${codes[style][0]}m${text}\u001b[${codes[style][1]}m` : text),
+  };
+}
+
+/** A tree: each node a line, its children below it. */
+export interface TreeNode {
+  readonly line: string;
+  readonly children?: readonly TreeNode[];
+}
+
+/** The lines of a tree, children joined by rules. */
+export function treeLines(nodes: readonly TreeNode[], indent = ''): readonly string[] {
+  return nodes.flatMap((node, at) => {
+    const last = at === nodes.length - 1;
+    return [`${indent}${last ? '└─ ' : '├─ '}${node.line}`, ...treeLines(node.children ?? [], `${indent}${last ? '   ' : '│  '}`)];
+  });
+}
+
+/** Rows as columns, each as wide as its longest cell; the last column is not padded. */
+export function columns(rows: readonly (readonly string[])[]): readonly string[] {
+  const widths: number[] = [];
+  for (const row of rows) for (const [at, cell] of row.entries()) widths[at] = Math.max(widths[at] ?? 0, cell.length);
+  return rows.map((row) => row.map((cell, at) => (at === row.length - 1 ? cell : cell.padEnd(widths[at] ?? 0))).join('  ').trimEnd());
+}
+
+/** `2 jobs`, `1 job`. */
+export function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : noun.endsWith('s') ? 'es' : 's'}`;
+}
+
+/** JSON for programs; numbers that do not fit a double are strings. */
+export function json(value: unknown): string {
+  return JSON.stringify(value, (_, one) => (typeof one === 'bigint' ? one.toString() : one), 2);
+}

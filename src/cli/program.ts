@@ -1,0 +1,76 @@
+// The commander program, made from the commands' specs: help for every command, parsing for all but those of
+// the login path (main.ts), which read the same specs without a package.
+
+import { Command, CommanderError } from 'commander';
+import type { SlurmCgroupsError } from '../cgroup/errors.js';
+import { adoptSpec } from './commands/adopt.js';
+import { demoSpec } from './commands/demo.js';
+import { listSpec } from './commands/list.js';
+import { verifySpec } from './commands/verify.js';
+import { usageError } from './exit.js';
+import { checkWords, type CommandSpec, type RunCommand } from './spec.js';
+
+/** A command and how to load it. */
+interface Loadable {
+  readonly spec: CommandSpec;
+  readonly load: () => Promise<RunCommand>;
+}
+
+const commands: readonly Loadable[] = [
+  { spec: listSpec, load: async () => (await import('./commands/list.js')).runList },
+  { spec: verifySpec, load: async () => (await import('./commands/verify.js')).runVerify },
+  { spec: adoptSpec, load: async () => (await import('./commands/adopt.js')).runAdopt },
+  { spec: demoSpec, load: async () => (await import('./commands/demo.js')).runDemo },
+];
+
+/**
+ * Parses the words and runs the command they name.
+ *
+ * @throws SlurmCgroupsError ERR_USAGE, and whatever the command throws.
+ */
+export async function runProgram(words: readonly string[], version: string): Promise<number> {
+  let exitCode = 0;
+  const program = new Command('slurm-cgroups')
+    .description("Finds Slurm's job cgroups on this node, puts sessions into the right job, and proves what belongs to what.")
+    .version(version, '-V, --version', 'print the version')
+    .helpCommand(false)
+    .showHelpAfterError(false)
+    .configureOutput({ writeErr: () => {} })
+    .exitOverride();
+  for (const { spec, load } of commands) {
+    const command = program.command(spec.name).summary(spec.summary).description(spec.about).allowExcessArguments(false);
+    for (const operand of spec.operands) command.argument(operand);
+    for (const flag of spec.flags) command.option(`--${flag.name}${flag.takes === undefined ? '' : ` <${flag.takes}>`}`, flag.description);
+    command.addHelpText('after', `\nExamples:\n${spec.examples.map(([line, meaning]) => `  ${line}\n      ${meaning}`).join('\n')}`);
+    command.configureOutput({ writeErr: () => {} }).exitOverride();
+    command.action(async () => {
+      const options: Readonly<Record<string, unknown>> = command.opts();
+      const flags = new Map<string, string | true>();
+      for (const flag of spec.flags) {
+        const value = options[camel(flag.name)];
+        if (value === true || typeof value === 'string') flags.set(flag.name, value);
+      }
+      exitCode = await (await load())(checkWords(spec, { operands: command.args, flags }));
+    });
+  }
+  program.addHelpText('after', '\nExit codes: 0 done, 1 the answer is no, 2 usage or configuration, 3 not permitted, 4 no cgroups or no Slurm node.');
+  try {
+    await program.parseAsync([...words], { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode !== 0) throw asUsage(error, commands.find(({ spec }) => spec.name === words[0])?.spec);
+  }
+  return exitCode;
+}
+
+function asUsage(error: CommanderError, spec: CommandSpec | undefined): SlurmCgroupsError {
+  if (error.code === 'commander.help') return usageError(`Name a command: ${commands.map((one) => one.spec.name).join(', ')}`);
+  const message = error.message.replace(/^error: /, '').replace(/\n.*$/s, '').replaceAll("'", '"');
+  const line = `${message[0]?.toUpperCase()}${message.slice(1)}`;
+  if (error.code === 'commander.unknownCommand') return usageError(`${line}; there are ${commands.map((one) => one.spec.name).join(', ')}`);
+  return usageError(error.code === 'commander.unknownOption' && spec !== undefined ? `${line}; there are ${spec.flags.map((flag) => `--${flag.name}`).join(' ')}` : line);
+}
+
+function camel(name: string): string {
+  return name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
+}

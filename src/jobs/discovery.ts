@@ -1,0 +1,145 @@
+// The jobs on this node, read from the directories Slurm makes for them, in every hierarchy, merged into
+// one value each. Only names are listed and only extern steps looked at: cost follows the number of
+// directories asked for, with a uid on v1 that user's alone.
+
+import { isGone } from '../cgroup/errors.js';
+import type { ExternCgroup, Job, JobCgroup, Step } from './job.js';
+import { type JobName, parseJobName, parseStepName, parseUidName } from './layout.js';
+import type { LocatedTop, SlurmNode } from './node.js';
+
+export interface DiscoverJobsOptions {
+  /** Only jobs of this user. On v1 nothing but `uid_<U>` is read; on v2, where no path names a user, every job is given. */
+  readonly uid?: number;
+  /** Also read the mtime of each job's own directory (only pam_slurm_adopt's ranks need it). */
+  readonly jobTimes?: boolean;
+}
+
+interface Draft {
+  readonly name: JobName;
+  readonly uid: number | undefined;
+  readonly nodeName: string | undefined;
+  readonly version: 1 | 2;
+  readonly cgroups: JobCgroup[];
+  readonly steps: Map<string, JobCgroup[]>;
+  readonly extern: ExternCgroup[];
+}
+
+/**
+ * Finds every job with a directory on this node, ordered by node name, uid and job id. A directory that
+ * vanishes meanwhile is not an error: the job, or its part in that hierarchy, is left out.
+ *
+ * @throws SlurmCgroupsError ERR_NOT_PERMITTED and others when a directory that is there cannot be read:
+ * an unreadable tree is never an empty one.
+ */
+export function discoverJobs(node: SlurmNode, options: DiscoverJobsOptions = {}): readonly Job[] {
+  const drafts = new Map<string, Draft>();
+  for (const top of node.tops) {
+    if (top.version === 2) readJobs(node, top, { directory: top.directory, uid: undefined, drafts, options });
+    else for (const uid of usersOf(node, top, options.uid)) readJobs(node, top, { directory: `${top.directory}/uid_${uid}`, uid, drafts, options });
+  }
+  return [...drafts.values()].sort(byName).map((draft) => toJob(draft, node));
+}
+
+function usersOf(node: SlurmNode, top: LocatedTop, only: number | undefined): readonly number[] {
+  if (only !== undefined) return [only];
+  return namesIfThere(node, top.directory).flatMap((name) => parseUidName(name) ?? []);
+}
+
+interface Place {
+  readonly directory: string;
+  readonly uid: number | undefined;
+  readonly drafts: Map<string, Draft>;
+  readonly options: DiscoverJobsOptions;
+}
+
+function readJobs(node: SlurmNode, top: LocatedTop, place: Place): void {
+  const { key, controllers } = top.hierarchy;
+  const wantTimes = place.options.jobTimes === true;
+  for (const jobName of namesIfThere(node, place.directory)) {
+    const name = parseJobName(jobName);
+    if (name === undefined) continue;
+    const path = `${place.directory}/${jobName}`;
+    const steps = namesIfThere(node, path);
+    if (steps.length === 0) continue; // gone: a cgroup that is there has its control files
+    const draft = draftOf(place, top, name, jobName);
+    const mtimeNs = wantTimes ? node.host.stat(path)?.mtimeNs : undefined;
+    draft.cgroups.push({ hierarchy: key, controllers, path, ...(mtimeNs === undefined ? {} : { mtimeNs }) });
+    for (const stepName of steps) {
+      const stepId = parseStepName(stepName);
+      if (stepId === undefined) continue;
+      const cgroup: JobCgroup = { hierarchy: key, controllers, path: `${path}/${stepName}` };
+      if (stepId === 'extern') {
+        const stat = node.host.stat(cgroup.path);
+        if (stat === undefined) continue;
+        draft.extern.push({ ...cgroup, inode: stat.ino, mtimeNs: stat.mtimeNs });
+      }
+      const known = draft.steps.get(stepId);
+      if (known === undefined) draft.steps.set(stepId, [cgroup]);
+      else known.push(cgroup);
+    }
+  }
+}
+
+/** Job ids of different nodes, and of different users after ids began anew, are different jobs. */
+function draftOf(place: Place, top: LocatedTop, name: JobName, jobName: string): Draft {
+  const id = `${top.version} ${top.nodeName ?? ''} ${place.uid ?? ''} ${jobName}`;
+  const known = place.drafts.get(id);
+  if (known !== undefined) return known;
+  const made: Draft = { name, uid: place.uid, nodeName: top.nodeName, version: top.version, cgroups: [], steps: new Map(), extern: [] };
+  place.drafts.set(id, made);
+  return made;
+}
+
+function toJob(draft: Draft, node: SlurmNode): Job {
+  const steps: readonly Step[] = [...draft.steps].map(([stepId, cgroups]) => ({ stepId, cgroups })).sort(byStep);
+  const seen = new Set(draft.extern.map((cgroup) => cgroup.hierarchy));
+  const externMissingIn = node.tops
+    .filter((top) => top.version === draft.version && top.nodeName === draft.nodeName && !seen.has(top.hierarchy.key))
+    .map((top) => top.hierarchy.key);
+  return {
+    ...draft.name,
+    ...(draft.uid === undefined ? {} : { uid: draft.uid }),
+    ...(draft.nodeName === undefined ? {} : { nodeName: draft.nodeName }),
+    steps,
+    cgroups: draft.cgroups,
+    ...(draft.extern.length === 0 ? {} : { extern: { cgroups: draft.extern } }),
+    externMissingIn,
+  };
+}
+
+function namesIfThere(node: SlurmNode, directory: string): readonly string[] {
+  try {
+    return node.host.names(directory);
+  } catch (error) {
+    if (isGone(error)) return []; // no job of that user here, or it ended while being looked at
+    throw error;
+  }
+}
+
+function byName(a: Draft, b: Draft): number {
+  return (
+    compare(a.nodeName ?? '', b.nodeName ?? '') ||
+    compare(a.uid ?? -1, b.uid ?? -1) ||
+    compare(idOf(a.name), idOf(b.name)) ||
+    compare('sluid' in a.name ? a.name.sluid : '', 'sluid' in b.name ? b.name.sluid : '')
+  );
+}
+
+function idOf(name: JobName): number {
+  return 'jobId' in name ? name.jobId : 0;
+}
+
+const namedSteps: readonly string[] = ['extern', 'batch', 'interactive'];
+
+/** extern, batch, interactive, numbers by size, then the rest by name. */
+function byStep(a: Step, b: Step): number {
+  const rank = (step: Step) => {
+    const named = namedSteps.indexOf(step.stepId);
+    return named !== -1 ? named : /^\d+(\+\d+)?$/.test(step.stepId) ? namedSteps.length : namedSteps.length + 1;
+  };
+  return compare(rank(a), rank(b)) || (rank(a) === namedSteps.length ? compare(Number.parseInt(a.stepId, 10), Number.parseInt(b.stepId, 10)) : 0) || compare(a.stepId, b.stepId);
+}
+
+function compare<T extends string | number>(a: T, b: T): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

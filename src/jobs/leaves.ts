@@ -1,0 +1,118 @@
+// Where in a job a session belongs: the leaf of its extern step, in every hierarchy in which this node's
+// Slurm has a tree. What is missing only slurmstepd may make; nothing is ever created in Slurm's tree here.
+
+import { Cgroup } from '../cgroup/cgroup.js';
+import { holdCgroup } from '../cgroup/cgroup-set.js';
+import { isGone, quote, SlurmCgroupsError } from '../cgroup/errors.js';
+import { cgroupAt } from '../cgroup/hierarchies.js';
+import type { Host } from '../cgroup/host.js';
+import type { MoveTarget } from '../cgroup/move.js';
+import { cgroupPath, childPath, partsOf } from '../cgroup/path.js';
+import { type ExternCgroup, type Job, nameOfJob } from './job.js';
+import { parseTaskName } from './layout.js';
+import type { SlurmNode } from './node.js';
+
+/**
+ * Holds the leaves of a job's extern step open, one a hierarchy. The caller closes them (`closeTargets`).
+ *
+ * @throws SlurmCgroupsError ERR_NOT_SUPPORTED where only slurmstepd can tell or make the leaf; ERR_CGROUP_GONE
+ * when the step found is not there any more, also when another one of its name is.
+ */
+export function holdExternLeaves(node: SlurmNode, job: Job): readonly MoveTarget[] {
+  const cgroups = job.extern?.cgroups ?? [];
+  if (cgroups.length === 0) {
+    throw new SlurmCgroupsError('ERR_NOT_SUPPORTED', `Cannot adopt into ${nameOfJob(job)}: it has no extern step here (PrologFlags=Contain of slurm.conf makes one)`, about(job));
+  }
+  if (job.externMissingIn.length > 0) {
+    throw needsStepd(job, `it has no extern step in ${job.externMissingIn.join(', ')} yet`);
+  }
+  return holdAll(cgroups.map((cgroup) => () => holdLeaf(node, job, cgroup)));
+}
+
+/**
+ * Holds a user's own cgroup `uid_<U>` in each hierarchy of v1: the target of `action_unknown=user`.
+ *
+ * @throws SlurmCgroupsError ERR_NOT_SUPPORTED on v2, where users have none; ERR_NO_SUCH_JOB when it has none here.
+ */
+export function holdUserCgroups(node: SlurmNode, uid: number): readonly MoveTarget[] {
+  const tops = node.tops.filter((top) => top.version === 1);
+  if (tops.length === 0) {
+    throw new SlurmCgroupsError('ERR_NOT_SUPPORTED', `Cannot adopt into the cgroup of uid ${uid}: Slurm has one for each user on cgroup v1 only`, { uid });
+  }
+  const cgroups = tops
+    .map((top) => new Cgroup(node.host, top.hierarchy, childPath(top.path, `uid_${uid}`)))
+    .filter((cgroup) => node.host.stat(cgroup.directory) !== undefined);
+  if (cgroups.length === 0) throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `uid ${uid} has no job on this node`, { uid });
+  return holdAll(cgroups.map((cgroup) => () => ({ cgroup, directory: holdCgroup(node.host, cgroup) })));
+}
+
+export function closeTargets(targets: readonly MoveTarget[]): void {
+  for (const target of targets) target.directory.close();
+}
+
+function holdAll(holds: readonly (() => MoveTarget)[]): readonly MoveTarget[] {
+  const held: MoveTarget[] = [];
+  try {
+    for (const hold of holds) held.push(hold());
+    return held;
+  } catch (error) {
+    closeTargets(held);
+    throw error;
+  }
+}
+
+function holdLeaf(node: SlurmNode, job: Job, extern: ExternCgroup): MoveTarget {
+  const hierarchy = node.hierarchies.get(extern.hierarchy);
+  if (hierarchy === undefined) throw gone(extern.path);
+  const step = new Cgroup(node.host, hierarchy, cgroupPath(cgroupAt(hierarchy, extern.path)));
+  const leaf = leafOf(node.host, job, step);
+  const directory = holdCgroup(node.host, leaf);
+  try {
+    // Looked at after the leaf is held: if the step is still the one that was found, the leaf held lies in it,
+    // since inode numbers of cgroups never come again; if it is removed later, the held leaf answers ENODEV.
+    if (node.host.stat(step.directory)?.ino !== extern.inode) throw gone(extern.path);
+    return { cgroup: leaf, directory };
+  } catch (error) {
+    directory.close();
+    throw error;
+  }
+}
+
+/**
+ * The only `task_<N>` there is (the number is the node's index in the job, never assume 0); on v2 without one
+ * `task_special`, on v1 the step itself. Up to 23.02 the step's directory belongs to the job's user, so what
+ * stands below may be of his making: several tasks cannot be told apart here.
+ */
+function leafOf(host: Host, job: Job, step: Cgroup): Cgroup {
+  const { hierarchy } = step;
+  const parent = hierarchy.version === 2 ? new Cgroup(host, hierarchy, childPath(step.path, 'user')) : step;
+  const tasks = tasksIn(parent);
+  const numbered = tasks.filter((name) => name !== 'task_special');
+  const [name, another] = numbered.length > 0 ? numbered : hierarchy.version === 2 ? tasks : [];
+  if (another !== undefined) throw needsStepd(job, `"${parent.directory}" has several tasks (${numbered.join(', ')})`);
+  if (name !== undefined) return new Cgroup(host, hierarchy, childPath(parent.path, name));
+  if (hierarchy.version === 2) throw needsStepd(job, `"${parent.directory}" has no task yet`);
+  return step;
+}
+
+function tasksIn(parent: Cgroup): readonly string[] {
+  try {
+    return parent.children().map((child) => partsOf(child.path).at(-1) ?? '').filter((name) => parseTaskName(name) !== undefined).sort();
+  } catch (error) {
+    if (isGone(error)) throw gone(parent.directory, error);
+    throw error;
+  }
+}
+
+function needsStepd(job: Job, why: string): SlurmCgroupsError {
+  return new SlurmCgroupsError('ERR_NOT_SUPPORTED', `Cannot adopt into ${nameOfJob(job)} by its cgroups alone: ${why}, which needs stepd (slurmstepd of its extern step)`, about(job));
+}
+
+function gone(path: string, cause?: unknown): SlurmCgroupsError {
+  return new SlurmCgroupsError('ERR_CGROUP_GONE', `The extern step ${quote(path)} is gone: its job is ending, or began anew`, { path }, cause);
+}
+
+function about(job: Job): { readonly jobId?: number } {
+  return job.jobId === undefined ? {} : { jobId: job.jobId };
+}
+

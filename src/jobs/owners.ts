@@ -1,0 +1,52 @@
+// Whose job it is. On v1 the path says so; on v2 it does not, and the script that slurmd stored for a batch
+// job does: a file in root's spool that belongs to the job's user. (Asking slurmstepd comes with stepd.ts.)
+
+import { hasCode } from '../cgroup/errors.js';
+import type { Job } from './job.js';
+import { isDirectory, type SlurmNode } from './node.js';
+
+/** How an owner is known. */
+export type OwnerSource = 'path' | 'slurm_script';
+
+export interface OwnedJob extends Job {
+  /** Absent with `uid`: nothing here says whose job it is. */
+  readonly ownerFrom?: OwnerSource;
+}
+
+/**
+ * The same jobs with their owners, as far as they can be known without asking a daemon.
+ *
+ * @throws SlurmCgroupsError when the spool is there and cannot be read.
+ */
+export function findOwners(jobs: readonly Job[], options: { readonly node: SlurmNode }): readonly OwnedJob[] {
+  const { node } = options;
+  const spool = trustedSpool(node);
+  return jobs.map((job): OwnedJob => {
+    if (job.uid !== undefined) return { ...job, ownerFrom: 'path' };
+    const isMine = job.nodeName === undefined || job.nodeName === node.nodeName;
+    const uid = spool === undefined || !isMine || job.jobId === undefined ? undefined : ownerOfScript(node, spool, job.jobId);
+    return uid === undefined ? job : { ...job, uid, ownerFrom: 'slurm_script' };
+  });
+}
+
+/** A folder that others can write, or that is not root's, proves nothing. */
+function trustedSpool(node: SlurmNode): string | undefined {
+  if (node.spoolDir === undefined) return undefined;
+  try {
+    const stat = node.host.stat(node.spoolDir);
+    const writable = stat !== undefined && (stat.mode & 0o022n) !== 0n;
+    return stat !== undefined && isDirectory(stat.mode) && stat.uid === 0n && !writable ? node.spoolDir : undefined;
+  } catch (error) {
+    if (hasCode(error, 'ERR_NOT_RECORDED')) return undefined;
+    throw error;
+  }
+}
+
+/** `<spool>/job<5 digits>/slurm_script`, mode 0700, owned by the job's user (measured, 20.11 to 26.05). */
+function ownerOfScript(node: SlurmNode, spool: string, jobId: number): number | undefined {
+  const folder = `${spool}/job${String(jobId).padStart(5, '0')}`;
+  const above = node.host.stat(folder);
+  if (above === undefined || !isDirectory(above.mode) || above.uid !== 0n) return undefined;
+  const script = node.host.stat(`${folder}/slurm_script`);
+  return script === undefined || (script.mode & 0o170000n) !== 0o100000n ? undefined : Number(script.uid);
+}

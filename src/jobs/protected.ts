@@ -1,0 +1,147 @@
+// Which processes are never moved. A name proves nothing: a user's program can carry slurmstepd's name and
+// command line, and a setuid program makes root the owner of its /proc/PID (measured). What counts is the
+// place in the tree, or all four uids 0 together with a root-owned executable of that name.
+
+import { isGone, SlurmCgroupsError } from '../cgroup/errors.js';
+import type { Host } from '../cgroup/host.js';
+import { childrenOf, type HeldProcess, holdProcess, listPids, parseProcStat } from '../cgroup/process.js';
+import { parseJobPath } from './layout.js';
+import type { SlurmNode } from './node.js';
+
+/** Why a process may not be moved, as the end of a sentence that begins with the process; `undefined`: it may. */
+export type Refusal = string | undefined;
+
+const daemons: readonly string[] = ['slurmd', 'slurmstepd'];
+const monitors: readonly string[] = ['sshd', 'sshd-session'];
+
+/** First uid of people: UID_MIN of login.defs(5), default. */
+const uidMin = 1000;
+
+/**
+ * Whether a process may be moved into a job of `uid`: it is that user's with all four uids, or the root
+ * process of sshd that watches over one connection (it holds that connection and does not listen).
+ *
+ * @throws SlurmCgroupsError when the process has ended, or /proc cannot be read.
+ */
+export function refusalToMove(node: SlurmNode, held: HeldProcess, uid: number): Refusal {
+  if (held.pid === 1) return 'is the first process of this machine';
+  if (held.pid === node.host.self().pid) return 'is this command itself';
+  if (held.stat().kernelThread) return 'is a thread of the kernel';
+  const { uids } = held.status();
+  if (uids.every((one) => one === uid) && uid !== 0) {
+    return isAtSlurmstepdsPlace(node, held) ? 'is at the place of slurmstepd in a job' : undefined;
+  }
+  if (uids.every((one) => one === 0)) return refusalOfRoot(node, held, uid);
+  const [real, effective, saved, file] = uids;
+  return uids.every((one) => one === real)
+    ? `belongs to uid ${real}, not to uid ${uid}`
+    : `runs with the uids ${real}, ${effective}, ${saved} and ${file} (a setuid program), not with uid ${uid} alone`;
+}
+
+function refusalOfRoot(node: SlurmNode, held: HeldProcess, uid: number): Refusal {
+  const name = rootExecutable(node.host, held);
+  if (name !== undefined && daemons.includes(name)) return `is ${name}`;
+  if (isAtSlurmstepdsPlace(node, held)) return 'is slurmstepd';
+  if (name === undefined || !monitors.includes(name)) return "is root's";
+  const sockets = socketsOf(held);
+  if (sockets.listening) return 'is the sshd that listens for everybody';
+  if (!sockets.connected) return 'is an sshd without a connection';
+  const other = otherUserBelow(node.host, held, uid);
+  return other === undefined ? undefined : `is the sshd of a session of uid ${other}`;
+}
+
+/** v2 only: `step_X/slurm` takes no process of a user. */
+function isAtSlurmstepdsPlace(node: SlurmNode, held: HeldProcess): boolean {
+  return held.memberships().some(({ controllers, path }) => {
+    if (controllers.length > 0) return false;
+    return node.tops.some((top) => top.version === 2 && parseJobPath(path, top)?.side === 'slurm');
+  });
+}
+
+/**
+ * Base name of the executable, if root owns that file. An update leaves ` (deleted)` behind the path of what
+ * still runs; the new file of that name answers for it.
+ */
+export function rootExecutable(host: Host, held: HeldProcess): string | undefined {
+  let file: string;
+  try {
+    file = held.directory.readlink('exe').replace(/ \(deleted\)$/, '');
+  } catch (error) {
+    if (isGone(error)) return undefined; // a process without one: a kernel thread, or it is ending
+    throw error;
+  }
+  const stat = file.startsWith('/') ? host.stat(file) : undefined;
+  return stat !== undefined && stat.uid === 0n && (stat.mode & 0o170000n) === 0o100000n ? file.slice(file.lastIndexOf('/') + 1) : undefined;
+}
+
+interface Sockets {
+  readonly listening: boolean;
+  readonly connected: boolean;
+}
+
+/** States of net/tcp (include/net/tcp_states.h). */
+const established = '01';
+const listen = '0A';
+
+/** What TCP sockets a process holds, by inode, in its own network namespace. */
+function socketsOf(held: HeldProcess): Sockets {
+  const inodes = new Set<string>();
+  for (const fd of held.directory.names('fd')) {
+    try {
+      const inode = /^socket:\[(\d+)\]$/.exec(held.directory.readlink(`fd/${fd}`))?.[1];
+      if (inode !== undefined) inodes.add(inode);
+    } catch (error) {
+      if (!isGone(error)) throw error; // closed between being listed and being looked at
+    }
+  }
+  const states = new Set<string>();
+  for (const table of ['net/tcp', 'net/tcp6']) {
+    for (const line of tableOf(held, table)) {
+      const fields = line.trim().split(/\s+/);
+      const [state, inode] = [fields[3], fields[9]];
+      if (state !== undefined && inode !== undefined && inodes.has(inode)) states.add(state);
+    }
+  }
+  return { listening: states.has(listen), connected: states.has(established) };
+}
+
+function tableOf(held: HeldProcess, name: string): readonly string[] {
+  if (held.directory.stat(name) === undefined) return []; // a kernel without IPv6
+  return held.directory.read(name).split('\n').slice(1);
+}
+
+/** A child that runs as another person: then the connection is that person's, not `uid`'s. */
+function otherUserBelow(host: Host, held: HeldProcess, uid: number): number | undefined {
+  for (const pid of childrenOf(host, held)) {
+    try {
+      const child = holdProcess(host, pid);
+      try {
+        const [real] = child.status().uids;
+        if (real >= uidMin && real !== uid) return real;
+      } finally {
+        child.close();
+      }
+    } catch (error) {
+      if (!isGone(error)) throw error; // it has ended: it tells nothing any more
+    }
+  }
+  return undefined;
+}
+
+/** The pid of a running slurmd, found by executable and uids; `undefined` when none runs. */
+export function findSlurmd(host: Host): number | undefined {
+  for (const pid of listPids(host)) {
+    try {
+      if (parseProcStat(host.read(`/proc/${pid}/stat`)).comm !== 'slurmd') continue;
+      const held = holdProcess(host, pid);
+      try {
+        if (held.status().uids.every((one) => one === 0) && rootExecutable(host, held) === 'slurmd') return pid;
+      } finally {
+        held.close();
+      }
+    } catch (error) {
+      if (!(error instanceof SlurmCgroupsError)) throw error; // ended meanwhile, or not ours to see: then it is not known
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,109 @@
+// What a decision is made from: the login, and what was found out about it. A fact is known, unknown with
+// its reason, or absent, which means that nobody has asked yet. How facts are gathered: adopt/evidence.ts.
+
+import type { Job } from '../jobs/job.js';
+
+/**
+ * Something that was asked: the answer, or why there is none. `unknown` is one line, safe to print. Not knowing
+ * is never the same as an answer "none".
+ */
+export type Fact<T> = { readonly known: T } | { readonly unknown: string };
+
+/** The facts that a decision can ask for. */
+export type FactName = 'node' | 'jobs' | 'callerId' | 'preference';
+
+/** The login to decide on. Who gathers the facts adds what he needs (pid, connection). */
+export interface AdoptionRequest {
+  readonly uid: number;
+  /** Login name, for the trace only. */
+  readonly user?: string;
+  /** PAM service. Absent: not a PAM login, so the option `service` does not apply. */
+  readonly service?: string;
+}
+
+/** A node of Slurm with its name and the version of the cgroups that Slurm uses on it, or none of Slurm's nodes. */
+export type NodeFact =
+  | {
+      readonly isSlurmNode: true;
+      /** NodeName: the option `nodename`, else SLURMD_NODENAME, else the short host name. */
+      readonly nodeName: string;
+      readonly cgroupVersion: 1 | 2;
+    }
+  | { readonly isSlurmNode: false; readonly why?: string };
+
+/** A job that somebody named: the slurmd at the other end of the connection, or the user. */
+export type NamedJob = { readonly jobId: number } | 'none';
+
+/** How a fact points at a job: the job itself, or its id, or its SLUID. */
+export type JobRef = Pick<Job, 'jobId' | 'sluid'>;
+
+/** A state that keeps a job from being adopted into. Jobs without an entry are taken as running. */
+export interface JobState {
+  readonly job: JobRef;
+  /** `starting`: no extern step yet; `ending`: no extern step any more, or it refuses; `suspended`: frozen. */
+  readonly state: 'starting' | 'ending' | 'suspended';
+}
+
+/** A job that this login already tried, or must not try. */
+export interface ExcludedJob {
+  readonly job: JobRef;
+  readonly why: 'suspended' | 'failed';
+  /** What went wrong: one line, safe to print. */
+  readonly detail?: string;
+}
+
+/** What is known of a login. Start with `{}` and add what `decideAdoption` asks for. */
+export interface AdoptionFacts {
+  readonly node?: Fact<NodeFact>;
+  /**
+   * The jobs of the request's uid on this node. Jobs whose owner could not be told belong into it too, without
+   * `uid`: they are never adopted into, but with one of them "no jobs" is not known.
+   */
+  readonly jobs?: Fact<readonly Job[]>;
+  /** What the slurmd at the source of the connection says; `none`: the connection is in no job. */
+  readonly callerId?: Fact<NamedJob>;
+  /** The user's own choice. */
+  readonly preference?: Fact<NamedJob>;
+  readonly states?: readonly JobState[];
+  readonly excluded?: readonly ExcludedJob[];
+  /** How long this login has waited for its jobs so far, in ms. */
+  readonly waitedMs?: number;
+}
+
+/** Whether `ref` points at `job`: the same value, the same id or the same SLUID. */
+export function pointsAt(ref: JobRef, job: Job): boolean {
+  if (ref === job) return true;
+  if (ref.jobId !== undefined && ref.jobId === job.jobId) return true;
+  return ref.sluid !== undefined && ref.sluid === job.sluid;
+}
+
+/** What was said of `job` when it was excluded; undefined when it was not. */
+export function triedBefore(facts: AdoptionFacts, job: Job): ExcludedJob | undefined {
+  return facts.excluded?.find((excluded) => pointsAt(excluded.job, job));
+}
+
+/** How a person names a job: `job 7`, or its SLUID where the id is not known. */
+export function jobName(job: JobRef): string {
+  if (job.jobId !== undefined) return `job ${job.jobId}`;
+  return job.sluid === undefined ? 'a job without id' : `job ${job.sluid}`;
+}
+
+/** The names of several jobs, eight at most: a trace is for reading. */
+export function jobNames(jobs: readonly JobRef[]): string {
+  const shown = jobs.slice(0, 8).map(jobName).join(', ');
+  return jobs.length > 8 ? `${shown} and ${jobs.length - 8} more` : shown;
+}
+
+/** The same facts with more jobs excluded: what the answer `next` of decideAfterAdoption asks for. */
+export function withExcluded(facts: AdoptionFacts, more: readonly ExcludedJob[]): AdoptionFacts {
+  return { ...facts, excluded: [...(facts.excluded ?? []), ...more] };
+}
+
+/**
+ * The same facts after a wait for jobs of `waitedMs` more: the jobs and their states are to be asked again. What a
+ * caller ID or the user named stays named.
+ */
+export function afterWaiting(facts: AdoptionFacts, waitedMs: number): AdoptionFacts {
+  const { jobs, states, ...kept } = facts;
+  return { ...kept, waitedMs: (facts.waitedMs ?? 0) + waitedMs };
+}

@@ -1,0 +1,77 @@
+// The user's jobs on this node, sorted by what a login can do with them.
+
+import { quote } from '../cgroup/errors.js';
+import type { Job } from '../jobs/job.js';
+import type { Rule } from './answer.js';
+import type { AdoptionFacts, AdoptionRequest } from './facts.js';
+import { jobNames, pointsAt, triedBefore } from './facts.js';
+import { compareIds } from './newest.js';
+
+/** The jobs by what they are to this login, each list ascending by id. */
+export interface JobsHere {
+  /** With an extern step: what pam_slurm_adopt counts. Suspended jobs and those already tried are among them. */
+  readonly present: readonly Job[];
+  readonly starting: readonly Job[];
+  readonly ending: readonly Job[];
+  readonly ofOthers: readonly Job[];
+  readonly ownerless: readonly Job[];
+}
+
+/** Sorts the jobs of the fact by what they are to `request`. */
+export function sortOut(request: AdoptionRequest, facts: AdoptionFacts, jobs: readonly Job[]): JobsHere {
+  const sorted = jobs.toSorted(compareIds);
+  const own = sorted.filter((job) => job.uid === request.uid);
+  return {
+    present: own.filter((job) => !['starting', 'ending'].includes(stateOf(facts, job))),
+    starting: own.filter((job) => stateOf(facts, job) === 'starting'),
+    ending: own.filter((job) => stateOf(facts, job) === 'ending'),
+    ofOthers: sorted.filter((job) => job.uid !== undefined && job.uid !== request.uid),
+    ownerless: sorted.filter((job) => job.uid === undefined),
+  };
+}
+
+export function stateOf(facts: AdoptionFacts, job: Job): 'starting' | 'running' | 'ending' | 'suspended' {
+  return facts.states?.find((state) => pointsAt(state.job, job))?.state ?? 'running';
+}
+
+/** The trace line that counts them. */
+export function describeJobs(request: AdoptionRequest, here: JobsHere): string {
+  const count = here.present.length;
+  const who = request.user === undefined ? `uid ${request.uid}` : `uid ${request.uid} (${quote(request.user)})`;
+  const parts = [
+    `${who} has ${count === 0 ? 'no jobs' : count === 1 ? '1 job' : `${count} jobs`} here${listed(here.present)}`,
+    ...(here.starting.length > 0 ? [`starting${listed(here.starting)}`] : []),
+    ...(here.ending.length > 0 ? [`ending${listed(here.ending)}`] : []),
+    ...(here.ofOthers.length > 0 ? [`of another owner, left out${listed(here.ofOthers)}`] : []),
+    ...(here.ownerless.length > 0 ? [`of an unknown owner, left out${listed(here.ownerless)}`] : []),
+  ];
+  return parts.join('; ');
+}
+
+/** Why a job that was named cannot be taken. */
+export function whyNot(facts: AdoptionFacts, here: JobsHere, isNamed: (job: Job) => boolean): string {
+  const present = here.present.find(isNamed);
+  if (present !== undefined) {
+    return triedBefore(facts, present)?.why === 'suspended' ? 'it is suspended' : 'it was tried in vain';
+  }
+  if (here.ending.some(isNamed)) return 'it is ending';
+  // slurmd does not look whose job it answers with: A's job 100, then `ssh B@node` (measured on 24.11).
+  if (here.ofOthers.some(isNamed)) return 'it belongs to another user';
+  if (here.ownerless.some(isNamed)) return 'its owner is unknown';
+  return 'the user has no such job here';
+}
+
+/** Why the user has no job that runs here. */
+export function whyNone(here: JobsHere): readonly [Rule, string] {
+  if (here.starting.length > 0) {
+    return ['starting', `You have no running job on this node yet, still starting: ${jobNames(here.starting)}`];
+  }
+  if (here.ending.length > 0) {
+    return ['ending', `You have no running job on this node any more, ending: ${jobNames(here.ending)}`];
+  }
+  return ['no-jobs', 'You have no active jobs on this node'];
+}
+
+function listed(jobs: readonly Job[]): string {
+  return jobs.length === 0 ? '' : `: ${jobNames(jobs)}`;
+}

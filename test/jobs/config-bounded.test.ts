@@ -1,0 +1,105 @@
+import { spawn, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { liveHost } from '../../src/cgroup/host.js';
+import { boundedReads } from '../../src/jobs/config-bounded.js';
+import { afterwards, hostWithMount, isRoot, needsRoot, nodeWith, put, trustedFolder } from './config-sandbox.js';
+
+describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${needsRoot})`, () => {
+  test('asks a child, and never touches the path itself', async () => {
+    const folder = trustedFolder();
+    const file = put(folder, 'a.conf', 'ClusterName=ä\n', { uid: 1234, mode: 0o640 });
+    fs.symlinkSync('a.conf', path.join(folder, 'link'));
+    const reads = boundedReads(hostWithMount(folder, 'nfs4'), { timeoutMs: 5000 });
+    expect(await reads.look(file)).toEqual({ mode: 0o100640n, uid: 1234n, size: 15n });
+    expect(await reads.look(path.join(folder, 'link'))).toMatchObject({ mode: 0o120777n });
+    expect(await reads.look(path.join(folder, 'missing'))).toBeUndefined();
+    expect(await reads.look(path.join(file, 'below'))).toBeUndefined();
+    expect(await reads.readlink(path.join(folder, 'link'))).toBe('a.conf');
+    expect(await reads.text(file, 15)).toBe('ClusterName=ä\n');
+    expect(await reads.text(file, 14)).toBeUndefined();
+  });
+
+  test('says what a child complains of', async () => {
+    const folder = trustedFolder();
+    const reads = boundedReads(hostWithMount(folder, 'lustre'), { timeoutMs: 5000 });
+    const error = { code: 'ERR_CONFIG', message: `Cannot read "${folder}": "Is a directory"` };
+    await expect(reads.text(folder, 100)).rejects.toMatchObject(error);
+    await expect(reads.readlink(folder)).rejects.toMatchObject({ code: 'ERR_CONFIG' });
+  });
+
+  test('gives up on a child that cannot be killed, within the one budget of all', async () => {
+    const host = hostWithMount('/nfs', 'nfs', { run: () => new Promise(() => {}) });
+    const reads = boundedReads(host, { timeoutMs: 50 });
+    const error = {
+      code: 'ERR_CONFIG',
+      message: 'Cannot look at "/nfs/slurm.conf": its file system (type nfs) does not answer within 50 ms',
+      subject: { path: '/nfs/slurm.conf' },
+    };
+    const begin = performance.now();
+    await expect(reads.look('/nfs/slurm.conf')).rejects.toMatchObject(error);
+    await expect(reads.look('/nfs/slurm.conf')).rejects.toMatchObject(error);
+    expect(performance.now() - begin).toBeLessThan(1000);
+  });
+
+  test('stops at a signal', async () => {
+    const host = hostWithMount('/nfs', 'nfs', { run: () => new Promise(() => {}) });
+    const controller = new AbortController();
+    const reads = boundedReads(host, { timeoutMs: 60_000, signal: controller.signal });
+    const look = reads.look('/nfs/slurm.conf');
+    controller.abort(new Error('enough'));
+    await expect(look).rejects.toThrow('enough');
+    await expect(reads.look('/')).rejects.toThrow('enough');
+  });
+
+  test('asks a child for everything where there is no mount table', async () => {
+    const live = liveHost();
+    let asked = 0;
+    const run: typeof live.run = (...args) => {
+      asked++;
+      return live.run(...args);
+    };
+    const read = (file: string) => live.read(file === '/proc/self/mountinfo' ? '/proc/none' : file);
+    const reads = boundedReads({ ...live, run, read }, { timeoutMs: 5000 });
+    expect(await reads.look('/')).toMatchObject({ uid: 0n });
+    expect(asked).toBe(1);
+  });
+});
+
+test('boundedReads() reads what is local itself', async () => {
+  const run = () => Promise.reject(new Error('no child'));
+  const reads = boundedReads({ ...hostWithMount('/nfs', 'nfs'), run }, { timeoutMs: 1000 });
+  expect(await reads.look('/')).toMatchObject({ uid: 0n });
+  expect(await reads.text('/etc/passwd', 1 << 20)).toContain('root:');
+});
+
+test('boundedReads() reads a recording from memory, whatever was mounted', async () => {
+  const reads = boundedReads(nodeWith({ '/a': { text: 'b' } }), { timeoutMs: 0 });
+  expect(await reads.text('/a', 1)).toBe('b');
+});
+
+/** A FUSE file system whose program never answers: what a dead NFS server looks like. */
+function hangingMount(folder: string): boolean {
+  const script =
+    'exec 3<>/dev/fuse; mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 test "$1" && echo up && read x';
+  const child = spawn('/bin/bash', ['-c', script, 'bash', folder], { stdio: ['pipe', 'pipe', 'ignore'] });
+  afterwards(() => {
+    spawnSync('umount', ['-l', folder]);
+    child.kill('SIGKILL');
+  });
+  for (let tries = 0; tries < 100; tries++) {
+    if (fs.readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${folder} `)) return true;
+    spawnSync('sleep', ['0.02']);
+  }
+  return false;
+}
+
+test.skipIf(!isRoot)(`boundedReads() ends on a real mount that hangs (needs root and /dev/fuse)`, async ({ skip }) => {
+  const folder = trustedFolder();
+  if (!fs.existsSync('/dev/fuse') || !hangingMount(folder)) skip('no FUSE here');
+  const begin = performance.now();
+  const message = `Cannot look at "${folder}": its file system (type fuse) does not answer within 300 ms`;
+  await expect(boundedReads(liveHost(), { timeoutMs: 300 }).look(folder)).rejects.toMatchObject({ message });
+  expect(performance.now() - begin).toBeLessThan(2000);
+});

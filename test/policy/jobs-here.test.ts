@@ -1,0 +1,79 @@
+import { describe, expect, it } from 'vitest';
+import { describeJobs, sortOut, stateOf, whyNone, whyNot } from '../../src/policy/jobs-here.js';
+import { alice, bob, job } from './sample-jobs.js';
+
+const request = { uid: alice, user: 'alice' };
+const facts = {
+  states: [
+    { job: { jobId: 1 }, state: 'starting' },
+    { job: { jobId: 2 }, state: 'ending' },
+    { job: { jobId: 3 }, state: 'suspended' },
+  ],
+  excluded: [
+    { job: { jobId: 3 }, why: 'suspended' },
+    { job: { jobId: 4 }, why: 'failed' },
+  ],
+} as const;
+const here = sortOut(request, facts, [
+  job(6, { uid: 'unknown' }),
+  job(5, { uid: bob }),
+  job(4),
+  job(3),
+  job(2),
+  job(1),
+]);
+
+describe('sortOut()', () => {
+  it('counts jobs with an extern step, suspended and tried ones too, and none of another or an unknown owner', () => {
+    const { present, starting, ending, ofOthers, ownerless } = here;
+    const ids = [present, starting, ending, ofOthers, ownerless].map((jobs) => jobs.map((one) => one.jobId));
+    expect(ids).toEqual([[3, 4], [1], [2], [5], [6]]);
+  });
+});
+
+describe('stateOf()', () => {
+  it('takes a job that no fact mentions as running', () => {
+    expect(stateOf(facts, job(3))).toBe('suspended');
+    expect(stateOf(facts, job(7))).toBe('running');
+    expect(stateOf({}, job(3))).toBe('running');
+  });
+});
+
+describe('describeJobs()', () => {
+  it('says in one line what is here and what is left out', () => {
+    expect(describeJobs(request, here)).toBe(
+      'uid 1001 ("alice") has 2 jobs here: job 3, job 4; starting: job 1; ending: job 2; ' +
+        'of another owner, left out: job 5; of an unknown owner, left out: job 6',
+    );
+    expect(describeJobs({ uid: 7 }, sortOut({ uid: 7 }, {}, []))).toBe('uid 7 has no jobs here');
+  });
+});
+
+describe('whyNot()', () => {
+  it.each([
+    [2, 'it is ending'],
+    [3, 'it is suspended'],
+    [4, 'it was tried in vain'],
+    [5, 'it belongs to another user'],
+    [6, 'its owner is unknown'],
+    [7, 'the user has no such job here'],
+  ])('says of job %i: %s', (jobId, why) => {
+    expect(whyNot(facts, here, (one) => one.jobId === jobId)).toBe(why);
+  });
+});
+
+describe('whyNone()', () => {
+  it('tells starting, ending and no jobs apart', () => {
+    const of = (...ids: number[]) =>
+      whyNone(
+        sortOut(
+          request,
+          facts,
+          ids.map((id) => job(id)),
+        ),
+      );
+    expect(of(1, 2)).toEqual(['starting', 'You have no running job on this node yet, still starting: job 1']);
+    expect(of(2)).toEqual(['ending', 'You have no running job on this node any more, ending: job 2']);
+    expect(of()).toEqual(['no-jobs', 'You have no active jobs on this node']);
+  });
+});
