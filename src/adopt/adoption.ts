@@ -3,6 +3,7 @@
 
 import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
+import { hierarchyKey } from '../cgroup/membership.js';
 import { type HierarchyMove, Move, type MoveTarget } from '../cgroup/move.js';
 import { childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
@@ -113,8 +114,7 @@ class Adoption {
     if (session === undefined) throw new TypeError('run() comes after begin()');
     const before = this.#frozen();
     if (before !== undefined) return this.#result('suspended', suspended(this.#task.name, before));
-    const moved = session.sources.map(({ controllers, path }) => `${controllers.join(',') || 'unified'}:${path}`);
-    this.#trace.push(`process ${session.process.pid} was in ${moved.join(' ')}`);
+    this.#trace.push(`process ${session.process.pid} came from ${placesOf(session)}`);
     const failure = await this.#moveAll(session);
     const frozen = this.#frozenNow();
     if (frozen !== undefined) {
@@ -259,6 +259,14 @@ class Adoption {
     for (const process of this.#processes) process.close();
     closeTargets(this.#targets);
   }
+}
+
+/** `/user.slice` or, where hierarchies differ, `/a in memory, cpuset; /b in freezer`. */
+function placesOf(move: Move): string {
+  const byPath = new Map<string, string[]>();
+  for (const { controllers, path } of move.sources) byPath.set(path, [...(byPath.get(path) ?? []), hierarchyKey(controllers)]);
+  if (byPath.size === 1) return [...byPath.keys()].join();
+  return [...byPath].map(([path, keys]) => `${path} in ${keys.join(', ')}`).join('; ');
 }
 
 function summaryOf(move: Move): 'adopted' | 'already' | 'undone' | 'partial' {

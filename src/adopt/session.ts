@@ -84,7 +84,7 @@ export async function admitSession(request: SessionRequest, session: SessionOpti
     const report = { outcome: adoption.outcome, ...(adoption.error === undefined ? {} : { reason: adoption.error.message }) };
     const answer = decideAfterAdoption(decision, report, options);
     if (answer.action !== 'next') {
-      return { action: answer.action, reason: answer.reason, trace: [...answer.trace, ...adoption.trace], target, adoption };
+      return { action: answer.action, reason: answer.reason, trace: [...decision.trace, ...adoption.trace, ...answer.trace.slice(decision.trace.length)], target, adoption };
     }
     facts = withExcluded(facts, [answer.exclude]);
   }

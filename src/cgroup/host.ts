@@ -229,15 +229,9 @@ async function run(file: string, args: readonly string[], options: RunOptions): 
     const child = execFile(
       file,
       [...args],
-      {
-        cwd: '/',
-        env: { LC_ALL: 'C' },
-        timeout: options.timeoutMs,
-        killSignal: 'SIGKILL',
-        maxBuffer: options.maxBytes ?? 1 << 20,
-        encoding: 'buffer',
-      },
+      { cwd: '/', env: { LC_ALL: 'C' }, killSignal: 'SIGKILL', maxBuffer: options.maxBytes ?? 1 << 20, encoding: 'buffer' },
       (error, stdout, stderr) => {
+        clearTimeout(timer);
         if (error !== null && typeof error.code === 'string' && child.pid === undefined) {
           reject(new SystemCallError('run', file, error.code));
           return;
@@ -247,10 +241,18 @@ async function run(file: string, args: readonly string[], options: RunOptions): 
           exitCode: typeof code === 'number' ? code : undefined,
           stdout: decodeKernelText(stdout),
           stderr: decodeKernelText(stderr),
-          timedOut: error?.killed === true && error.code !== 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER',
+          timedOut: false,
         });
       },
     );
+    // A killed child that waits in the kernel (a hung mount) does not die: it is left behind, not waited for.
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+      child.unref();
+      fulfil({ exitCode: undefined, stdout: '', stderr: '', timedOut: true });
+    }, options.timeoutMs);
     child.stdin?.end();
   });
 }

@@ -66,6 +66,5 @@ export async function requireSlurm(node: SlurmNode): Promise<void> {
   } catch (error) {
     if (!hasCode(error, 'ERR_NOT_RECORDED')) throw error;
   }
-  const where = node.spoolDir === undefined ? '' : `, no spool of slurmd ("${node.spoolDir}")`;
-  throw new SlurmCgroupsError('ERR_NOT_SLURM', `This is not a Slurm node: there is no cgroup of Slurm${where} and no slurmd`);
+  throw new SlurmCgroupsError('ERR_NOT_SLURM', 'This is not a Slurm node: there is no cgroup of Slurm, no spool of slurmd and no slurmd');
 }

@@ -49,11 +49,11 @@ export function exitCodeOf(error: unknown): ExitCode {
 
 /** One line for stderr. An error that is not ours is a defect of this program and says so. */
 export function lineOf(command: string, error: unknown): string {
+  const program = ['slurm-cgroups', command].filter((word) => word !== '').join(' ');
   if (!(error instanceof SlurmCgroupsError)) {
     const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    return `slurm-cgroups ${command}: unexpected error, please report it: ${visible(what.replaceAll('\n', ' | '))}`;
+    return `${program}: unexpected error, please report it: ${visible(what.replaceAll('\n', ' | '))}`;
   }
-  const { remedy } = endings[error.code];
-  const help = hasCode(error, 'ERR_USAGE') ? `see "slurm-cgroups ${command} --help"`.replace('  ', ' ') : remedy;
-  return `slurm-cgroups ${command}: ${visible(error.message)}${help === undefined ? '' : `; ${help}`}`;
+  const remedy = hasCode(error, 'ERR_USAGE') ? `see "${program} --help"` : endings[error.code].remedy;
+  return `${program}: ${visible(error.message)}${remedy === undefined ? '' : `; ${remedy}`}`;
 }

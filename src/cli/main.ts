@@ -6,6 +6,7 @@ import { exitCodeOf, lineOf } from './exit.js';
 
 declare const packageVersion: string;
 
+const knownCommands: ReadonlySet<string> = new Set(['list', 'verify', 'adopt', 'demo']);
 const withoutPackages: ReadonlySet<string> = new Set(['adopt']);
 
 /** Runs the command that `words` name and gives the exit code; an error becomes one line on stderr. */
@@ -20,7 +21,7 @@ export async function main(words: readonly string[]): Promise<number> {
     const { runProgram } = await import('./program.js');
     return await runProgram(words, packageVersion);
   } catch (error) {
-    process.stderr.write(`${lineOf(name.startsWith('-') ? '' : name, error)}\n`);
+    process.stderr.write(`${lineOf(knownCommands.has(name) ? name : '', error)}\n`);
     return exitCodeOf(error);
   }
 }

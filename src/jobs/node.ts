@@ -6,6 +6,9 @@ import { type Hierarchies, type Hierarchy, directoryOf, discoverHierarchies } fr
 import { type Host, type HostOption, liveHost } from '../cgroup/host.js';
 import { type CgroupPath, childPath, partsOf, rootPath } from '../cgroup/path.js';
 import { readSlurmConfiguration, type SlurmConfiguration } from './config.js';
+import { boundedReads } from './config-bounded.js';
+import { answersAtOnce, fileSystemAt, parseMounts } from './config-mounts.js';
+import { expandSlurmdPath, nodeNamesOf, shortHostName } from './config-nodes.js';
 import { parseTopV1, parseTopV2, type SlurmTop } from './layout.js';
 
 /** Slurm's own directory in one hierarchy, as found. */
@@ -19,11 +22,11 @@ export interface SlurmNode {
   readonly host: Host;
   readonly hierarchies: Hierarchies;
   readonly tops: readonly LocatedTop[];
-  /** NodeName: as given, else the one that the trees name, else this host's short name. */
+  /** NodeName: as given, else as Slurm's trees, slurmd or the configuration name it. `undefined`: several share this machine. */
   readonly nodeName: string | undefined;
   readonly configuration: SlurmConfiguration | undefined;
-  /** SlurmdSpoolDir, expanded, where it is known. */
-  readonly spoolDir: string | undefined;
+  /** SlurmdSpoolDir of each node here, by NodeName: those that are there, on a file system of this machine. */
+  readonly spools: ReadonlyMap<string, string>;
   /** Why this is a Slurm node; `undefined`: nothing says so. */
   readonly evidence: string | undefined;
   /** What could not be read, for people. */
@@ -55,11 +58,14 @@ const defaultSpool = '/var/spool/slurmd';
  */
 export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode> {
   const { host = liveHost(), within = rootPath } = options;
+  const timeoutMs = options.timeoutMs ?? 2000;
   const notes: string[] = [];
   const configuration =
     options.within === undefined
       ? await readSlurmConfiguration(host, {
-          timeoutMs: options.timeoutMs ?? 2000,
+          timeoutMs,
+          lookForSlurmd: host.source === 'live',
+          ...(options.nodeName === undefined ? {} : { nodeName: options.nodeName }),
           ...(options.configFile === undefined ? {} : { file: options.configFile }),
         })
       : undefined;
@@ -68,20 +74,48 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
   const hierarchies = discoverHierarchies({ host, ...(mountpoint === undefined ? {} : { cgroupMountpoint: mountpoint }) });
   const found = findTops({ host, hierarchies, within, configuration, notes });
   const tops = options.nodeName === undefined ? found : found.filter((top) => top.nodeName === undefined || top.nodeName === options.nodeName);
-  const names = [...new Set(tops.map((top) => top.nodeName))];
-  const nodeName = options.nodeName ?? (names.length === 1 ? names[0] : undefined) ?? shortHostName(host, notes);
+  const hostName = readHostName(host, notes);
+  const nodeNames = namesOfNodes(tops, { given: options.nodeName, configuration, hostName });
   const spoolDir = options.spoolDir ?? (options.within === undefined ? (configuration?.slurmdSpoolDir ?? defaultSpool) : undefined);
-  const spool = spoolDir === undefined ? undefined : expand(spoolDir, nodeName, shortHostName(host, []));
-  return {
-    host,
-    hierarchies,
-    tops,
-    nodeName,
-    configuration,
-    spoolDir: spool,
-    evidence: evidenceOf(host, tops, spool),
-    notes,
-  };
+  const spools = new Map<string, string>();
+  for (const nodeName of nodeNames) {
+    const spool = spoolDir === undefined ? undefined : expandSlurmdPath(spoolDir, { nodeName, hostName });
+    if (spool !== undefined && (await isSpool(host, spool, { timeoutMs, notes }))) spools.set(nodeName, spool);
+  }
+  const [top, spool] = [tops[0], [...spools.values()][0]];
+  const evidence = top !== undefined ? `Slurm's cgroup "${top.directory}"` : spool === undefined ? undefined : `the spool of slurmd "${spool}"`;
+  return { host, hierarchies, tops, nodeName: nodeNames.length === 1 ? nodeNames[0] : undefined, configuration, spools, evidence, notes };
+}
+
+/** Which nodes of Slurm this machine is: most machines are one. */
+function namesOfNodes(
+  tops: readonly LocatedTop[],
+  known: { readonly given: string | undefined; readonly configuration: SlurmConfiguration | undefined; readonly hostName: string | undefined },
+): readonly string[] {
+  if (known.given !== undefined) return [known.given];
+  const named = [...new Set(tops.flatMap((top) => top.nodeName ?? []))];
+  if (named.length > 0) return named;
+  const slurmd = known.configuration?.slurmd?.nodeName;
+  if (slurmd !== undefined) return [slurmd];
+  if (known.hostName === undefined) return [];
+  const configured = nodeNamesOf(known.configuration?.nodes ?? [], known.hostName);
+  return configured.length > 0 ? configured : [shortHostName(known.hostName)];
+}
+
+/** A folder, looked at only where the answer comes at once: a spool on another machine is no evidence worth a hang. */
+async function isSpool(host: Host, spool: string, { timeoutMs, notes }: { readonly timeoutMs: number; readonly notes: string[] }): Promise<boolean> {
+  try {
+    const local = host.source === 'recording' || answersAtOnce(fileSystemAt(parseMounts(host.read('/proc/self/mountinfo')), spool));
+    const look = await boundedReads(host, { timeoutMs }).look(spool);
+    if (look === undefined || !isDirectory(look.mode)) return false;
+    if (!local) notes.push(`The spool of slurmd "${spool}" is on a file system that may not answer: it is not read`);
+    return local;
+  } catch (error) {
+    if (hasCode(error, 'ERR_NOT_RECORDED', 'ERR_NOT_FOUND')) return false;
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    notes.push(error.message);
+    return false;
+  }
 }
 
 interface Search {
@@ -143,35 +177,14 @@ function findTops(search: Search): readonly LocatedTop[] {
   return tops;
 }
 
-function evidenceOf(host: Host, tops: readonly LocatedTop[], spool: string | undefined): string | undefined {
-  const first = tops[0];
-  if (first !== undefined) return `Slurm's cgroup "${first.directory}"`;
-  if (spool !== undefined && isFolder(host, spool)) return `the spool of slurmd "${spool}"`;
-  return undefined;
-}
-
-function isFolder(host: Host, path: string): boolean {
-  try {
-    const stat = host.stat(path);
-    return stat !== undefined && isDirectory(stat.mode);
-  } catch (error) {
-    if (hasCode(error, 'ERR_NOT_RECORDED', 'ERR_NOT_PERMITTED', 'ERR_NOT_FOUND')) return false; // not known to be one
-    throw error;
-  }
-}
-
 /** S_IFDIR */
 export function isDirectory(mode: bigint): boolean {
   return (mode & 0o170000n) === 0o040000n;
 }
 
-function expand(text: string, nodeName: string | undefined, hostName: string | undefined): string {
-  return text.replaceAll('%n', nodeName ?? '%n').replaceAll('%h', hostName ?? '%h');
-}
-
-function shortHostName(host: Host, notes: string[]): string | undefined {
+function readHostName(host: Host, notes: string[]): string | undefined {
   try {
-    return host.read('/proc/sys/kernel/hostname').trim().split('.')[0];
+    return host.read('/proc/sys/kernel/hostname').trim();
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error;
     notes.push(error.message);

@@ -20,24 +20,23 @@ export interface OwnedJob extends Job {
  */
 export function findOwners(jobs: readonly Job[], options: { readonly node: SlurmNode }): readonly OwnedJob[] {
   const { node } = options;
-  const spool = trustedSpool(node);
+  const trusted = new Map([...node.spools].filter(([, spool]) => isTrusted(node, spool)));
   return jobs.map((job): OwnedJob => {
     if (job.uid !== undefined) return { ...job, ownerFrom: 'path' };
-    const isMine = job.nodeName === undefined || job.nodeName === node.nodeName;
-    const uid = spool === undefined || !isMine || job.jobId === undefined ? undefined : ownerOfScript(node, spool, job.jobId);
+    const name = job.nodeName ?? node.nodeName;
+    const spool = name === undefined ? undefined : trusted.get(name);
+    const uid = spool === undefined || job.jobId === undefined ? undefined : ownerOfScript(node, spool, job.jobId);
     return uid === undefined ? job : { ...job, uid, ownerFrom: 'slurm_script' };
   });
 }
 
 /** A folder that others can write, or that is not root's, proves nothing. */
-function trustedSpool(node: SlurmNode): string | undefined {
-  if (node.spoolDir === undefined) return undefined;
+function isTrusted(node: SlurmNode, spool: string): boolean {
   try {
-    const stat = node.host.stat(node.spoolDir);
-    const writable = stat !== undefined && (stat.mode & 0o022n) !== 0n;
-    return stat !== undefined && isDirectory(stat.mode) && stat.uid === 0n && !writable ? node.spoolDir : undefined;
+    const stat = node.host.stat(spool);
+    return stat !== undefined && isDirectory(stat.mode) && stat.uid === 0n && (stat.mode & 0o022n) === 0n;
   } catch (error) {
-    if (hasCode(error, 'ERR_NOT_RECORDED')) return undefined;
+    if (hasCode(error, 'ERR_NOT_RECORDED')) return false;
     throw error;
   }
 }

@@ -17,9 +17,9 @@ import type {
 } from './answer.js';
 import { failureReason, observed, suspendedReason } from './answer.js';
 import type { AdoptionFacts, AdoptionRequest, ExcludedJob, FactName, NodeFact } from './facts.js';
-import { jobName, jobNames, triedBefore, withExcluded } from './facts.js';
+import { jobName, jobNames, saidOf, withExcluded } from './facts.js';
 import type { JobsHere } from './jobs-here.js';
-import { describeJobs, sortOut, stateOf, whyNone, whyNot } from './jobs-here.js';
+import { describeJobs, sortOut, whyNone, whyNot } from './jobs-here.js';
 import { newestJob } from './newest.js';
 import type { AdoptionOptions } from './options.js';
 import { defaultOptions } from './options.js';
@@ -84,7 +84,8 @@ function decide(login: Login): AdoptionDecision {
 
 function decideAmong(login: Login, node: SlurmNode, here: JobsHere): AdoptionDecision {
   const { facts, options, trace } = login;
-  const open = here.present.filter((job) => triedBefore(facts, job) === undefined);
+  const tried = saidOf(facts.excluded);
+  const open = here.present.filter((job) => tried(job) === undefined);
   if (open.length === 0) return nothingOpen(login, here);
 
   // A job that was tried in vain still counts: action_unknown=deny means users with several jobs, and going on after
@@ -169,7 +170,7 @@ function choose(
   if (newest === undefined) return nothingOpen(login, here);
   const { job } = newest;
   if (rule === 'newest') trace.push(...newest.trace);
-  if (stateOf(facts, job) !== 'suspended') {
+  if (!here.suspended.includes(job)) {
     const target = { kind: 'job', ...(job.jobId === undefined ? {} : { jobId: job.jobId }), job } as const;
     return adoptInto(login, rule, target, `The session goes into ${jobName(job)}: ${becauseOf[rule]}`);
   }
@@ -178,8 +179,7 @@ function choose(
     return answer(login, options.actionSuspended, 'suspended', suspendedReason([job]));
   }
   // None of the suspended jobs can be the next one: so this is done once, however many there are.
-  const suspended = here.present.filter((other) => stateOf(facts, other) === 'suspended');
-  const excluded = suspended.map((other) => ({ job: other, why: 'suspended' }) as const);
+  const excluded = here.suspended.map((other) => ({ job: other, why: 'suspended' }) as const);
   return decideAmong({ ...login, facts: withExcluded(facts, excluded) }, node, here);
 }
 
@@ -198,9 +198,10 @@ function nothingOpen(login: Login, here: JobsHere): AdoptionDecision {
     if (waiting !== undefined) return waiting;
   }
   if (here.present.length > 0) {
-    const failed = here.present.filter((job) => triedBefore(facts, job)?.why === 'failed');
+    const tried = saidOf(facts.excluded);
+    const failed = here.present.filter((job) => tried(job)?.why === 'failed');
     if (failed.length === 0) return answer(login, 'deny', 'suspended', suspendedReason(here.present));
-    const detail = failed.map((job) => triedBefore(facts, job)?.detail).find((text) => text !== undefined);
+    const detail = failed.map((job) => tried(job)?.detail).find((text) => text !== undefined);
     trace.push(`no other job is left to try: action_adopt_failure=${options.actionAdoptFailure}`);
     return answer(login, options.actionAdoptFailure, 'adopt-failure', failureReason(jobNames(failed), detail));
   }

@@ -56,7 +56,7 @@ export interface ExcludedJob {
 export interface AdoptionFacts {
   readonly node?: Fact<NodeFact>;
   /**
-   * The jobs of the request's uid on this node. Jobs whose owner could not be told belong into it too, without
+   * The jobs of the request's uid on this node, each once. Jobs whose owner could not be told belong into it too, without
    * `uid`: they are never adopted into, but with one of them "no jobs" is not known.
    */
   readonly jobs?: Fact<readonly Job[]>;
@@ -70,16 +70,20 @@ export interface AdoptionFacts {
   readonly waitedMs?: number;
 }
 
-/** Whether `ref` points at `job`: the same value, the same id or the same SLUID. */
-export function pointsAt(ref: JobRef, job: Job): boolean {
-  if (ref === job) return true;
-  if (ref.jobId !== undefined && ref.jobId === job.jobId) return true;
-  return ref.sluid !== undefined && ref.sluid === job.sluid;
-}
-
-/** What was said of `job` when it was excluded; undefined when it was not. */
-export function triedBefore(facts: AdoptionFacts, job: Job): ExcludedJob | undefined {
-  return facts.excluded?.find((excluded) => pointsAt(excluded.job, job));
+/** Looks up what is said of a job: by itself, else its id, else its SLUID; the first of several entries counts. */
+export function saidOf<T extends { readonly job: JobRef }>(entries: readonly T[] = []): (job: Job) => T | undefined {
+  const byItself = new Map<JobRef, T>();
+  const byId = new Map<number, T>();
+  const bySluid = new Map<string, T>();
+  for (const entry of entries.toReversed()) {
+    byItself.set(entry.job, entry);
+    if (entry.job.jobId !== undefined) byId.set(entry.job.jobId, entry);
+    if (entry.job.sluid !== undefined) bySluid.set(entry.job.sluid, entry);
+  }
+  return (job) =>
+    byItself.get(job) ??
+    (job.jobId === undefined ? undefined : byId.get(job.jobId)) ??
+    (job.sluid === undefined ? undefined : bySluid.get(job.sluid));
 }
 
 /** How a person names a job: `job 7`, or its SLUID where the id is not known. */

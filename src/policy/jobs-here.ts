@@ -4,13 +4,15 @@ import { quote } from '../cgroup/errors.js';
 import type { Job } from '../jobs/job.js';
 import type { Rule } from './answer.js';
 import type { AdoptionFacts, AdoptionRequest } from './facts.js';
-import { jobNames, pointsAt, triedBefore } from './facts.js';
+import { jobNames, saidOf } from './facts.js';
 import { compareIds } from './newest.js';
 
 /** The jobs by what they are to this login, each list ascending by id. */
 export interface JobsHere {
   /** With an extern step: what pam_slurm_adopt counts. Suspended jobs and those already tried are among them. */
   readonly present: readonly Job[];
+  /** Of those present. */
+  readonly suspended: readonly Job[];
   readonly starting: readonly Job[];
   readonly ending: readonly Job[];
   readonly ofOthers: readonly Job[];
@@ -19,19 +21,22 @@ export interface JobsHere {
 
 /** Sorts the jobs of the fact by what they are to `request`. */
 export function sortOut(request: AdoptionRequest, facts: AdoptionFacts, jobs: readonly Job[]): JobsHere {
-  const sorted = jobs.toSorted(compareIds);
-  const own = sorted.filter((job) => job.uid === request.uid);
+  const stateOf = saidOf(facts.states);
+  const sorted = jobs.toSorted(compareIds).map((job) => ({ job, state: stateOf(job)?.state ?? 'running' }));
+  const own = sorted.filter(({ job }) => job.uid === request.uid);
+  const others = sorted.filter(({ job }) => job.uid !== request.uid);
   return {
-    present: own.filter((job) => !['starting', 'ending'].includes(stateOf(facts, job))),
-    starting: own.filter((job) => stateOf(facts, job) === 'starting'),
-    ending: own.filter((job) => stateOf(facts, job) === 'ending'),
-    ofOthers: sorted.filter((job) => job.uid !== undefined && job.uid !== request.uid),
-    ownerless: sorted.filter((job) => job.uid === undefined),
+    present: jobsOf(own.filter(({ state }) => state === 'running' || state === 'suspended')),
+    suspended: jobsOf(own.filter(({ state }) => state === 'suspended')),
+    starting: jobsOf(own.filter(({ state }) => state === 'starting')),
+    ending: jobsOf(own.filter(({ state }) => state === 'ending')),
+    ofOthers: jobsOf(others.filter(({ job }) => job.uid !== undefined)),
+    ownerless: jobsOf(others.filter(({ job }) => job.uid === undefined)),
   };
 }
 
-export function stateOf(facts: AdoptionFacts, job: Job): 'starting' | 'running' | 'ending' | 'suspended' {
-  return facts.states?.find((state) => pointsAt(state.job, job))?.state ?? 'running';
+function jobsOf(entries: readonly { readonly job: Job }[]): readonly Job[] {
+  return entries.map(({ job }) => job);
 }
 
 /** The trace line that counts them. */
@@ -52,7 +57,7 @@ export function describeJobs(request: AdoptionRequest, here: JobsHere): string {
 export function whyNot(facts: AdoptionFacts, here: JobsHere, isNamed: (job: Job) => boolean): string {
   const present = here.present.find(isNamed);
   if (present !== undefined) {
-    return triedBefore(facts, present)?.why === 'suspended' ? 'it is suspended' : 'it was tried in vain';
+    return saidOf(facts.excluded)(present)?.why === 'suspended' ? 'it is suspended' : 'it was tried in vain';
   }
   if (here.ending.some(isNamed)) return 'it is ending';
   // slurmd does not look whose job it answers with: A's job 100, then `ssh B@node` (measured on 24.11).

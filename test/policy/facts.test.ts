@@ -1,20 +1,31 @@
 import { describe, expect, it } from 'vitest';
-import { afterWaiting, jobName, jobNames, pointsAt, triedBefore, withExcluded } from '../../src/policy/facts.js';
+import { afterWaiting, jobName, jobNames, saidOf, withExcluded } from '../../src/policy/facts.js';
 import { job } from './sample-jobs.js';
 
-describe('pointsAt()', () => {
-  it('finds a job by its id, its SLUID or itself', () => {
-    const bySluid = job(undefined, { sluid: 's9BNM865MKYJ00' });
+describe('saidOf()', () => {
+  it('finds what is said of a job by its id, its SLUID or itself', () => {
+    const sluid = 's9BNM865MKYJ00';
     const nameless = job(undefined);
-    expect(pointsAt({ jobId: 4 }, job(4))).toBe(true);
-    expect(pointsAt({ sluid: 's9BNM865MKYJ00' }, bySluid)).toBe(true);
-    expect(pointsAt(nameless, nameless)).toBe(true);
+    const said = saidOf([{ job: { jobId: 4 } }, { job: { sluid } }, { job: nameless }]);
+    expect(said(job(4))).toEqual({ job: { jobId: 4 } });
+    expect(said(job(undefined, { sluid }))).toEqual({ job: { sluid } });
+    expect(said(job(8, { sluid }))).toEqual({ job: { sluid } });
+    expect(said(nameless)?.job).toBe(nameless);
   });
 
-  it('does not take two jobs without a name for one', () => {
-    expect(pointsAt(job(undefined), job(undefined))).toBe(false);
-    expect(pointsAt({}, job(4))).toBe(false);
-    expect(pointsAt({ jobId: 4 }, job(5))).toBe(false);
+  it('finds nothing where nothing points at the job, and takes no two jobs without a name for one', () => {
+    const said = saidOf([{ job: job(undefined) }, { job: {} }, { job: job(5) }]);
+    expect(said(job(undefined))).toBeUndefined();
+    expect(said(job(4))).toBeUndefined();
+    expect(saidOf()(job(4))).toBeUndefined();
+  });
+
+  it('takes the first of several', () => {
+    const said = saidOf([
+      { job: { jobId: 4 }, state: 'ending' },
+      { job: { jobId: 4 }, state: 'suspended' },
+    ]);
+    expect(said(job(4))?.state).toBe('ending');
   });
 });
 
@@ -36,9 +47,8 @@ describe('withExcluded()', () => {
     const facts = withExcluded(withExcluded({}, [{ job: job(4), why: 'failed' }]), [
       { job: { jobId: 5 }, why: 'suspended' },
     ]);
-    expect(triedBefore(facts, job(4))?.why).toBe('failed');
-    expect(triedBefore(facts, job(5))?.why).toBe('suspended');
-    expect(triedBefore(facts, job(6))).toBeUndefined();
+    const tried = saidOf(facts.excluded);
+    expect([4, 5, 6].map((id) => tried(job(id))?.why)).toEqual(['failed', 'suspended', undefined]);
   });
 });
 

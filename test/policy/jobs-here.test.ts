@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { describeJobs, sortOut, stateOf, whyNone, whyNot } from '../../src/policy/jobs-here.js';
+import { describeJobs, sortOut, whyNone, whyNot } from '../../src/policy/jobs-here.js';
 import { alice, bob, job } from './sample-jobs.js';
 
 const request = { uid: alice, user: 'alice' };
@@ -25,17 +25,9 @@ const here = sortOut(request, facts, [
 
 describe('sortOut()', () => {
   it('counts jobs with an extern step, suspended and tried ones too, and none of another or an unknown owner', () => {
-    const { present, starting, ending, ofOthers, ownerless } = here;
-    const ids = [present, starting, ending, ofOthers, ownerless].map((jobs) => jobs.map((one) => one.jobId));
-    expect(ids).toEqual([[3, 4], [1], [2], [5], [6]]);
-  });
-});
-
-describe('stateOf()', () => {
-  it('takes a job that no fact mentions as running', () => {
-    expect(stateOf(facts, job(3))).toBe('suspended');
-    expect(stateOf(facts, job(7))).toBe('running');
-    expect(stateOf({}, job(3))).toBe('running');
+    const { present, suspended, starting, ending, ofOthers, ownerless } = here;
+    const ids = [present, suspended, starting, ending, ofOthers, ownerless].map((jobs) => jobs.map((one) => one.jobId));
+    expect(ids).toEqual([[3, 4], [3], [1], [2], [5], [6]]);
   });
 });
 

@@ -29,8 +29,8 @@ export const adoptSpec: CommandSpec = {
   name: 'adopt',
   summary: 'put a process into a job, prove it, or leave it where it was',
   about:
-    "Moves a process of the job's user (or the sshd that watches over that user's connection) into the extern step of\n" +
-    "the job, in every cgroup hierarchy, and proves it from /proc; a failure in the middle is undone. Without --job the\n" +
+    "Moves a process of the job's user (or the sshd that watches over that user's connection) into the extern step of " +
+    "the job, in every cgroup hierarchy, and proves it from /proc; a failure in the middle is undone. Without --job the " +
     'rules of a login choose: the only job, else action_unknown (the newest). Exit code 0: it is in the job.',
   operands: ['<pid>'],
   flags: [

@@ -17,8 +17,8 @@ export const demoSpec: CommandSpec = {
   name: 'demo',
   summary: 'show the main job on real cgroups of this machine, in a sandbox, without Slurm',
   about:
-    'Makes a sandbox below each writable cgroup hierarchy, lays out two jobs of one user as Slurm does, lets a session\n' +
-    "arrive, adopts it into the newest job, proves it, and removes everything. Never touches Slurm's own tree. Without\n" +
+    'Makes a sandbox below each writable cgroup hierarchy, lays out two jobs of one user as Slurm does, lets a session ' +
+    "arrive, adopts it into the newest job, proves it, and removes everything. Never touches Slurm's own tree. Without " +
     'root it tells the same story on a recorded node.',
   operands: [],
   flags: [],

@@ -12,7 +12,7 @@ export const verifySpec: CommandSpec = {
   name: 'verify',
   summary: 'prove which job and step a process belongs to',
   about:
-    'Reads /proc/PID/cgroup and holds it against the cgroups the job has. Exit code 0: the process is in a job (with\n--job: in that one) in every hierarchy in which the job has a cgroup. 1: it is not, or there is no such process.',
+    'Reads /proc/PID/cgroup and holds it against the cgroups the job has. Exit code 0: the process is in a job (with --job: in that one) in every hierarchy in which the job has a cgroup. 1: it is not, or there is no such process.',
   operands: ['<pid>'],
   flags: [{ name: 'job', takes: 'N', description: 'it must be this job' }, fromFlag, ...commonFlags],
   examples: [
