@@ -11,14 +11,22 @@ import type { Job } from '../jobs/job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners.js';
 import type { AdoptionFacts, AdoptionRequest, Fact, FactName, JobState, NodeFact } from '../policy/facts.js';
+import type { AdoptionOptions } from '../policy/options.js';
+
+/** What facts are gathered from, and for. */
+export interface FactSource {
+  readonly node: SlurmNode;
+  readonly request: AdoptionRequest;
+  readonly options: AdoptionOptions;
+}
 
 /** The same facts with one more: the answer to `{ action: 'ask', fact }`. */
-export function withFact(facts: AdoptionFacts, name: FactName, source: { readonly node: SlurmNode; readonly request: AdoptionRequest }): AdoptionFacts {
+export function withFact(facts: AdoptionFacts, name: FactName, source: FactSource): AdoptionFacts {
   switch (name) {
     case 'node':
-      return { ...facts, node: { known: nodeFact(source.node) } };
+      return { ...facts, node: nodeFact(source.node) };
     case 'jobs':
-      return { ...facts, ...jobsFact(source.node, source.request.uid) };
+      return { ...facts, ...jobsFact(source) };
     case 'callerId':
       return { ...facts, callerId: { unknown: 'no connection was given' } };
     case 'preference':
@@ -26,15 +34,18 @@ export function withFact(facts: AdoptionFacts, name: FactName, source: { readonl
   }
 }
 
-function nodeFact(node: SlurmNode): NodeFact {
-  if (node.evidence === undefined) return { isSlurmNode: false, why: 'it has neither a cgroup of Slurm nor a spool of slurmd' };
+function nodeFact(node: SlurmNode): Fact<NodeFact> {
+  if (node.evidence === undefined) return { known: { isSlurmNode: false, why: 'it has neither a cgroup of Slurm nor a spool of slurmd' } };
+  if (node.nodeName === undefined) return { unknown: `several nodes of Slurm share this machine: ${[...node.spools.keys()].join(', ')}` };
   const version = node.tops[0]?.version ?? (node.hierarchies.mode === 'unified' ? 2 : 1);
-  return { isSlurmNode: true, nodeName: node.nodeName ?? '', cgroupVersion: version };
+  return { known: { isSlurmNode: true, nodeName: node.nodeName, cgroupVersion: version } };
 }
 
-function jobsFact(node: SlurmNode, uid: number): { readonly jobs: Fact<readonly Job[]>; readonly states?: readonly JobState[] } {
+function jobsFact({ node, request: { uid }, options }: FactSource): { readonly jobs: Fact<readonly Job[]>; readonly states?: readonly JobState[] } {
   try {
-    const jobs = findOwners(discoverJobs(node, { uid }), { node }).filter((job) => job.uid === undefined || job.uid === uid);
+    // The ranks of pam_slurm_adopt go by the job's own directory.
+    const jobTimes = options.rank.startsWith('pam_slurm_adopt');
+    const jobs = findOwners(discoverJobs(node, { uid, jobTimes }), { node }).filter((job) => job.uid === undefined || job.uid === uid);
     return { jobs: { known: jobs }, states: jobs.flatMap((job) => stateOf(node, job) ?? []) };
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return { jobs: { unknown: error.message } };

@@ -50,7 +50,7 @@ export async function decideSession(request: AdoptionRequest, session: SessionOp
     const decision = decideAdoption(request, facts, options);
     switch (decision.action) {
       case 'ask':
-        facts = withFact(facts, decision.fact, { node, request });
+        facts = withFact(facts, decision.fact, { node, request, options });
         break;
       case 'wait': {
         const before = node.host.now();

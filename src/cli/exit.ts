@@ -1,7 +1,7 @@
 // How a command ends: the documented exit code for each kind of error, and one line that says what was
 // tried, on what, why, and what to do.
 
-import { type ErrorCode, hasCode, SlurmCgroupsError } from '../cgroup/errors.js';
+import { type ErrorCode, SlurmCgroupsError } from '../cgroup/errors.js';
 import { visible } from './output.js';
 
 /**
@@ -54,6 +54,6 @@ export function lineOf(command: string, error: unknown): string {
     const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
     return `${program}: unexpected error, please report it: ${visible(what.replaceAll('\n', ' | '))}`;
   }
-  const remedy = hasCode(error, 'ERR_USAGE') ? `see "${program} --help"` : endings[error.code].remedy;
+  const remedy = error.code === 'ERR_USAGE' ? `see "${program} --help"` : endings[error.code].remedy;
   return `${program}: ${visible(error.message)}${remedy === undefined ? '' : `; ${remedy}`}`;
 }
