@@ -5,3 +5,4 @@ export { failingHost } from './cgroup/failing.js';
 export type { FailingHost, FailingOptions } from './cgroup/failing.js';
 export { recordedHost, recordedStat, recordingHost } from './cgroup/recording.js';
 export type { RecordedAnswer, RecordingHeader } from './cgroup/recording.js';
+export type { Directory, Entry, EntryKind, FileStat, Host } from './cgroup/host.js';

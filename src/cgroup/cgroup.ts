@@ -33,7 +33,7 @@ export class Cgroup {
 
   /** Pids in this very cgroup, each once, ascending. A process of another pid namespace (0) is left out. */
   procs(): readonly number[] {
-    return this.#ask('read', () => readPids(this.host.read(`${this.directory}/${this.#procsFile()}`)));
+    return this.#ask('read', () => readPids(this.#readProcs()));
   }
 
   /** Thread ids in this very cgroup (v1 `tasks`, v2 `cgroup.threads`). */
@@ -136,8 +136,13 @@ export class Cgroup {
   }
 
   /** RHEL 6 had hierarchies without cgroup.procs; there its `tasks` stands in (thread ids, the leader among them). */
-  #procsFile(): string {
-    return this.hierarchy.version === 1 && this.host.stat(`${this.directory}/cgroup.procs`) === undefined ? 'tasks' : 'cgroup.procs';
+  #readProcs(): string {
+    try {
+      return this.host.read(`${this.directory}/cgroup.procs`);
+    } catch (error) {
+      if (this.hierarchy.version === 2 || !isGone(error)) throw error;
+      return this.host.read(`${this.directory}/tasks`); // gone too if the cgroup is
+    }
   }
 
   /** Here ENOENT means that the cgroup is gone: what is asked for are files every cgroup has. */

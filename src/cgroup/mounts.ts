@@ -56,13 +56,13 @@ function parseLine(text: string, line: number): CgroupMount | undefined {
   const [, , , root, mountPoint, options] = text.slice(0, split).split(' ');
   if (root === undefined || mountPoint === undefined || options === undefined || superOptions === undefined) throw bad();
   const superWords = superOptions.split(',');
-  const point = unescape(mountPoint);
+  const point = decodeOctal(mountPoint);
   if (!point.startsWith('/')) throw bad();
   try {
     return {
       version: type === 'cgroup' ? 1 : 2,
       mountPoint: point,
-      root: cgroupPath(unescape(root)),
+      root: cgroupPath(decodeOctal(root)),
       controllers: type === 'cgroup' ? superWords.filter(isController) : [],
       readOnly: options.split(',').includes('ro') || superWords.includes('ro'),
     };
@@ -77,7 +77,7 @@ function isController(option: string): boolean {
 }
 
 /** Space, tab, line break and backslash are written as three octal digits (fs/seq_file.c, mangle_path). */
-function unescape(field: string): string {
+function decodeOctal(field: string): string {
   return field.includes('\\')
     ? field.replace(/\\([0-3][0-7]{2})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
     : field;

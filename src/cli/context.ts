@@ -6,7 +6,7 @@ import { hasCode, SlurmCgroupsError } from '../cgroup/errors.js';
 import { readNode, type SlurmNode } from '../jobs/node.js';
 import { usageError } from './exit.js';
 import type { LogLevel } from '../policy/options.js';
-import { valueOf, type Words } from './spec.js';
+import { flagValue, type Words } from './spec.js';
 
 export type Log = (level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>) => void;
 
@@ -19,10 +19,10 @@ export interface Context {
 /** @throws SlurmCgroupsError ERR_NO_CGROUPS, ERR_CONFIG, ERR_PARSE, ERR_USAGE */
 export async function openContext(command: string, words: Words): Promise<Context> {
   const log = await logOf(command, words);
-  const from = valueOf(words, 'from');
+  const from = flagValue(words, 'from');
   const host = from === undefined ? liveHost() : await recordedNode(from);
-  const within = valueOf(words, 'within');
-  const nodeName = valueOf(words, 'node');
+  const within = flagValue(words, 'within');
+  const nodeName = flagValue(words, 'node');
   const node = await readNode({
     host,
     ...(within === undefined ? {} : { within: withinOf(within) }),
@@ -47,7 +47,7 @@ async function recordedNode(file: string): Promise<Host> {
 }
 
 async function logOf(command: string, words: Words): Promise<Log> {
-  const wanted = valueOf(words, 'log-level');
+  const wanted = flagValue(words, 'log-level');
   if (wanted === undefined) return () => {};
   const { openLog } = await import('./log.js');
   return openLog(command, wanted);

@@ -4,7 +4,7 @@
 import process from 'node:process';
 
 /** Control, format and direction characters, and the bytes that are not UTF-8 (see decodeKernelText). */
-const hidden = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]/gu; // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it looks for
+const hidden = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
 
 /** A name as text that cannot steer a terminal: `\x1b`, `\u202e`, `\xff` for a byte that is not UTF-8. */
 export function visible(text: string): string {

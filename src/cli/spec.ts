@@ -90,7 +90,7 @@ export function checkWords(spec: CommandSpec, words: Words): Words {
 }
 
 /** The value of a flag that takes one. */
-export function valueOf(words: Words, name: string): string | undefined {
+export function flagValue(words: Words, name: string): string | undefined {
   const value = words.flags.get(name);
   return typeof value === 'string' ? value : undefined;
 }
@@ -113,4 +113,16 @@ export function jobIdOf(text: string): number {
 
 export function uidOf(text: string): number {
   return numberOf(text, 'a user id', { from: 0, to: 0xffff_fffe });
+}
+
+/**
+ * Whose jobs or session: a uid, or a name that is still to be looked up.
+ *
+ * @throws SlurmCgroupsError ERR_USAGE when both are given.
+ */
+export function whose(words: Words): { readonly uid: number } | { readonly user: string } | undefined {
+  const [uid, user] = [flagValue(words, 'uid'), flagValue(words, 'user')];
+  if (uid !== undefined && user !== undefined) throw usageError('--uid and --user say the same thing: give one of them');
+  if (uid !== undefined) return { uid: uidOf(uid) };
+  return user === undefined ? undefined : { user };
 }

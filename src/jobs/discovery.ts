@@ -57,7 +57,7 @@ function readJobs(node: SlurmNode, top: LocatedTop, place: Place): void {
   const wantTimes = place.options.jobTimes === true;
   for (const jobName of namesIfThere(node, place.directory)) {
     const name = parseJobName(jobName);
-    if (name === undefined) continue;
+    if (name === undefined || (top.version === 1 && 'sluid' in name)) continue; // SLUIDs name directories on v2 only
     const path = `${place.directory}/${jobName}`;
     const steps = namesIfThere(node, path);
     if (steps.length === 0) continue; // gone: a cgroup that is there has its control files

@@ -128,7 +128,7 @@ function readTask(step: JobPlace, parts: readonly string[]): JobPlace {
 /**
  * Writes the path of a place: the reverse of parseJobPath.
  *
- * @throws ParseError when the place leaves out what lies above something it names.
+ * @throws ParseError when the place leaves out what lies above something it names, or a name holds a slash.
  */
 export function formatJobPath(place: JobPlace): CgroupPath {
   const names: string[] = [];
@@ -145,6 +145,8 @@ export function formatJobPath(place: JobPlace): CgroupPath {
     (place.side !== undefined && place.stepId === undefined) ||
     (place.taskId !== undefined && (place.version === 2 ? place.side !== 'user' : place.stepId === undefined));
   if (gap) throw new ParseError(`Cannot write the path of a job: ${quote(JSON.stringify(place))} leaves out what lies above`);
+  const split = [...names, ...place.below].find((name) => name.includes('/'));
+  if (split !== undefined) throw new ParseError(`Cannot write the path of a job: ${quote(split)} is not one name`);
   return childPath(place.top, ...names, ...place.below);
 }
 

@@ -264,7 +264,15 @@ function listedOf(job, directories, v2) {
 }
 
 const earliest = ({ extern }) => [...extern.values()].sort((a, b) => (a < b ? -1 : 1))[0];
-const byAuthor = ({ extern }) => extern.get(fallbackOrder.find((hierarchy) => extern.has(hierarchy)));
+/** The first hierarchy in the fallback order that has step_extern of every one of these jobs. */
+const commonOf = (jobs) => fallbackOrder.find((hierarchy) => jobs.every(({ extern }) => extern.has(hierarchy)));
+/** The author's rule compares like with like: all jobs are read in that hierarchy. */
+const byAuthor = (jobs) => {
+  const common = commonOf(jobs);
+  return ({ extern }) => extern.get(common);
+};
+/** What the rule would be without that: each job in the first hierarchy that has it. */
+const byOwnFirst = ({ extern }) => extern.get(fallbackOrder.find((hierarchy) => extern.has(hierarchy)));
 
 function latest(jobs, timeOf) {
   const ranked = [...jobs].sort((a, b) => (timeOf(a) > timeOf(b) ? -1 : 1));
@@ -291,17 +299,17 @@ function newestOf(jobs, v2, moment, spool) {
   ];
   return groups.map(({ candidates, ...group }) => {
     const newest = latest(candidates, earliest);
-    const author = latest(candidates, byAuthor);
+    const author = latest(candidates, byAuthor(candidates));
     const last = Math.max(...candidates.map(({ real }) => real.jobId));
     const notes = [];
-    if (author !== newest) {
-      const common = fallbackOrder.find((hierarchy) => candidates.every((job) => job.extern.has(hierarchy)));
-      const elsewhere = latest(candidates, (job) => job.extern.get(common));
+    assert.equal(author, newest, 'the two rules differ: say why');
+    const apart = latest(candidates, byOwnFirst);
+    if (apart !== author) {
       notes.push(
-        `the author's rule, each job in the first hierarchy that has it, finds ${author.folder}: in memory it alone has a step_extern, made by an adoption long after its start`,
-        `all read in ${common}, the first that has every job, it would be ${elsewhere.folder}`,
+        `the author's rule, each job in the first hierarchy that has it, would find ${apart.folder}: in memory it alone has a step_extern, made by an adoption long after its start`,
+        `all read in ${commonOf(candidates)}, the first that has every job, it is ${author.folder}`,
       );
-      assert(candidates.every((job) => job === author || !job.extern.has('memory')));
+      assert(candidates.every((job) => job === apart || !job.extern.has('memory')));
     }
     if (moment === 'after-ls')
       notes.push('all mtimes are those of one ls -lR, in its order; that it is the right job is chance');

@@ -15,7 +15,7 @@ import { type AdoptionOptions, checkOptions, defaultOptions, optionTable, readOp
 import { type Context, openContext, requireSlurm } from '../context.js';
 import { usageError } from '../exit.js';
 import { columns, count, json, type Output, standardOutput, visible } from '../output.js';
-import { commonFlags, type CommandSpec, fromFlag, jobIdOf, pidOf, uidOf, valueOf, type Words } from '../spec.js';
+import { commonFlags, type CommandSpec, fromFlag, jobIdOf, pidOf, flagValue, whose, type Words } from '../spec.js';
 
 /** Options of a login that steer the decision; the rest is about PAM and has no meaning here. */
 const decisionOptions = optionTable.filter((option) =>
@@ -64,7 +64,8 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
   const pid = pidOf(words.operands[0] ?? '');
   const dryRun = words.flags.has('dry-run');
   if (words.flags.has('from') && !dryRun) throw usageError('A recorded node can only be asked with --dry-run');
-  const job = valueOf(words, 'job');
+  const said = whose(words);
+  const job = flagValue(words, 'job');
   const wanted = job === undefined ? undefined : jobIdOf(job);
   const options = optionsOf(words);
   if (wanted !== undefined && words.flags.has('action-unknown')) throw usageError('--job and --action-unknown both say which job: give one of them');
@@ -72,7 +73,7 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
   await requireSlurm(context.node);
   if (context.node.tops[0] !== undefined) checkOptions(options, { cgroupVersion: context.node.tops[0].version });
   if (!dryRun && context.host.self().uid !== 0) throw new SlurmCgroupsError('ERR_NOT_PERMITTED', `Cannot move process ${pid}: only root may move processes between jobs`, { pid });
-  const uid = await uidFor(context, words, pid);
+  const uid = await uidFor(context, said, pid);
   const request: Adopting = { pid, uid, dryRun, options, descendants: words.flags.has('descendants') };
   const report = wanted === undefined ? await adoptByRules(context, request) : await adoptInto(context, request, wanted);
   for (const line of report.trace) context.log('verbose', line);
@@ -92,16 +93,14 @@ interface Adopting {
 
 function optionsOf(words: Words): AdoptionOptions {
   return decisionOptions.reduce((options, option) => {
-    const text = valueOf(words, option.flag);
+    const text = flagValue(words, option.flag);
     return text === undefined ? options : readOption(option, text, options, `--${option.flag}`);
   }, commandDefaults);
 }
 
 /** Whose session it is: as said, else the user all of whose uids the process has. */
-async function uidFor(context: Context, words: Words, pid: number): Promise<number> {
-  const [uid, user] = [valueOf(words, 'uid'), valueOf(words, 'user')];
-  if (uid !== undefined && user !== undefined) throw usageError('--uid and --user say the same thing: give one of them');
-  const said = uid !== undefined ? uidOf(uid) : user !== undefined ? await (await import('../users.js')).uidOfUser(context.host, user) : undefined;
+async function uidFor(context: Context, whoseIt: ReturnType<typeof whose>, pid: number): Promise<number> {
+  const said = whoseIt === undefined ? undefined : 'uid' in whoseIt ? whoseIt.uid : await (await import('../users.js')).uidOfUser(context.host, whoseIt.user);
   return withProcess(context.host, pid, (held) => {
     const { uids } = held.status();
     const whose = said ?? uids[1];

@@ -14,9 +14,8 @@ import { findOwners } from '../../jobs/owners.js';
 import { newestJob } from '../../policy/newest.js';
 import { openContext, requireSlurm } from '../context.js';
 import { columns, count, json, type Output, standardOutput, type TreeNode, treeLines, visible } from '../output.js';
-import { commonFlags, type CommandSpec, fromFlag, jobIdOf, uidOf, valueOf, type Words } from '../spec.js';
+import { commonFlags, type CommandSpec, fromFlag, jobIdOf, flagValue, whose, type Words } from '../spec.js';
 import { namesOf, type UserNames, uidOfUser } from '../users.js';
-import { usageError } from '../exit.js';
 
 export const listSpec: CommandSpec = {
   name: 'list',
@@ -62,11 +61,12 @@ interface ListedJob {
 }
 
 export async function runList(words: Words, output: Output = standardOutput()): Promise<number> {
+  const said = whose(words);
+  const jobId = flagValue(words, 'job');
+  const wanted = jobId === undefined ? undefined : jobIdOf(jobId);
   const { node, log } = await openContext('list', words);
   await requireSlurm(node);
-  const uid = await wantedUid(node.host, words);
-  const jobId = valueOf(words, 'job');
-  const wanted = jobId === undefined ? undefined : jobIdOf(jobId);
+  const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await uidOfUser(node.host, said.user);
   const all = findOwners(discoverJobs(node, uid === undefined ? {} : { uid }), { node }).filter((job) => uid === undefined || job.uid === uid);
   const newest = newestByUser(all);
   const jobs = wanted === undefined ? all : all.filter((job) => job.jobId === wanted);
@@ -81,13 +81,6 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   if (words.flags.has('json')) output.print(json({ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: named, notes }));
   else output.print(...render(node, named, notes, output));
   return 0;
-}
-
-async function wantedUid(host: Host, words: Words): Promise<number | undefined> {
-  const [uid, user] = [valueOf(words, 'uid'), valueOf(words, 'user')];
-  if (uid !== undefined && user !== undefined) throw usageError('--uid and --user say the same thing: give one of them');
-  if (uid !== undefined) return uidOf(uid);
-  return user === undefined ? undefined : uidOfUser(host, user);
 }
 
 function newestByUser(jobs: readonly Job[]): ReadonlySet<Job> {

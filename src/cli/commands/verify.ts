@@ -5,7 +5,7 @@ import { nameOfJob } from '../../jobs/job.js';
 import { hierarchyKey } from '../../cgroup/membership.js';
 import { openContext } from '../context.js';
 import { columns, json, type Output, standardOutput, visible } from '../output.js';
-import { commonFlags, type CommandSpec, fromFlag, jobIdOf, pidOf, valueOf, type Words } from '../spec.js';
+import { commonFlags, type CommandSpec, fromFlag, jobIdOf, pidOf, flagValue, type Words } from '../spec.js';
 import { namesOf } from '../users.js';
 
 export const verifySpec: CommandSpec = {
@@ -25,7 +25,7 @@ export const verifySpec: CommandSpec = {
 export async function runVerify(words: Words, output: Output = standardOutput()): Promise<number> {
   const [operand = 'self'] = words.operands;
   const pid = operand === 'self' ? operand : pidOf(operand);
-  const job = valueOf(words, 'job');
+  const job = flagValue(words, 'job');
   const wanted = job === undefined ? undefined : jobIdOf(job);
   const { node, log } = await openContext('verify', words);
   const found = await verify(pid, { node });

@@ -1,0 +1,83 @@
+// Jobs to measure with: real cgroup directories, laid out as Slurm does, in a sandbox of the bench's own. Its
+// name says which process made it; what a killed bench left behind the next one removes (removeLeftovers).
+
+import fs from 'node:fs';
+
+export const prefix = 'slurm-cgroups-bench';
+
+/** A memory cgroup costs the kernel some 23 KiB: 50,000 of them only where there is plenty. */
+const memoryNeededKiB = 4 << 20;
+
+/** Which hierarchies the jobs stand in: two of v1, or v2. `undefined`: none may be written here. */
+export function chooseHierarchies(hierarchies) {
+  if (process.geteuid() !== 0) return undefined;
+  const writable = hierarchies.all.filter((one) => !one.readOnly && one.root === '/');
+  const v1 = (controller) => writable.find((one) => one.version === 1 && one.controllers.includes(controller));
+  const available = Number(/^MemAvailable:\s+(\d+)/m.exec(fs.readFileSync('/proc/meminfo', 'utf8'))?.[1]);
+  const chosen = ['freezer', available >= memoryNeededKiB ? 'memory' : 'devices'].flatMap((one) => v1(one) ?? []);
+  if (chosen.length > 0) return chosen;
+  const v2 = writable.filter((one) => one.version === 2);
+  return v2.length > 0 ? v2 : undefined;
+}
+
+/** The sandbox: one directory in each hierarchy, in it a tree of jobs for each size. */
+export class Tree {
+  /** Below each hierarchy's root, without a slash. */
+  name;
+  #hierarchies;
+
+  constructor(hierarchies) {
+    const fields = fs.readFileSync('/proc/self/stat', 'utf8').split(') ')[1].split(' ');
+    this.name = `${prefix}-${process.pid}-${fields[19]}`;
+    this.#hierarchies = hierarchies;
+  }
+
+  get version() {
+    return this.#hierarchies[0].version;
+  }
+
+  /** What `--within` takes for a tree. */
+  within(size) {
+    return `/${this.name}/${size}`;
+  }
+
+  /** Slurm's own directory in each hierarchy. */
+  tops(size) {
+    return this.#hierarchies.map((one) => `${one.mountPoint}${this.within(size)}/${one.version === 1 ? 'slurm' : 'system.slice/slurmstepd.scope'}`);
+  }
+
+  /**
+   * Makes that many jobs, each with step_extern and step_batch, and a task where Slurm makes one (v1: memory).
+   * The first two jobs are `uid`'s, in every tree; the others belong to 100 users.
+   */
+  *make(size, uid) {
+    for (const [at, top] of this.tops(size).entries()) {
+      fs.mkdirSync(top, { recursive: true });
+      const { version, controllers } = this.#hierarchies[at];
+      const below = version === 2 ? ['slurm', 'user', 'user/task_0'] : controllers.includes('memory') ? ['task_0'] : [];
+      for (let jobId = 1; jobId <= size; jobId++) {
+        const user = version === 1 ? `/uid_${jobId <= 2 ? uid : uid + (jobId % 100) + 1}` : '';
+        if (!fs.existsSync(`${top}${user}`)) fs.mkdirSync(`${top}${user}`);
+        const job = `${top}${user}/job_${jobId}`;
+        fs.mkdirSync(job);
+        for (const step of ['step_extern', 'step_batch']) {
+          for (const name of ['', ...below.map((one) => `/${one}`)]) fs.mkdirSync(`${job}/${step}${name}`);
+        }
+        if (jobId % 100 === 0) yield; // a moment in which Ctrl-C is heard
+      }
+    }
+  }
+
+  /** Removes everything, children before parents; what is not there is no error. */
+  remove() {
+    for (const { mountPoint } of this.#hierarchies) removeBelow(`${mountPoint}/${this.name}`);
+  }
+}
+
+function removeBelow(directory) {
+  if (!fs.existsSync(directory)) return;
+  for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
+    if (entry.isDirectory()) removeBelow(`${directory}/${entry.name}`);
+  }
+  fs.rmdirSync(directory);
+}

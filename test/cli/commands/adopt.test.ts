@@ -1,0 +1,107 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { liveHost } from '../../../src/cgroup/host.js';
+import { adoptSpec, runAdopt } from '../../../src/cli/commands/adopt.js';
+import { Sandbox, type Sleeper } from '../../../src/cli/sandbox.js';
+import { parseWords } from '../../../src/cli/spec.js';
+import { capture } from '../capture.js';
+import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../program-run.js';
+
+async function dryRun(name: string, ...words: readonly string[]) {
+  const output = capture();
+  const exitCode = await runAdopt(parseWords(adoptSpec, ['--from', recording(name), '--dry-run', ...words]), output);
+  return { exitCode, output };
+}
+
+describe('adopt --dry-run', () => {
+  it('decides as a login would, explains, and moves nothing', async () => {
+    const { exitCode, output } = await dryRun('slurm-22.05-v1', '6516', '--json');
+    expect(exitCode).toBe(0);
+    expect(output.json()).toMatchObject({ action: 'adopt', job: { jobId: 5, uid: 1001 }, dryRun: true, reason: expect.any(String), trace: expect.arrayContaining([expect.stringContaining('uid 1001 has 2 jobs here')]) });
+  });
+
+  it.each([
+    [['--action-unknown', 'deny'], 1, 'deny'],
+    [['--action-unknown', 'allow'], 1, 'allow'],
+    [['--job', '4'], 0, 'adopt'],
+    [['--rank', 'step-extern-mtime'], 0, 'adopt'],
+  ])('%j: exit code %i, %s', async (words, exitCode, action) => {
+    const ran = await dryRun('slurm-22.05-v1', '6516', '--json', ...words);
+    expect([ran.exitCode, (ran.output.json() as { action: string }).action]).toEqual([exitCode, action]);
+  });
+
+  it.each([
+    [['6516', '--uid', '1002'], 1, 'belongs to uid 1001, not to uid 1002'],
+    [['6516', '--uid', '1001', '--job', '7'], 1, 'uid 1001 has no job 7'],
+    [['6516', '--job', '99'], 1, 'has no job 99'],
+    [['6493', '--uid', '1001'], 1, 'is slurmstepd'],
+    [['6502', '--uid', '1001'], 1, "is root's"],
+    [['6502'], 2, 'say whose session it is'],
+    [['6516', '--action-unknown', 'oldest'], 2, 'allowed are newest, allow, deny, user'],
+    [['6516', '--job', '4', '--action-unknown', 'deny'], 2, '--job and --action-unknown'],
+    [['6516', '--uid', '1001', '--user', 'alice'], 2, '--uid and --user'],
+    [['77777', '--uid', '1001'], 1, 'There is no process 77777'],
+    [['0', '--uid', '1001'], 2, 'is not a process id'],
+    [['-7', '--uid', '1001'], 2, 'is not a process id'],
+    [['2147483648', '--uid', '1001'], 1, 'There is no process 2147483648'],
+    [['6516', '--rank', 'oldest'], 2, 'allowed are newest, step-extern-mtime'],
+  ])('%j: exit code %i, one line, nothing printed', (words, exitCode, message) => {
+    const ran = runProgramFile('adopt', '--from', recording('slurm-22.05-v1'), '--dry-run', ...words);
+    expect([ran.exitCode, ran.stdout]).toEqual([exitCode, '']);
+    expect(ran.stderr).toContain(message);
+    expect(ran.stderr.trimEnd().split('\n')).toHaveLength(1);
+  });
+
+  it('refuses action_unknown=user on cgroup v2', () => {
+    const ran = runProgramFile('adopt', '--from', recording('slurm-24.11-v2'), '--dry-run', '489', '--action-unknown', 'user');
+    expect([ran.exitCode, ran.stdout]).toEqual([2, '']);
+  });
+
+  it('will not move anything on a recorded node', () => {
+    expect(runProgramFile('adopt', '--from', recording('slurm-22.05-v1'), '6516').stderr).toContain('--dry-run');
+  });
+});
+
+const uid = 64_733;
+
+describe.skipIf(!canUseCgroups && mayBeSkipped)('adopt (needs root and cgroups)', () => {
+  let sandbox: Sandbox;
+  let session: Sleeper;
+  beforeAll(async () => {
+    sandbox = await Sandbox.create(liveHost(), 'slurm-cgroups-test');
+    for (const jobId of [11, 12]) {
+      await sandbox.addJob({ jobId, uid });
+      await sandbox.host.sleep(20);
+    }
+    session = await sandbox.startSleeper(uid);
+  });
+  afterAll(() => sandbox.remove());
+
+  it.each([
+    [['1'], 'is the first process of this machine'],
+    [['2'], 'is a thread of the kernel'],
+    [[String(process.pid)], "is root's"],
+  ])('%j is protected: exit code 1, one line', (words, message) => {
+    const ran = runProgramFile('adopt', ...words, '--uid', String(uid), '--within', sandbox.within);
+    expect([ran.exitCode, ran.stdout]).toEqual([1, '']);
+    expect(ran.stderr).toContain(message);
+  });
+
+  it('puts a session into the newest job, and it is there', () => {
+    const ran = runProgramFile('adopt', String(session.pid), '--within', sandbox.within, '--json');
+    expect([ran.exitCode, ran.stderr]).toEqual([0, '']);
+    expect(JSON.parse(ran.stdout)).toMatchObject({ action: 'adopt', job: { jobId: 12, uid }, dryRun: false, adoption: { outcome: 'adopted', moved: 'cgroup', accounting: 'none' } });
+    expect(runProgramFile('verify', String(session.pid), '--job', '12', '--within', sandbox.within).exitCode).toBe(0);
+  });
+
+  it('a second time moves nothing', () => {
+    const ran = runProgramFile('adopt', String(session.pid), '--job', '12', '--within', sandbox.within, '--json');
+    expect([ran.exitCode, JSON.parse(ran.stdout).adoption]).toMatchObject([0, { outcome: 'adopted', moved: 'none' }]);
+  });
+
+  it('a user without jobs is refused: exit code 1', async () => {
+    const other = await sandbox.startSleeper(uid + 1);
+    const ran = runProgramFile('adopt', String(other.pid), '--within', sandbox.within);
+    expect(ran.exitCode).toBe(1);
+    expect(ran.stdout).toContain('deny: ');
+  });
+});

@@ -1,0 +1,69 @@
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { recordedHost } from '../../src/cgroup/recording.js';
+import { openContext, requireSlurm } from '../../src/cli/context.js';
+import { readNode } from '../../src/jobs/node.js';
+import { recording } from './program-run.js';
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-context-'));
+afterAll(() => fs.rmSync(folder, { recursive: true }));
+const words = (flags: Readonly<Record<string, string>>) => ({ operands: [], flags: new Map(Object.entries(flags)) });
+const file = (name: string, text: string) => {
+  fs.writeFileSync(path.join(folder, name), text);
+  return path.join(folder, name);
+};
+
+describe('openContext()', () => {
+  it('plays a recorded node', async () => {
+    const { node, host } = await openContext('list', words({ from: recording('slurm-22.05-v1') }));
+    expect([host.source, node.nodeName, node.tops.length]).toEqual(['recording', 'vm', 5]);
+  });
+
+  it.each([
+    ['not-json', 'hello\n', 'ERR_PARSE'],
+    ['empty', '', 'ERR_PARSE'],
+    ['cut', '{"recording":"slurm-cgroups","version":1,"self":{"pid":1,"uid":0}}\n{"read":"/proc/se', 'ERR_PARSE'],
+    ['other', '{"recording":"other"}\n', 'ERR_PARSE'],
+    ['no-mounts', '{"recording":"slurm-cgroups","version":1,"self":{"pid":1,"uid":0}}\n{"read":"/proc/self/mountinfo","text":"1 2 0:1 / / rw - ext4 x rw\\n"}\n', 'ERR_NO_CGROUPS'],
+    ['bad-mounts', '{"recording":"slurm-cgroups","version":1,"self":{"pid":1,"uid":0}}\n{"read":"/proc/self/mountinfo","text":"1 2 0:1 / /sys cgr"}\n', 'ERR_PARSE'],
+  ])('refuses the recording %s with %s', async (name, text, code) => {
+    await expect(openContext('list', words({ from: file(name, text) }))).rejects.toMatchObject({ code: expect.stringMatching(code === 'ERR_NO_CGROUPS' ? /NO_CGROUPS/ : code) });
+  });
+
+  it.each(['relative', '/a//b', '/a/./b'])('refuses --within %j', async (within) => {
+    await expect(openContext('list', words({ within }))).rejects.toMatchObject({ code: 'ERR_USAGE' });
+  });
+
+  it('says which file is missing', async () => {
+    await expect(openContext('list', words({ from: '/nonexistent/file' }))).rejects.toThrow('"/nonexistent/file"');
+  });
+});
+
+describe('requireSlurm()', () => {
+  it('refuses a node without any sign of Slurm', async () => {
+    const host = recordedHost(
+      [
+        { recording: 'slurm-cgroups', version: 1, self: { pid: 1, uid: 0 } },
+        { read: '/proc/self/mountinfo', text: '30 1 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n' },
+        { list: '/', entries: { proc: 'directory', sys: 'directory', etc: 'directory', run: 'directory', var: 'directory' } },
+        { list: '/etc', entries: {} },
+        { list: '/run', entries: {} },
+        { list: '/var', entries: {} },
+        { list: '/sys/fs/cgroup', entries: {} },
+        { list: '/proc', entries: { self: 'directory', sys: 'directory' } },
+        { read: '/proc/sys/kernel/hostname', text: 'login1\n' },
+      ]
+        .map((line) => `${JSON.stringify(line)}\n`)
+        .join(''),
+    );
+    const node = await readNode({ host });
+    await expect(requireSlurm(node)).rejects.toMatchObject({ code: 'ERR_NOT_SLURM' });
+  });
+
+  it('accepts a node with Slurm’s cgroups', async () => {
+    const { node } = await openContext('list', words({ from: recording('slurm-26.05-v2') }));
+    await expect(requireSlurm(node)).resolves.toBeUndefined();
+  });
+});

@@ -1,0 +1,61 @@
+import { describe, expect, it } from 'vitest';
+import { type Host, liveHost, type RunResult } from '../../src/cgroup/host.js';
+import { recordedHost } from '../../src/cgroup/recording.js';
+import { namesOf, uidOfUser } from '../../src/cli/users.js';
+
+const answering = (stdout: string, timedOut = false): { readonly host: Host; readonly asked: string[][] } => {
+  const asked: string[][] = [];
+  const host: Host = {
+    ...liveHost(),
+    run: async (file, args): Promise<RunResult> => {
+      asked.push([file, ...args]);
+      return { exitCode: 2, stdout, stderr: '', timedOut };
+    },
+  };
+  return { host, asked };
+};
+const mute = recordedHost('{"recording":"slurm-cgroups","version":1,"self":{"pid":1,"uid":0}}\n');
+
+describe('namesOf()', () => {
+  it('asks once for all, by absolute path, and keeps what is known', async () => {
+    const { host, asked } = answering('alice:x:1001:1001::/home/alice:/bin/sh\n');
+    const names = await namesOf(host, [1001, 64731, 1001]);
+    expect([names(1001), names(64731)]).toEqual(['alice', undefined]);
+    expect(asked).toEqual([['/usr/bin/getent', 'passwd', '1001', '64731']]);
+  });
+
+  it('asks nothing for nobody, and in parts for thousands', async () => {
+    const { host, asked } = answering('');
+    await namesOf(host, []);
+    expect(asked).toHaveLength(0);
+    await namesOf(host, Array.from({ length: 1200 }, (_, at) => at));
+    expect(asked).toHaveLength(3);
+  });
+
+  it('lets numbers stand where nobody answers', async () => {
+    expect((await namesOf(answering('', true).host, [1001]))(1001)).toBeUndefined();
+    expect((await namesOf(mute, [1001]))(1001)).toBeUndefined();
+  });
+
+  it('knows root on this machine', async () => {
+    expect((await namesOf(liveHost(), [0]))(0)).toBe('root');
+  });
+});
+
+describe('uidOfUser()', () => {
+  it('finds a user of this machine', async () => {
+    expect(await uidOfUser(liveHost(), 'root')).toBe(0);
+  });
+
+  it.each(['', '-s', '1001', 'a:b', 'a b', 'a\nb'])('refuses %j without asking', async (name) => {
+    const { host, asked } = answering('');
+    await expect(uidOfUser(host, name)).rejects.toThrow('is not the name of a user');
+    expect(asked).toHaveLength(0);
+  });
+
+  it('says that there is no such user, and when nobody answers', async () => {
+    await expect(uidOfUser(liveHost(), 'no-such-user-here')).rejects.toThrow('There is no user "no-such-user-here"');
+    await expect(uidOfUser(answering('', true).host, 'alice')).rejects.toMatchObject({ code: 'ERR_TIMEOUT' });
+    await expect(uidOfUser(answering('bob:x:7:7:::\n').host, 'alice')).rejects.toMatchObject({ code: 'ERR_USAGE' });
+  });
+});

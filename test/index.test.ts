@@ -1,0 +1,56 @@
+// The package as its users import it: the public names, and the example of the README.
+
+import { describe, expect, it } from 'vitest';
+import * as library from '../src/index.js';
+import { recordedHost } from '../src/testing.js';
+import { loadRecording } from './recordings/recordings.js';
+
+describe('slurm-cgroups', () => {
+  it('exports the public names, and no others', () => {
+    expect(Object.keys(library).sort()).toMatchInlineSnapshot(`
+      [
+        "Cgroup",
+        "CgroupSet",
+        "ConfigError",
+        "ParseError",
+        "SlurmCgroupsError",
+        "SystemCallError",
+        "admitSession",
+        "adopt",
+        "afterWaiting",
+        "cgroupPath",
+        "checkOptions",
+        "decideAdoption",
+        "decideAfterAdoption",
+        "decideSession",
+        "defaultOptions",
+        "discoverHierarchies",
+        "discoverJobs",
+        "findOwners",
+        "formatJobPath",
+        "formatOptions",
+        "liveHost",
+        "newestJob",
+        "optionTable",
+        "parseJobPath",
+        "parseMountInfo",
+        "parseOptions",
+        "parseProcCgroup",
+        "rankJobs",
+        "rankNames",
+        "readNode",
+        "verify",
+        "withExcluded",
+      ]
+    `);
+  });
+
+  it('the example of the README: the newest job of a user, and what a process belongs to', async () => {
+    const { discoverJobs, newestJob, readNode, verify } = library;
+    const node = await readNode({ host: recordedHost(loadRecording('slurm-22.05-v1')) });
+    const jobs = discoverJobs(node, { uid: 1001 });
+    expect(newestJob(jobs)?.job.jobId).toBe(5);
+    const { verdict, job } = await verify(6516, { node });
+    expect([verdict, job?.jobId, job?.stepId]).toEqual(['contained', 5, 'batch']);
+  });
+});

@@ -1,0 +1,163 @@
+// The laws of the rooms that a machine can hold: Biome's are broken once each here, to prove that they bite;
+// the rest (the login path's imports, a test for every file, the public names) is checked directly.
+
+import { execFileSync, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { build } from 'esbuild';
+import { describe, expect, it } from 'vitest';
+
+const root = path.resolve(import.meta.dirname, '..');
+const biome = path.join(root, 'node_modules/@biomejs/biome/bin/biome');
+
+/** Lints files in a tree of their own under this repository's laws: `path: line: rule` for each complaint. */
+function lint(files: Readonly<Record<string, readonly string[]>>): readonly string[] {
+  const tree = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-laws-'));
+  try {
+    const config: Record<string, unknown> = JSON.parse(fs.readFileSync(path.join(root, 'biome.json'), 'utf8'));
+    fs.writeFileSync(path.join(tree, 'biome.json'), JSON.stringify({ ...config, $schema: undefined, vcs: undefined, root: true }));
+    for (const [file, lines] of Object.entries(files)) {
+      fs.mkdirSync(path.join(tree, path.dirname(file)), { recursive: true });
+      fs.writeFileSync(path.join(tree, file), lines.map((line) => `${line}\n`).join(''));
+    }
+    const { stdout, stderr } = spawnSync(process.execPath, [biome, 'lint', '--reporter=github', '--max-diagnostics=none', '.'], { cwd: tree, encoding: 'utf8' });
+    const found = [...stdout.matchAll(/^::error title=([^,]*),file=([^,]*),line=(\d+)/gm)];
+    if (found.length === 0) throw new Error(`biome said nothing: ${stdout}${stderr}`);
+    return found.map(([, rule, file, line]) => `${path.relative(fs.realpathSync(tree), path.resolve(tree, file ?? ''))}: ${line}: ${rule?.replace(/^lint\//, '')}`);
+  } finally {
+    fs.rmSync(tree, { recursive: true });
+  }
+}
+
+const packages = ['fs-extra', 'pino', 'commander', 'chokidar', 'systeminformation', 'koffi'];
+const importing = (what: string) => `export * as x${what.replace(/\W/g, '')} from '${what}';`;
+
+/** What each room must not import. */
+const forbidden: readonly (readonly [file: string, imports: readonly string[]])[] = [
+  ['src/cgroup/broken.ts', ['../jobs/job.js', '../policy/facts.js', 'node:fs', 'node:fs/promises', 'node:process', ...packages]],
+  ['src/cgroup/host.ts', ['../jobs/job.js', ...packages]],
+  ['src/jobs/broken.ts', ['../policy/newest.js', '../adopt/session.js', '../cli/output.js', 'node:net', 'node:fs/promises', ...packages]],
+  ['src/policy/broken.ts', ['../jobs/node.js', '../jobs/discovery.js', '../cgroup/host.js', '../adopt/session.js', 'node:path', 'node:fs', ...packages]],
+  ['src/adopt/broken.ts', ['../cli/output.js', '../cleanup/ending.js', '../serve/server.js', 'node:fs', ...packages]],
+  ['src/cli/broken.ts', ['../index.js', 'node:fs', 'node:child_process', 'pino', 'fs-extra', 'chokidar', 'koffi']],
+  ['src/cli/commands/broken.ts', ['../../index.js', 'node:fs', 'pino', 'fs-extra']],
+  ['src/cli/spec.ts', ['commander', 'node:fs']],
+];
+
+/** What they may. */
+const allowed: readonly (readonly [file: string, imports: readonly string[]])[] = [
+  ['src/cgroup/fine.ts', ['./path.js', 'node:path']],
+  ['src/cgroup/host.ts', ['node:fs', 'node:process']],
+  ['src/jobs/fine.ts', ['../cgroup/host.js', './job.js', 'node:path']],
+  ['src/policy/fine.ts', ['../jobs/job.js', '../cgroup/errors.js', './facts.js']],
+  ['src/adopt/fine.ts', ['../policy/decision.js', '../jobs/node.js', '../cgroup/move.js']],
+  ['src/cli/fine.ts', ['../jobs/node.js', 'node:process', 'commander']],
+  ['src/cli/log.ts', ['pino']],
+  ['src/cli/sandbox.ts', ['fs-extra']],
+  ['src/cli/spec.ts', ['node:util']],
+];
+
+const rules: readonly (readonly [rule: string, line: string])[] = [
+  ['suspicious/noConsole', 'console.log(1);'],
+  ['style/noDefaultExport', 'export default 1;'],
+  ['suspicious/noExplicitAny', 'export const x1: any = 1;'],
+  ['style/noNonNullAssertion', 'export const x2 = (y: number | undefined) => y!;'],
+  ['correctness/noProcessGlobal', 'export const x3 = process.pid;'],
+  ['style/noEnum', 'export enum X4 { a }'],
+];
+
+describe('The rooms', () => {
+  const said = lint({
+    ...Object.fromEntries(forbidden.map(([file, imports]) => [file.replace('/broken', '/forbidden'), imports.map(importing)])),
+    'src/jobs/rules.ts': rules.map(([, line]) => line),
+    'src/jobs/cycle-a.ts': ["import type { B } from './cycle-b.js';", 'export type A = B | 1;'],
+    'src/jobs/cycle-b.ts': ["import type { A } from './cycle-a.js';", 'export type B = A[] | 2;'],
+  });
+  const fine = lint({ ...Object.fromEntries(allowed.map(([file, imports]) => [file, imports.map(importing)])), 'src/jobs/rules.ts': ['console.log(1);'] });
+
+  it.each(forbidden.flatMap(([file, imports]) => imports.map((what, at) => [file.replace('/broken', '/forbidden'), what, at + 1] as const)))(
+    '%s cannot import %s',
+    (file, _what, line) => {
+      expect(said).toContain(`${file}: ${line}: style/noRestrictedImports`);
+    },
+  );
+
+  it.each(allowed.flatMap(([file, imports]) => imports.map((what, at) => [file, what, at + 1] as const)))('%s may import %s', (file, _what, line) => {
+    expect(fine).not.toContain(`${file}: ${line}: style/noRestrictedImports`);
+  });
+
+  it.each(rules.map(([rule], at) => [rule, at + 1] as const))('no file of src may break %s', (rule, line) => {
+    expect(said).toContain(`src/jobs/rules.ts: ${line}: ${rule}`);
+  });
+
+  it('two files that import each other, even types alone, are refused', () => {
+    expect(said.filter((one) => one.endsWith('suspicious/noImportCycles')).map((one) => one.split(':')[0])).toEqual(
+      expect.arrayContaining(['src/jobs/cycle-a.ts', 'src/jobs/cycle-b.ts']),
+    );
+  });
+});
+
+/** Files that `entry` imports statically, and the packages and node: modules among its imports. */
+async function closureOf(entry: string): Promise<{ readonly files: readonly string[]; readonly outside: readonly string[] }> {
+  const { metafile } = await build({
+    entryPoints: [path.join(root, entry)],
+    absWorkingDir: root,
+    bundle: true,
+    splitting: true,
+    outdir: 'unused',
+    write: false,
+    metafile: true,
+    format: 'esm',
+    platform: 'node',
+    packages: 'external',
+  });
+  const seen = new Set<string>();
+  const outside = new Set<string>();
+  const visit = (file: string): void => {
+    if (seen.has(file)) return;
+    seen.add(file);
+    for (const one of metafile.inputs[file]?.imports ?? []) {
+      if (one.kind !== 'import-statement') continue;
+      if (one.external === true) outside.add(one.path);
+      else visit(one.path);
+    }
+  };
+  visit(entry);
+  return { files: [...seen].sort(), outside: [...outside].sort() };
+}
+
+describe('The login path', () => {
+  it.each(['src/cli/commands/adopt.ts'])('%s names no package', async (entry) => {
+    const { files, outside } = await closureOf(entry);
+    expect(files.length).toBeGreaterThan(20);
+    expect(outside).toEqual(['node:fs', 'node:path', 'node:process', 'node:util']);
+  });
+
+  it('would be noticed if it named one', async () => {
+    expect((await closureOf('src/cli/program.ts')).outside).toContain('commander');
+  });
+});
+
+function filesBelow(folder: string): readonly string[] {
+  return fs
+    .readdirSync(path.join(root, folder), { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(path.join(root, folder), path.join(entry.parentPath, entry.name)));
+}
+
+describe('The files', () => {
+  it.each(filesBelow('src'))('src/%s has its test', (file) => {
+    expect(fs.existsSync(path.join(root, 'test', file.replace(/\.ts$/, '.test.ts')))).toBe(true);
+  });
+
+  it('the repository names no machine, no registry and no session', () => {
+    const tracked = execFileSync('git', ['ls-files', '-z'], { cwd: root, encoding: 'utf8' }).split('\0').filter((file) => file !== '' && fs.existsSync(path.join(root, file)));
+    const above = `${path.dirname(root)}/`;
+    for (const file of tracked) {
+      const text = fs.readFileSync(path.join(root, file), 'utf8');
+      if (above !== '/') expect(text.includes(above), `${file} names ${above}`).toBe(false);
+      expect(/"resolved": "https?:/.test(text), `${file} holds download addresses`).toBe(false);
+    }
+  });
+});

@@ -1,0 +1,11 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    // A cgroup that a killed test left behind must not fail the next: names are unique, nothing is shared.
+    fileParallelism: true,
+  },
+});
