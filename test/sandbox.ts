@@ -68,7 +68,10 @@ export class TestCgroups {
 
   /** Ours in every writable v1 hierarchy. */
   get v1(): CgroupSet {
-    return new CgroupSet(this.host, [...this.#tops.values()].filter((top) => top.hierarchy.version === 1));
+    return new CgroupSet(
+      this.host,
+      [...this.#tops.values()].filter((top) => top.hierarchy.version === 1),
+    );
   }
 
   get all(): CgroupSet {
@@ -89,16 +92,22 @@ export class TestCgroups {
 
   /** A process with several threads: Node has some of its own. */
   async threaded(...where: readonly Cgroup[]): Promise<TestProcess> {
-    return this.#start(process.execPath, ['-e', `setTimeout(() => {}, ${lifetimeSeconds * 1000})`], where, 4);
+    // It says when the last of them is there: those that read files come with the first such work.
+    const script = `require('fs').stat('/', () => { console.log(); setTimeout(() => {}, ${lifetimeSeconds * 1000}); })`;
+    return this.#start(process.execPath, ['-e', script], where);
   }
 
-  async #start(file: string, args: readonly string[], where: readonly Cgroup[], threads = 1): Promise<TestProcess> {
-    const child = spawn(file, args, { stdio: 'ignore', cwd: '/' });
+  async #start(file: string, args: readonly string[], where: readonly Cgroup[]): Promise<TestProcess> {
+    const speaks = file === process.execPath;
+    const child = spawn(file, args, { stdio: ['ignore', speaks ? 'pipe' : 'ignore', 'ignore'], cwd: '/' });
     this.#children.add(child);
     await once(child, 'spawn');
     const { pid } = child;
     if (pid === undefined) throw new Error(`${file} did not start`);
-    while (fs.readdirSync(`/proc/${pid}/task`).length < threads) await pause(5);
+    if (child.stdout !== null) {
+      await once(child.stdout, 'data');
+      child.stdout.destroy();
+    }
     for (const cgroup of where) put(pid, cgroup);
     return { pid, end: () => end(child) };
   }
@@ -107,7 +116,10 @@ export class TestCgroups {
   async remove(): Promise<void> {
     const tops = [...this.#tops.values()].map((top) => Buffer.from(top.directory)).filter((top) => fs.existsSync(top));
     for (const directory of tops.flatMap((top) => [top, ...directoriesBelow(top)])) {
-      for (const [file, thawed] of [['freezer.state', 'THAWED'], ['cgroup.freeze', '0']] as const) {
+      for (const [file, thawed] of [
+        ['freezer.state', 'THAWED'],
+        ['cgroup.freeze', '0'],
+      ] as const) {
         const state = Buffer.concat([directory, Buffer.from(`/${file}`)]);
         if (fs.existsSync(state)) fs.writeFileSync(state, thawed);
       }
@@ -136,13 +148,17 @@ export function threadIds(pid: number): readonly number[] {
 
 /** Where every thread of a process is, in every hierarchy, as the kernel writes it. */
 export function whereabouts(pid: number): Readonly<Record<string, string>> {
-  return Object.fromEntries(threadIds(pid).map((tid) => [tid, fs.readFileSync(`/proc/${pid}/task/${tid}/cgroup`, 'utf8')]));
+  return Object.fromEntries(
+    threadIds(pid).map((tid) => [tid, fs.readFileSync(`/proc/${pid}/task/${tid}/cgroup`, 'utf8')]),
+  );
 }
 
 /** Whether every thread of the process is in that cgroup. */
 export function isIn(pid: number, cgroup: Cgroup): boolean {
   const key = cgroup.hierarchy.version === 2 ? '' : cgroup.hierarchy.key;
-  return Object.values(whereabouts(pid)).every((text) => text.split('\n').some((line) => line.replace(/^\d+:/, '') === `${key}:${cgroup.path}`));
+  return Object.values(whereabouts(pid)).every((text) =>
+    text.split('\n').some((line) => line.replace(/^\d+:/, '') === `${key}:${cgroup.path}`),
+  );
 }
 
 /** Descriptors this process holds; reading them opens one, which is there every time. */
@@ -199,7 +215,9 @@ function writable(hierarchies: Hierarchies): readonly Hierarchy[] {
 function findObstacle(): string | undefined {
   if (process.geteuid?.() !== 0) return 'needs root: only root may create cgroups';
   try {
-    return writable(discoverHierarchies()).length === 0 ? 'needs a writable cgroup hierarchy: none is mounted here' : undefined;
+    return writable(discoverHierarchies()).length === 0
+      ? 'needs a writable cgroup hierarchy: none is mounted here'
+      : undefined;
   } catch (error) {
     return `needs cgroups: ${error instanceof Error ? error.message : error}`;
   }

@@ -4,7 +4,7 @@
 import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
 import { hierarchyKey } from '../cgroup/membership.js';
-import { type HierarchyMove, Move, type MoveTarget } from '../cgroup/move.js';
+import { endOf, hasEnded, type HierarchyMove, Move, type MoveTarget } from '../cgroup/move.js';
 import { childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { closeTargets, holdExternLeaves, holdUserCgroups } from '../jobs/leaves.js';
@@ -97,10 +97,9 @@ class Adoption {
   async begin(pid: number, target: Job | UserTarget): Promise<void> {
     const held = holdProcess(this.#node.host, pid);
     this.#processes.push(held);
-    const { comm, state } = held.stat();
-    if (/[ZX]/.test(state) && held.threads().length <= 1) {
-      throw new SlurmCgroupsError('ERR_NO_SUCH_PROCESS', `Process ${pid} (${comm}) has ended: only its exit code is waited for`, { pid });
-    }
+    const ended = endOf(held);
+    if (ended !== undefined) throw ended;
+    const { comm } = held.stat();
     const refusal = refusalToMove(this.#node, held, this.#task.uid);
     if (refusal !== undefined) {
       throw new SlurmCgroupsError('ERR_PROTECTED', `Process ${pid} (${comm}) is not moved: it ${refusal}`, { pid, uid: this.#task.uid });
@@ -130,8 +129,9 @@ class Adoption {
       const reached = session.report.some((one) => one.outcome === 'moved' || one.outcome === 'already' || one.outcome === 'remains');
       return this.#result(reached ? 'partial' : 'untouched', failure);
     }
+    const touched = this.#moves.some((move) => move.report.some((one) => one.outcome === 'moved' || one.outcome === 'remains'));
     await this.#undo();
-    return this.#result(this.#remains() ? 'partial' : 'undone', failure);
+    return this.#result(this.#remains() ? 'partial' : touched ? 'undone' : 'untouched', failure);
   }
 
   /** The session, then its children; the first refusal. Whatever else goes wrong, nothing half done is left behind. */
@@ -167,26 +167,29 @@ class Adoption {
     const { host } = this.#node;
     const deadline = host.now() + (this.#task.options.timeoutMs ?? defaultTimeoutMs);
     const seen = new Set<number>(this.#processes.map((one) => one.pid));
-    for (let found = true; found; ) {
-      found = false;
-      for (const parent of [...this.#processes]) {
+    for (let moved = true; moved; ) {
+      moved = false;
+      // The list grows while it is walked: the children of a child are looked at in the same round. A round in which
+      // all that was new had been born in the job is the last: such children may come for ever.
+      for (const parent of this.#processes) {
+        if (host.now() > deadline) {
+          return new SlurmCgroupsError('ERR_TIMEOUT', 'New children kept appearing until the deadline');
+        }
         for (const pid of childrenIfThere(this.#node, parent)) {
           if (seen.has(pid)) continue;
           seen.add(pid);
           const outcome = await this.#moveChild(pid);
           if (outcome instanceof SlurmCgroupsError) return outcome;
-          // One that was born in the job proves that nothing is left outside on its branch, but its own children may be.
-          found = found || outcome;
+          if (outcome === 'gone') seen.delete(pid); // if it is listed again, it is there
+          moved = moved || outcome === 'moved' || outcome === 'gone';
         }
-      }
-      if (found && host.now() > deadline) {
-        return new SlurmCgroupsError('ERR_TIMEOUT', 'New children kept appearing until the deadline');
       }
     }
     return undefined;
   }
 
-  async #moveChild(pid: number): Promise<SlurmCgroupsError | boolean> {
+  /** `stays`: nothing to be moved, also of one whose parent has not asked for its exit code yet; or the first error. */
+  async #moveChild(pid: number): Promise<SlurmCgroupsError | 'moved' | 'already' | 'stays' | 'gone'> {
     let held: HeldProcess;
     try {
       held = holdProcess(this.#node.host, pid);
@@ -194,17 +197,23 @@ class Adoption {
       return endedOr(error);
     }
     try {
+      if (endOf(held) !== undefined) {
+        held.close();
+        return 'stays';
+      }
       const refusal = refusalToMove(this.#node, held, this.#task.uid);
       if (refusal !== undefined) {
         this.#trace.push(`its child ${pid} (${held.stat().comm}) stays where it is: it ${refusal}`);
         held.close();
-        return false;
+        return 'stays';
       }
       const move = Move.plan(this.#node.host, held, this.#targets);
       this.#processes.push(held);
       this.#moves.push(move);
+      const wasThere = move.complete;
       const failure = await this.#attempt(move);
-      return failure === undefined || hasCode(failure, 'ERR_NO_SUCH_PROCESS') ? true : failure;
+      if (failure === undefined) return wasThere ? 'already' : 'moved';
+      return hasCode(failure, 'ERR_NO_SUCH_PROCESS') ? 'gone' : failure;
     } catch (error) {
       if (!this.#processes.includes(held)) held.close();
       return endedOr(error);
@@ -276,8 +285,8 @@ function summaryOf(move: Move): 'adopted' | 'already' | 'undone' | 'partial' {
   return outcomes.includes('remains') || outcomes.includes('moved') ? 'partial' : 'undone';
 }
 
-function endedOr(error: unknown): SlurmCgroupsError | false {
-  if (hasCode(error, 'ERR_NO_SUCH_PROCESS')) return false; // it ended between being listed and being moved
+function endedOr(error: unknown): SlurmCgroupsError | 'gone' {
+  if (hasCode(error, 'ERR_NO_SUCH_PROCESS')) return 'gone'; // it ended between being listed and being moved
   if (error instanceof SlurmCgroupsError) return error;
   throw error;
 }
@@ -286,8 +295,9 @@ function childrenIfThere(node: SlurmNode, parent: HeldProcess): readonly number[
   try {
     return childrenOf(node.host, parent);
   } catch (error) {
-    if (isGone(error)) return []; // its children now belong to another parent, and are seen there or not at all
-    throw error;
+    if (!isGone(error)) throw error;
+    // Where it has ended, its children belong to another parent now, and are seen there or not at all.
+    return hasEnded(parent) ? [] : childrenOf(node.host, parent);
   }
 }
 

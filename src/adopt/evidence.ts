@@ -5,7 +5,7 @@ import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
 import { Cgroup } from '../cgroup/cgroup.js';
 import { cgroupAt } from '../cgroup/hierarchies.js';
-import { cgroupPath } from '../cgroup/path.js';
+import { cgroupPath, childPath } from '../cgroup/path.js';
 import { discoverJobs } from '../jobs/discovery.js';
 import type { Job } from '../jobs/job.js';
 import type { SlurmNode } from '../jobs/node.js';
@@ -36,7 +36,11 @@ export function withFact(facts: AdoptionFacts, name: FactName, source: FactSourc
 
 function nodeFact(node: SlurmNode): Fact<NodeFact> {
   if (node.evidence === undefined) return { known: { isSlurmNode: false, why: 'it has neither a cgroup of Slurm nor a spool of slurmd' } };
-  if (node.nodeName === undefined) return { unknown: `several nodes of Slurm share this machine: ${[...node.spools.keys()].join(', ')}` };
+  if (node.nodeName === undefined) {
+    const names = new Set([...node.tops.flatMap((top) => top.nodeName ?? []), ...node.spools.keys()]);
+    if (names.size > 1) return { unknown: `several nodes of Slurm share this machine: ${[...names].sort().join(', ')}` };
+    return { unknown: ['nothing here tells its name', ...node.notes].join('; ') };
+  }
   const version = node.tops[0]?.version ?? (node.hierarchies.mode === 'unified' ? 2 : 1);
   return { known: { isSlurmNode: true, nodeName: node.nodeName, cgroupVersion: version } };
 }
@@ -57,7 +61,11 @@ function stateOf(node: SlurmNode, job: Job): JobState | undefined {
   if (job.extern === undefined) return { job, state: 'starting' };
   const frozen = job.extern.cgroups.some((cgroup) => {
     const hierarchy = node.hierarchies.get(cgroup.hierarchy);
-    return hierarchy !== undefined && frozenAt(node.host, new Cgroup(node.host, hierarchy, cgroupPath(cgroupAt(hierarchy, cgroup.path)))) !== undefined;
+    if (hierarchy === undefined) return false;
+    // scontrol suspend freezes the step on v1 and its user side on v2 (measured): looked at from there upwards.
+    const step = cgroupPath(cgroupAt(hierarchy, cgroup.path));
+    const place = hierarchy.version === 1 ? step : childPath(step, 'user');
+    return frozenAt(node.host, new Cgroup(node.host, hierarchy, place)) !== undefined;
   });
   return frozen ? { job, state: 'suspended' } : undefined;
 }

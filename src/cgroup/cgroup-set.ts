@@ -2,12 +2,16 @@
 // v1 and v2 ends here: on v1 memberships differ from hierarchy to hierarchy, so lists are unions.
 
 import { Cgroup } from './cgroup.js';
-import { isGone, SlurmCgroupsError } from './errors.js';
+import { hasCode, isGone, quote, SlurmCgroupsError } from './errors.js';
+import { canFreeze, type FreezeOptions, freeze, thaw } from './freezer.js';
+import { writeFrozenNote } from './frozen-note.js';
 import type { Directory, Host } from './host.js';
 import type { Hierarchies } from './hierarchies.js';
+import { type KillOptions, type KillReport, killMembers, type Member, memberOf } from './killing.js';
 import { Move, type MoveTarget } from './move.js';
 import { type CgroupPath, childPath } from './path.js';
 import { withProcess } from './process.js';
+import { type Removal, type RemovalOptions, removeTrees } from './removal.js';
 
 /** A process in a set, and where it was seen. */
 export interface SetMember {
@@ -53,7 +57,7 @@ export class CgroupSet {
     const members = new Map<number, Cgroup[]>();
     for (const top of this.cgroups) {
       for (const cgroup of ifThere(() => [top, ...top.descendants()]) ?? []) {
-        for (const pid of ifThere(() => list(cgroup)) ?? []) {
+        for (const pid of ifThere(() => this.#listed(cgroup, top, list)) ?? []) {
           const seen = members.get(pid);
           if (seen === undefined) members.set(pid, [cgroup]);
           else seen.push(cgroup);
@@ -61,6 +65,16 @@ export class CgroupSet {
       }
     }
     return [...members].sort(([a], [b]) => a - b).map(([pid, seenIn]) => ({ pid, seenIn }));
+  }
+
+  /** A threaded cgroup of v2 lists no processes (EOPNOTSUPP): the domain above it, which is among these, has them all. */
+  #listed(cgroup: Cgroup, top: Cgroup, list: (cgroup: Cgroup) => readonly number[]): readonly number[] {
+    try {
+      return list(cgroup);
+    } catch (error) {
+      if (cgroup !== top && hasCode(error, 'ERR_NOT_SUPPORTED')) return [];
+      throw error;
+    }
   }
 
   /** The sets directly below: one for each name, with the hierarchies that have it. */
@@ -86,6 +100,43 @@ export class CgroupSet {
     return new Map([...byPath].map(([path, cgroups]) => [path, new CgroupSet(this.host, cgroups)]));
   }
 
+  /** The same with what each process is; one that ended meanwhile is left out. */
+  members(): readonly Member[] {
+    return this.procs().flatMap(({ pid, seenIn }) => (seenIn[0] === undefined ? [] : (memberOf(this.host, pid, seenIn[0]) ?? [])));
+  }
+
+  /**
+   * Freezes what can be frozen, after a note that a later run finds should this one be killed. Gives what thaws
+   * it again; the caller does that in `finally`. A cgroup that holds this process, its ancestors or a slurmstepd
+   * must not be among them.
+   */
+  async freeze(options: FreezeOptions): Promise<{ readonly frozen: boolean; readonly thaw: () => void }> {
+    const undo: (() => void)[] = [];
+    const thawAll = () => {
+      for (const one of undo.splice(0)) one();
+    };
+    let frozen = true;
+    try {
+      for (const cgroup of this.cgroups.filter((one) => canFreeze(this.host, one))) {
+        const note = writeFrozenNote(this.host, cgroup);
+        undo.push(() => {
+          thaw(this.host, cgroup);
+          note.remove();
+        });
+        frozen = (await freeze(this.host, cgroup, options)) && frozen;
+      }
+      return { frozen, thaw: thawAll };
+    } catch (error) {
+      thawAll();
+      throw error;
+    }
+  }
+
+  /** Ends every process in it and below. See killMembers. */
+  async kill(options: KillOptions): Promise<KillReport> {
+    return killMembers(this.host, this.cgroups, options);
+  }
+
   populated(): boolean {
     return this.cgroups.some((cgroup) => ifThere(() => cgroup.populated()) ?? false);
   }
@@ -100,19 +151,22 @@ export class CgroupSet {
    * Moves a process into every cgroup of the set, or leaves it where it was.
    *
    * @throws SlurmCgroupsError of the hierarchy that refused; its message also says what could not be undone.
+   * ERR_CGROUP_GONE for an empty set: no hierarchy has (or had) the cgroup.
    */
   async add(pid: number): Promise<void> {
+    if (this.cgroups.length === 0) {
+      throw new SlurmCgroupsError('ERR_CGROUP_GONE', `Cannot add process ${pid}: no hierarchy has that cgroup`, { pid });
+    }
     await withProcess(this.host, pid, async (held) => {
       const targets: MoveTarget[] = [];
       try {
         for (const cgroup of this.cgroups) targets.push({ cgroup, directory: holdCgroup(this.host, cgroup) });
         const move = Move.plan(this.host, held, targets);
         try {
-          await move.run(false);
-          move.prove();
-          if (move.complete) return;
+          const unproven = await attempted(move);
+          if (move.complete && unproven === undefined) return;
           await move.undo();
-          throw failureOf(move);
+          throw failureOf(move, unproven);
         } finally {
           move.close();
         }
@@ -129,14 +183,14 @@ export class CgroupSet {
       for (const cgroup of this.cgroups) made.push(cgroup.create(name));
       return new CgroupSet(this.host, made);
     } catch (error) {
-      for (const cgroup of made) cgroup.remove();
+      for (const cgroup of made) ifThere(() => cgroup.remove());
       throw error;
     }
   }
 
-  /** Removes the directory in every hierarchy; one that is gone already is no error. */
-  remove(): void {
-    for (const cgroup of this.cgroups) ifThere(() => cgroup.remove());
+  /** Removes it and everything below in every hierarchy, as far as it is empty. See removeTrees. */
+  async remove(options: RemovalOptions): Promise<Removal> {
+    return removeTrees(this.host, this.cgroups, options);
   }
 
   /** The set of cgroups of that name below, where it exists. */
@@ -154,14 +208,27 @@ export function holdCgroup(host: Host, cgroup: Cgroup): Directory {
     return host.open(cgroup.directory);
   } catch (error) {
     if (!isGone(error)) throw error;
-    throw new SlurmCgroupsError('ERR_CGROUP_GONE', `Cannot open "${cgroup.directory}": the cgroup is gone`, { path: cgroup.directory }, error);
+    throw new SlurmCgroupsError('ERR_CGROUP_GONE', `Cannot open ${quote(cgroup.directory)}: the cgroup is gone`, { path: cgroup.directory }, error);
   }
 }
 
-function failureOf(move: Move): SlurmCgroupsError {
-  const errors = move.report.flatMap((one) => one.error ?? []);
-  const remaining = move.report.filter((one) => one.outcome === 'remains').map((one) => one.path);
-  const first = errors[0];
+/** Writes and looks in /proc; the error when that could not be read: not proven is not done. */
+async function attempted(move: Move): Promise<SlurmCgroupsError | undefined> {
+  try {
+    await move.run(false);
+    move.prove();
+    return undefined;
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return error;
+    await move.undo();
+    throw error;
+  }
+}
+
+function failureOf(move: Move, unproven: SlurmCgroupsError | undefined): SlurmCgroupsError {
+  const refusals = move.report.filter((one) => one.error !== undefined);
+  const first = unproven ?? (refusals.find((one) => one.outcome === 'failed') ?? refusals[0])?.error;
+  const remaining = move.report.filter((one) => one.outcome === 'remains').map((one) => quote(one.path));
   const message = first?.message ?? `Cannot move process ${move.process.pid}`;
   const rest = remaining.length === 0 ? '' : `; it could not be put back from ${remaining.join(', ')}`;
   return new SlurmCgroupsError(first?.code ?? 'ERR_CGROUP_REFUSED', `${message}${rest}`, first?.subject, first);

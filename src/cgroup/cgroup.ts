@@ -24,7 +24,7 @@ export class Cgroup {
   /** @throws RangeError when the hierarchy's mount does not show that cgroup. */
   constructor(host: Host, hierarchy: Hierarchy, path: CgroupPath) {
     const directory = directoryOf(hierarchy, path);
-    if (directory === undefined) throw new RangeError(`The mount ${hierarchy.mountPoint} does not show the cgroup ${path}`);
+    if (directory === undefined) throw new RangeError(`The mount ${quote(hierarchy.mountPoint)} does not show the cgroup ${quote(path)}`);
     this.host = host;
     this.hierarchy = hierarchy;
     this.path = path;
@@ -70,9 +70,8 @@ export class Cgroup {
 
   /** Whether a process is in it or below (zombies count on v2, not on v1). */
   populated(): boolean {
-    if (this.hierarchy.version === 2) {
-      return /^populated 1$/m.test(this.#ask('read', () => this.host.read(`${this.directory}/cgroup.events`)));
-    }
+    const events = this.hierarchy.version === 2 ? this.#events() : undefined;
+    if (events !== undefined) return /^populated 1$/m.test(events);
     return [this, ...this.descendants()].some((one) => {
       try {
         return one.procs().length > 0;
@@ -135,6 +134,16 @@ export class Cgroup {
     this.#ask('remove', () => this.host.rmdir(this.directory));
   }
 
+  /** The root of all has no cgroup.events; nor has a cgroup that is gone, which whoever asks finds out next. */
+  #events(): string | undefined {
+    try {
+      return this.host.read(`${this.directory}/cgroup.events`);
+    } catch (error) {
+      if (isGone(error)) return undefined;
+      throw error;
+    }
+  }
+
   /** RHEL 6 had hierarchies without cgroup.procs; there its `tasks` stands in (thread ids, the leader among them). */
   #readProcs(): string {
     try {
@@ -191,8 +200,10 @@ export function wayInto(target: Directory): WayIn {
 
 /** Moves a whole process into a held cgroup, with every thread. */
 export async function writeProcess(host: Host, target: Directory, held: HeldProcess, way: WayIn = wayInto(target)): Promise<void> {
+  // Time passes between two tries, and a pid may be another's by then: the held one says so.
+  const isAlive = () => void held.stat();
   if (way === 'cgroup.procs') {
-    await writePid(host, target, way, held.pid);
+    await writePid(host, target, way, held.pid, isAlive);
     return;
   }
   // One write a thread; a thread made meanwhile begins where its maker is, so look again until all are done.
@@ -201,7 +212,7 @@ export async function writeProcess(host: Host, target: Directory, held: HeldProc
     for (const tid of fresh) {
       done.add(tid);
       try {
-        await writePid(host, target, way, tid);
+        await writePid(host, target, way, tid, isAlive);
       } catch (error) {
         if (tid === held.pid || !isEndedThread(error)) throw error; // another thread may end between listing and writing
       }
@@ -213,8 +224,14 @@ function isEndedThread(error: unknown): boolean {
   return error instanceof SlurmCgroupsError && error.code === 'ERR_NO_SUCH_PROCESS';
 }
 
-/** Writes one pid or thread id, in one write(2); tries again where the refusal passes. */
-export async function writePid(host: Host, target: Directory, file: WayIn | 'cgroup.threads', pid: number): Promise<void> {
+/** Writes one pid or thread id, in one write(2); tries again where the refusal passes, if `check` does not throw. */
+export async function writePid(
+  host: Host,
+  target: Directory,
+  file: WayIn | 'cgroup.threads',
+  pid: number,
+  check: () => void = () => {},
+): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
       target.write(file, String(pid));
@@ -224,6 +241,7 @@ export async function writePid(host: Host, target: Directory, file: WayIn | 'cgr
       if (!passing.has(error.errno) || attempt === retries.count) throw additionError(error, target.path, pid);
     }
     await host.sleep(retries.pauseMs);
+    check();
   }
 }
 

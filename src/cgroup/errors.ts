@@ -69,7 +69,8 @@ export class SystemCallError extends SlurmCgroupsError {
   readonly errno: string;
   readonly call: string;
 
-  constructor(call: string, path: string, errno: string) {
+  constructor(call: string, path: string, name: string) {
+    const errno = name === 'ENOTSUP' ? 'EOPNOTSUPP' : name; // one number on Linux; libuv has the other name for it
     const { code, why } = meaningOf(errno, path);
     super(code, `Cannot ${call} ${quote(path)}: ${why}`, { path, ...pidOf(path) });
     this.errno = errno;
@@ -113,7 +114,8 @@ function meaningOf(errno: string, path: string): Meaning {
   if (errno === 'ENOENT' && processPath.test(path)) {
     return { code: 'ERR_NO_SUCH_PROCESS', why: 'there is no such process, or it has no such file' };
   }
-  return meanings[errno] ?? { code: 'ERR_IO', why: errno };
+  const known = Object.hasOwn(meanings, errno) ? meanings[errno] : undefined; // a recording may hold any word
+  return known ?? { code: 'ERR_IO', why: errno };
 }
 
 function pidOf(path: string): { pid?: number } {
@@ -121,11 +123,11 @@ function pidOf(path: string): { pid?: number } {
   return pid === undefined ? {} : { pid: Number(pid) };
 }
 
-/** A name between quotes with control characters made visible, so that it cannot steer a terminal or a log. */
+/** A name between quotes with what cannot be seen made visible, so that it cannot steer a terminal or a log. */
 export function quote(name: string): string {
-  return JSON.stringify(name).replace(
-    /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
-    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  // JSON escapes control characters up to U+001F and lone surrogates itself.
+  return JSON.stringify(name).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
+    character.split('').map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`).join(''),
   );
 }
 

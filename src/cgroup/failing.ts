@@ -27,7 +27,7 @@ export interface FailingHost extends Host {
 /** Wraps `host`: the call with number `nth` is not made and throws SystemCallError with `errno`. */
 export function failingHost(host: Host, options: FailingOptions = {}): FailingHost {
   const calls: HostCall[] = [];
-  let opened = 0;
+  const stillOpen = new Set<Directory>();
   const check = (call: string, path: string) => {
     calls.push({ call, path });
     const nth = options.nth ?? Number.POSITIVE_INFINITY;
@@ -57,7 +57,7 @@ export function failingHost(host: Host, options: FailingOptions = {}): FailingHo
       held.write(name, text);
     },
     close: () => {
-      opened--;
+      stillOpen.delete(held); // closing twice is allowed, and counts once
       held.close();
     },
   });
@@ -70,7 +70,7 @@ export function failingHost(host: Host, options: FailingOptions = {}): FailingHo
   return {
     ...host,
     calls,
-    openDirectories: () => opened,
+    openDirectories: () => stillOpen.size,
     read: sync('read', host.read),
     names: sync('list', host.names),
     entries: sync('list', host.entries),
@@ -79,14 +79,19 @@ export function failingHost(host: Host, options: FailingOptions = {}): FailingHo
     mkdir: sync('mkdir', host.mkdir),
     rmdir: sync('rmdir', host.rmdir),
     open: sync('open', (path) => {
-      const held = wrap(host.open(path));
-      opened++;
-      return held;
+      const held = host.open(path);
+      stillOpen.add(held);
+      return wrap(held);
     }),
     write: (path, text) => {
       check('write', path);
       host.write(path, text);
     },
+    create: (path, text) => {
+      check('create', path);
+      host.create(path, text);
+    },
+    unlink: sync('unlink', host.unlink),
     signal: (pid, signal) => {
       check('signal', `/proc/${pid}`);
       host.signal(pid, signal);

@@ -33,3 +33,69 @@ function readIfThere(host: Host, path: string): string | undefined {
     throw error;
   }
 }
+
+export interface FreezeOptions {
+  readonly timeoutMs: number;
+}
+
+/** How a v1 freezer that hangs in FREEZING is helped along. */
+const helping = { thawEvery: 25, pauseMs: 1 };
+
+/**
+ * Freezes a cgroup and everything below, and waits until nothing in it runs any more. `false`: it did not get
+ * there in time (a process that waits in the kernel, or processes arrive faster than they freeze); the cgroup is
+ * thawed again then. The caller writes a note first (frozen-note.ts) and thaws in `finally`.
+ *
+ * v1 can stay in FREEZING for three reasons: a task forked or was moved in after the walk over the tasks, one
+ * waits uninterruptibly, one is traced. Writing FROZEN again walks again; an occasional short thaw lets those
+ * through that are stuck behind a frozen one (so does opencontainers/cgroups, fs/freezer.go, and says why).
+ */
+export async function freeze(host: Host, cgroup: Cgroup, options: FreezeOptions): Promise<boolean> {
+  const deadline = host.now() + options.timeoutMs;
+  const { directory } = cgroup;
+  if (cgroup.hierarchy.version === 2) {
+    host.write(`${directory}/cgroup.freeze`, '1');
+    while (!/^frozen 1$/m.test(host.read(`${directory}/cgroup.events`))) {
+      if (host.now() > deadline) return giveUp(host, cgroup);
+      await host.sleep(helping.pauseMs);
+    }
+    return true;
+  }
+  for (let attempt = 1; ; attempt++) {
+    host.write(`${directory}/freezer.state`, 'FROZEN');
+    if (host.read(`${directory}/freezer.state`).trim() === 'FROZEN') return true;
+    if (host.now() > deadline) return giveUp(host, cgroup);
+    if (attempt % helping.thawEvery === 0) {
+      host.write(`${directory}/freezer.state`, 'THAWED');
+      await host.sleep(helping.pauseMs);
+    }
+  }
+}
+
+function giveUp(host: Host, cgroup: Cgroup): false {
+  thaw(host, cgroup);
+  return false;
+}
+
+/** Lets a cgroup run again; one that is gone needs no more. What an ancestor freezes stays frozen. */
+export function thaw(host: Host, cgroup: Cgroup): void {
+  const [file, value] = cgroup.hierarchy.version === 2 ? ['cgroup.freeze', '0'] : ['freezer.state', 'THAWED'];
+  try {
+    host.write(`${cgroup.directory}/${file}`, value);
+  } catch (error) {
+    if (!isGone(error)) throw error;
+  }
+}
+
+/** Whether this very cgroup was told to freeze (by us, by Slurm, by its owner), not one above it. */
+export function isToldToFreeze(host: Host, cgroup: Cgroup): boolean {
+  const { hierarchy, directory } = cgroup;
+  const file = hierarchy.version === 2 ? 'cgroup.freeze' : hierarchy.controllers.includes('freezer') ? 'freezer.self_freezing' : undefined;
+  return file !== undefined && readIfThere(host, `${directory}/${file}`) === '1';
+}
+
+/** Whether this hierarchy can freeze: v1's freezer, and v2 (from Linux 5.2 on, where the file is there). */
+export function canFreeze(host: Host, cgroup: Cgroup): boolean {
+  if (cgroup.hierarchy.version === 1) return cgroup.hierarchy.controllers.includes('freezer') && cgroup.path !== '/';
+  return host.stat(`${cgroup.directory}/cgroup.freeze`) !== undefined;
+}

@@ -64,7 +64,7 @@ function chooseMounts(mounts: readonly CgroupMount[], usualRoot: string): readon
 
 function isBetter(mount: CgroupMount, rival: CgroupMount, usualRoot: string): boolean {
   const rank = (one: CgroupMount) => [
-    one.mountPoint === usualRoot || one.mountPoint.startsWith(`${usualRoot}/`) ? 0 : 1,
+    `${one.mountPoint}/`.startsWith(`${usualRoot.replace(/\/+$/, '')}/`) ? 0 : 1, // CgroupMountpoint=/cgroup/ is allowed
     partsOf(one.root).length,
     one.readOnly ? 1 : 0,
   ];
@@ -78,7 +78,11 @@ function isBetter(mount: CgroupMount, rival: CgroupMount, usualRoot: string): bo
 
 /** The hierarchy a membership belongs to, if it is mounted here. */
 export function hierarchyOf(hierarchies: Hierarchies, membership: Membership): Hierarchy | undefined {
-  const key = hierarchyKey(membership.controllers);
+  return hierarchyOfKey(hierarchies, hierarchyKey(membership.controllers));
+}
+
+/** The hierarchy with exactly that key. */
+export function hierarchyOfKey(hierarchies: Hierarchies, key: string): Hierarchy | undefined {
   return hierarchies.all.find((one) => one.key === key);
 }
 

@@ -3,6 +3,7 @@
 // Names are the kernel's bytes, decoded so that every byte can be written back (`decodeKernelText`).
 
 import fs from 'node:fs';
+import os from 'node:os';
 import process from 'node:process';
 import { SlurmCgroupsError, SystemCallError } from './errors.js';
 
@@ -70,6 +71,20 @@ export interface Started {
   readonly exited: Promise<void>;
 }
 
+/** A process held by a pidfd: a signal reaches this very process or answers ESRCH. */
+export interface HeldForSignal {
+  send(signal: Signal): void;
+  close(): void;
+}
+
+/** What only libc gives (koffi, an optional package). */
+export interface Libc {
+  /** pidfd_open(2), Linux 5.3. */
+  holdForSignal(pid: number): HeldForSignal;
+  /** flock(2), exclusive, without waiting; `undefined`: somebody else holds it. Gives what unlocks. */
+  tryLock(directory: string): (() => void) | undefined;
+}
+
 export interface Self {
   readonly pid: number;
   readonly uid: number;
@@ -96,6 +111,11 @@ export interface Host {
   rmdir(path: string): void;
   /** One write(2) to an existing file, never through a final symbolic link. */
   write(path: string, text: string): void;
+  /** A new file with mode 0600; ERR_IO (EEXIST) if there is one. */
+  create(path: string, text: string): void;
+  unlink(path: string): void;
+  /** `undefined` where koffi is not installed, or does not load here. */
+  libc(): Promise<Libc | undefined>;
   /** Only pids above 1: 0 and negative numbers mean groups, and a pid of another namespace reads as 0. */
   signal(pid: number, signal: Signal): void;
   /** Runs a program by absolute path, without a shell and with an empty environment, and waits for its end. */
@@ -126,6 +146,9 @@ export function liveHost(): Host {
     mkdir: (path) => attempt('create', path, () => fs.mkdirSync(encodeKernelText(path), 0o755)),
     rmdir: (path) => attempt('remove', path, () => fs.rmdirSync(encodeKernelText(path))),
     write: writeText,
+    create: (path, text) => attempt('create', path, () => fs.writeFileSync(encodeKernelText(path), text, { flag: 'wx', mode: 0o600 })),
+    unlink: (path) => attempt('remove', path, () => fs.unlinkSync(encodeKernelText(path))),
+    libc: openLibc,
     signal: (pid, signal) => {
       if (!Number.isSafeInteger(pid) || pid <= 1) throw new RangeError(`signal() takes a pid above 1, not ${pid}`);
       attempt(`send ${signal} to`, `/proc/${pid}`, () => process.kill(pid, signal));
@@ -221,29 +244,65 @@ function openDirectory(path: string): Directory {
   };
 }
 
+async function openLibc(): Promise<Libc | undefined> {
+  const { loadLibc } = await import('./libc.js');
+  const raw = await loadLibc();
+  if (raw === undefined) return undefined;
+  const checked = (call: string, path: string, answer: number): number => {
+    if (answer < 0) throw new SystemCallError(call, path, raw.errno());
+    return answer;
+  };
+  return {
+    holdForSignal: (pid) => {
+      if (!Number.isSafeInteger(pid) || pid <= 1) throw new RangeError(`A signal takes a pid above 1, not ${pid}`);
+      const path = `/proc/${pid}`;
+      const fd = checked('hold', path, raw.pidfdOpen(pid));
+      return {
+        send: (signal) => {
+          checked(`send ${signal} to`, path, raw.pidfdSendSignal(fd, os.constants.signals[signal]));
+        },
+        close: () => fs.closeSync(fd),
+      };
+    },
+    tryLock: (directory) => {
+      const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = fs.constants;
+      const fd = attempt('open', directory, () => fs.openSync(encodeKernelText(directory), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+      const answer = raw.lockNow(fd);
+      if (answer === 0) return () => fs.closeSync(fd); // closing lets go of it
+      const errno = raw.errno();
+      fs.closeSync(fd);
+      if (errno === 'EAGAIN' || errno === 'EWOULDBLOCK') return undefined;
+      throw new SystemCallError('lock', directory, errno);
+    },
+  };
+}
+
 /** child_process costs a start of this program some milliseconds: loaded when a program is really run. */
 async function run(file: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
   if (!file.startsWith('/')) throw new TypeError(`run() takes an absolute path, not ${file}`);
   const { execFile } = await import('node:child_process');
   return new Promise((fulfil, reject) => {
-    const child = execFile(
-      file,
-      [...args],
-      { cwd: '/', env: { LC_ALL: 'C' }, killSignal: 'SIGKILL', maxBuffer: options.maxBytes ?? 1 << 20, encoding: 'buffer' },
-      (error, stdout, stderr) => {
-        clearTimeout(timer);
-        if (error !== null && typeof error.code === 'string' && child.pid === undefined) {
-          reject(new SystemCallError('run', file, error.code));
-          return;
-        }
-        const code = error === null ? 0 : error.code;
-        fulfil({
-          exitCode: typeof code === 'number' ? code : undefined,
-          stdout: decodeKernelText(stdout),
-          stderr: decodeKernelText(stderr),
-          timedOut: false,
-        });
-      },
+    // Some refusals of the kernel are thrown here and now (E2BIG, ENOTDIR), others come with the callback (ENOENT).
+    const child = attempt('run', file, () =>
+      execFile(
+        file,
+        [...args],
+        { cwd: '/', env: { LC_ALL: 'C' }, killSignal: 'SIGKILL', maxBuffer: options.maxBytes ?? 1 << 20, encoding: 'buffer' },
+        (error, stdout, stderr) => {
+          clearTimeout(timer);
+          if (error !== null && typeof error.code === 'string' && child.pid === undefined) {
+            reject(new SystemCallError('run', file, error.code));
+            return;
+          }
+          const code = error === null ? 0 : error.code;
+          fulfil({
+            exitCode: typeof code === 'number' ? code : undefined,
+            stdout: decodeKernelText(stdout),
+            stderr: decodeKernelText(stderr),
+            timedOut: false,
+          });
+        },
+      ),
     );
     // A killed child that waits in the kernel (a hung mount) does not die: it is left behind, not waited for.
     const timer = setTimeout(() => {
@@ -260,7 +319,9 @@ async function run(file: string, args: readonly string[], options: RunOptions): 
 async function start(file: string, args: readonly string[], options: StartOptions): Promise<Started> {
   if (!file.startsWith('/')) throw new TypeError(`start() takes an absolute path, not ${file}`);
   const { spawn } = await import('node:child_process');
-  const child = spawn(file, [...args], { cwd: '/', env: { LC_ALL: 'C' }, stdio: 'ignore', detached: true, ...options });
+  const child = attempt('start', file, () =>
+    spawn(file, [...args], { cwd: '/', env: { LC_ALL: 'C' }, stdio: 'ignore', detached: true, ...options }),
+  );
   const exited = new Promise<void>((fulfil) => child.once('exit', () => fulfil()));
   return new Promise((fulfil, reject) => {
     child.once('spawn', () => {

@@ -38,8 +38,10 @@ function parseLine(line: string, index: number): Membership {
   if (id === undefined || names === undefined || place === undefined) {
     throw new ParseError(`Cannot read memberships: line ${index + 1} is ${quote(line.slice(0, 200))}`, { line: index + 1 });
   }
-  const deleted = place.endsWith(deletedSuffix) && place.length > deletedSuffix.length + 1;
-  const path = deleted ? place.slice(0, -deletedSuffix.length) : place;
+  // A cgroup may be called ` (deleted)`: what stands behind a slash is a name.
+  const before = place.endsWith(deletedSuffix) ? place.slice(0, -deletedSuffix.length) : '/';
+  const deleted = !before.endsWith('/');
+  const path = deleted ? before : place;
   try {
     return { hierarchyId: Number(id), controllers: names === '' ? [] : names.split(','), path: cgroupPath(path), deleted };
   } catch {

@@ -23,26 +23,66 @@ export interface CgroupMount {
  */
 const plainOptions: ReadonlySet<string> = new Set([
   'rw', 'ro', 'all', 'none', 'noprefix', 'clone_children', 'cpuset_v2_mode', 'xattr', 'favordynmods', 'nofavordynmods',
-  'seclabel', 'debug', 'sync', 'dirsync', 'mand', 'lazytime',
+  'seclabel', 'sync', 'dirsync', 'mand', 'lazytime',
 ]); // biome-ignore format: a list
 
 /**
- * Parses the text of /proc/self/mountinfo and gives its cgroup mounts, in the order of the file.
+ * Parses the text of /proc/self/mountinfo and gives its cgroup mounts, in the order of the file. One that
+ * another mount hides is left out: at its mount point something else is seen.
  *
  * @throws ParseError with the 1-based line.
  */
 export function parseMountInfo(text: string): readonly CgroupMount[] {
-  const mounts: CgroupMount[] = [];
+  const mounts: { readonly mount: CgroupMount; readonly place: Place }[] = [];
+  const byParent = new Map<string, Place[]>();
+  const byId = new Map<string, Place>();
   let line = 0;
   for (let start = 0; start < text.length; ) {
     line++;
     const end = text.indexOf('\n', start);
     if (end === -1) throw new ParseError(`Cannot read the mount table: line ${line} is cut off`, { line });
-    const mount = parseLine(text.slice(start, end), line);
-    if (mount !== undefined) mounts.push(mount);
+    const row = text.slice(start, end);
+    const mount = parseLine(row, line);
+    const place = placeOf(row);
+    const siblings = byParent.get(place.parent);
+    if (siblings === undefined) byParent.set(place.parent, [place]);
+    else siblings.push(place);
+    byId.set(place.id, place);
+    if (mount !== undefined) mounts.push({ mount, place });
     start = end + 1;
   }
-  return mounts;
+  return mounts.filter(({ place }) => !isHidden(place, byParent, byId)).map(({ mount }) => mount);
+}
+
+/** Where a mount stands: on the mount `parent`, at `point` (as written: equal escapes are equal names). */
+interface Place {
+  readonly id: string;
+  readonly parent: string;
+  readonly point: string;
+}
+
+function placeOf(row: string): Place {
+  const [id = '', parent = '', , , point = ''] = row.split(' ', 5);
+  return { id, parent, point };
+}
+
+/**
+ * A mount is out of sight when another one stands on its root, or on a folder above it in the mount it stands
+ * on, and so on upwards. The order of the lines says nothing: the root file system often comes after /sys.
+ */
+function isHidden(place: Place, byParent: ReadonlyMap<string, readonly Place[]>, byId: ReadonlyMap<string, Place>): boolean {
+  if (byParent.get(place.id)?.some((other) => other !== place && other.point === place.point)) return true;
+  const seen = new Set<Place>();
+  for (let at: Place | undefined = place; at !== undefined && !seen.has(at); at = byId.get(at.parent)) {
+    seen.add(at);
+    const { point } = at;
+    const isAbove = (other: Place) =>
+      other.id !== other.parent && // the first mount of all is its own parent
+      other.point !== point &&
+      point.startsWith(other.point === '/' ? '/' : `${other.point}/`);
+    if (byParent.get(at.parent)?.some(isAbove)) return true;
+  }
+  return false;
 }
 
 /** `36 35 98:0 /root /mount/point rw,relatime shared:1 - cgroup2 cgroup2 rw,nsdelegate` */
@@ -55,7 +95,8 @@ function parseLine(text: string, line: number): CgroupMount | undefined {
   if (type !== 'cgroup' && type !== 'cgroup2') return undefined;
   const [, , , root, mountPoint, options] = text.slice(0, split).split(' ');
   if (root === undefined || mountPoint === undefined || options === undefined || superOptions === undefined) throw bad();
-  const superWords = superOptions.split(',');
+  // SELinux puts a context that holds commas between quotes (security/selinux/hooks.c, selinux_sb_show_options).
+  const superWords = superOptions.replace(/="[^"]*"/g, '=').split(',');
   const point = decodeOctal(mountPoint);
   if (!point.startsWith('/')) throw bad();
   try {

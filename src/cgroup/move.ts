@@ -7,7 +7,7 @@ import { isGone, quote, SlurmCgroupsError } from './errors.js';
 import type { Directory, Host } from './host.js';
 import { directoryOf } from './hierarchies.js';
 import { hierarchyKey, type Membership } from './membership.js';
-import type { CgroupPath } from './path.js';
+import { type CgroupPath, cgroupPath } from './path.js';
 import type { HeldProcess } from './process.js';
 
 /**
@@ -134,8 +134,10 @@ export class Move {
    * more), those that follow at once do not (3–8 µs; measured).
    *
    * @param keepGoing go on after a refusal instead of stopping at the first.
+   * @throws SlurmCgroupsError ERR_NO_SUCH_PROCESS where it has ended before the first write.
    */
   async run(keepGoing: boolean): Promise<void> {
+    this.#checkAlive();
     for (const leg of this.#legs) {
       if (leg.outcome !== 'untouched') continue;
       try {
@@ -156,19 +158,32 @@ export class Move {
    */
   prove(): void {
     const tids = this.process.threads();
-    const places = tids.length > 1 ? tids.flatMap((tid) => membershipsIfThere(this.process, tid) ?? []) : this.process.memberships();
+    const seen = tids.length > 1 ? tids.flatMap((tid) => membershipsIfThere(this.process, tid) ?? []) : [];
+    // Nothing seen: there is one thread, or all have ended meanwhile, and then this read says so.
+    const places = seen.length > 0 ? seen : this.process.memberships();
     for (const leg of this.#legs) {
       if (leg.outcome !== 'moved' && leg.outcome !== 'already') continue;
-      const key = leg.target.cgroup.hierarchy.key;
-      const wrong = places.find((one) => hierarchyKey(one.controllers) === key && (one.path !== leg.target.cgroup.path || one.deleted));
-      if (wrong === undefined) continue;
+      const { key } = leg.target.cgroup.hierarchy;
+      const here = places.filter((one) => hierarchyKey(one.controllers) === key);
+      const wrong = here.find((one) => pathOf(one) !== leg.target.cgroup.path);
+      if (here.length > 0 && wrong === undefined) continue;
       leg.outcome = 'remains';
-      leg.error = new SlurmCgroupsError(
-        'ERR_CGROUP_REFUSED',
-        `Cannot prove that process ${this.process.pid} is in ${quote(leg.target.cgroup.directory)}: /proc says ${quote(wrong.path)}`,
-        { pid: this.process.pid, path: leg.target.cgroup.directory },
-      );
+      leg.error = endOf(this.process) ?? this.#unproven(leg, wrong === undefined ? `nothing of the hierarchy ${key}` : quote(pathOf(wrong)));
     }
+  }
+
+  #unproven(leg: Leg, said: string): SlurmCgroupsError {
+    return new SlurmCgroupsError(
+      'ERR_CGROUP_REFUSED',
+      `Cannot prove that process ${this.process.pid} is in ${quote(leg.target.cgroup.directory)}: /proc says ${said}`,
+      { pid: this.process.pid, path: leg.target.cgroup.directory },
+    );
+  }
+
+  /** A pid is written as a number: once its process is reaped it can be a stranger's. Read through what is held. */
+  #checkAlive(): void {
+    const ended = endOf(this.process);
+    if (ended !== undefined) throw ended;
   }
 
   /**
@@ -176,21 +191,33 @@ export class Move {
    * looks in /proc whether it is there. What cannot be put back is `remains`, with the reason.
    */
   async undo(): Promise<void> {
+    const causes = new Map(this.#legs.map((leg) => [leg, leg.error]));
     // Twice: a session that is half in a job is worse than a second try, and a refusal may have passed.
     for (const leg of [...this.#legs, ...this.#legs].reverse()) {
       if (leg.outcome !== 'moved' && leg.outcome !== 'remains') continue;
-      const cause = leg.error;
       try {
+        this.#checkAlive();
         await this.#putBack(leg);
         const back = placeIn(this.process.memberships(), leg.target);
-        leg.outcome = back === leg.from.path ? (cause === undefined ? 'undone' : 'failed') : 'remains';
+        if (back !== leg.from.path) throw endOf(this.process) ?? this.#notBack(leg, back);
+        const cause = causes.get(leg);
+        leg.outcome = cause === undefined ? 'undone' : 'failed';
+        if (cause === undefined) delete leg.error;
+        else leg.error = cause;
       } catch (error) {
-        const ours = asOurs(error);
-        leg.outcome = 'remains';
-        leg.error = ours;
-        if (ours.code === 'ERR_NO_SUCH_PROCESS') leg.outcome = 'undone'; // it has ended: nothing of it remains anywhere
+        leg.error = asOurs(error);
+        // Where it has ended nothing of it remains anywhere; one answer alone is not believed.
+        leg.outcome = leg.error.code === 'ERR_NO_SUCH_PROCESS' && hasEnded(this.process) ? 'undone' : 'remains';
       }
     }
+  }
+
+  #notBack(leg: Leg, place: CgroupPath): SlurmCgroupsError {
+    return new SlurmCgroupsError(
+      'ERR_CGROUP_REFUSED',
+      `Cannot put process ${this.process.pid} back into ${quote(leg.from.path)}: /proc says ${quote(place)}`,
+      { pid: this.process.pid, path: leg.from.path },
+    );
   }
 
   async #putBack(leg: Leg): Promise<void> {
@@ -206,7 +233,7 @@ export class Move {
     const file = leg.target.cgroup.hierarchy.version === 1 ? 'tasks' : 'cgroup.threads';
     for (const { tid, from } of leg.strayThreads) {
       try {
-        await writePid(this.#host, back(from), file, tid);
+        await writePid(this.#host, back(from), file, tid, () => this.#checkAlive());
       } catch (error) {
         if (!(error instanceof SlurmCgroupsError && error.code === 'ERR_NO_SUCH_PROCESS')) throw error; // that thread has ended
       }
@@ -215,6 +242,48 @@ export class Move {
 
   close(): void {
     for (const directory of this.#held.splice(0)) directory.close();
+  }
+}
+
+/**
+ * Why a process counts as ended: all of it is exiting, or only its exit code is still waited for. A write of its
+ * pid then does nothing and yet succeeds, and v1 shows it in the root of every hierarchy (kernel/cgroup/cgroup.c,
+ * proc_cgroup_show and cgroup_migrate_add_task).
+ *
+ * @throws SlurmCgroupsError ERR_NO_SUCH_PROCESS where not even that is left.
+ */
+export function endOf(process: HeldProcess): SlurmCgroupsError | undefined {
+  if (!isExiting(process.directory.read('stat'))) return undefined;
+  const others = process.threads().filter((tid) => tid !== process.pid);
+  if (others.some((tid) => isThreadAlive(process, tid))) return undefined; // its first thread has ended, it has not
+  const message = `Process ${process.pid} (${process.stat().comm}) has ended: only its exit code is waited for`;
+  return new SlurmCgroupsError('ERR_NO_SUCH_PROCESS', message, { pid: process.pid });
+}
+
+/** Whether it is known to have ended: where that cannot be read, it is not known. */
+export function hasEnded(process: HeldProcess): boolean {
+  try {
+    return endOf(process) !== undefined;
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return isGone(error);
+    throw error;
+  }
+}
+
+const flagExiting = 0x4; // PF_EXITING, include/linux/sched.h
+
+/** By the text of a stat file: dead in all but name some time before the state is Z. */
+function isExiting(stat: string): boolean {
+  const [state, , , , , , flags] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return state === 'Z' || state === 'X' || (Number(flags) & flagExiting) !== 0;
+}
+
+function isThreadAlive(process: HeldProcess, tid: number): boolean {
+  try {
+    return !isExiting(process.directory.read(`task/${tid}/stat`));
+  } catch (error) {
+    if (isGone(error)) return false;
+    throw error;
   }
 }
 
@@ -228,7 +297,12 @@ function placeIn(memberships: readonly Membership[], target: MoveTarget): Cgroup
   if (found === undefined) {
     throw new SlurmCgroupsError('ERR_NO_CGROUPS', `Cannot tell where the process is in the hierarchy of ${key}: /proc does not name it`);
   }
-  return found.path;
+  return pathOf(found);
+}
+
+/** Nothing lives in a removed cgroup: of a living process ` (deleted)` is part of the name of one that is there. */
+function pathOf(membership: Membership): CgroupPath {
+  return membership.deleted ? cgroupPath(`${membership.path} (deleted)`) : membership.path;
 }
 
 function holdIfThere(host: Host, directory: string | undefined): Directory | undefined {

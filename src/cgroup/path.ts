@@ -36,3 +36,9 @@ export function pathBelow(path: CgroupPath, ancestor: CgroupPath): CgroupPath | 
   if (ancestor === '/') return path;
   return path.startsWith(`${ancestor}/`) ? (path.slice(ancestor.length) as CgroupPath) : undefined;
 }
+
+/** The cgroup above; the root is its own. */
+export function parentPath(path: CgroupPath): CgroupPath {
+  const end = path.lastIndexOf('/');
+  return end <= 0 ? rootPath : (path.slice(0, end) as CgroupPath);
+}

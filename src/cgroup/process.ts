@@ -97,6 +97,23 @@ function noSuchProcess(pid: number, cause?: unknown): SlurmCgroupsError {
   return new SlurmCgroupsError('ERR_NO_SUCH_PROCESS', `There is no process ${pid}`, { pid }, cause);
 }
 
+/** Who a process is. */
+export function identityOf(host: Host, pid: number): ProcessIdentity {
+  const held = holdProcess(host, pid);
+  held.close();
+  return { pid, startTime: held.startTime };
+}
+
+/** Whether that very process is still there, zombies too. */
+export function isThere(host: Host, identity: ProcessIdentity): boolean {
+  try {
+    return parseProcStat(host.read(`/proc/${identity.pid}/stat`)).startTime === identity.startTime;
+  } catch (error) {
+    if (isGone(error)) return false;
+    throw error;
+  }
+}
+
 /** Pids in /proc, unsorted. */
 export function listPids(host: Host): readonly number[] {
   return host.names('/proc').filter(isNumber).map(Number);

@@ -29,6 +29,9 @@ type Call = 'read' | 'list' | 'stat' | 'link';
 /** The numbers of lstat in the order of `statFields`, as decimal strings. */
 export type RecordedStat = readonly string[];
 
+/** S_IFMT and S_IFDIR. */
+const [typeBits, directoryBits] = [0o170000n, 0o040000n];
+
 const statFields = ['mode', 'uid', 'gid', 'dev', 'ino', 'nlink', 'size', 'mtimeNs', 'ctimeNs'] as const;
 
 /** Formats one stat for a recording. */
@@ -71,6 +74,23 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
     }));
   const stat = (where: string, act: () => FileStat | undefined) =>
     asked('stat', where, act, (value) => ({ is: value === undefined ? null : recordedStat(value) }));
+  /** Played, a directory opens where its listing or its lstat is known: one that is only opened is looked at too. */
+  const openNoted = (where: string): Directory => {
+    let held: Directory;
+    try {
+      held = host.open(where);
+    } catch (error) {
+      if (error instanceof SystemCallError) stat(where, () => host.stat(where));
+      throw error;
+    }
+    try {
+      stat(where, () => held.stat());
+      return held;
+    } catch (error) {
+      held.close();
+      throw error;
+    }
+  };
   return {
     ...host,
     read: (where) => asked('read', where, () => host.read(where), (text) => ({ text })),
@@ -79,7 +99,7 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
     stat: (where) => stat(where, () => host.stat(where)),
     readlink: (where) => asked('link', where, () => host.readlink(where), (to) => ({ to })),
     open: (where) => {
-      const held = host.open(where);
+      const held = openNoted(where);
       const inside = (name: string) => (name === '' ? where : path.join(where, name));
       return {
         ...held,
@@ -92,7 +112,7 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
   };
 }
 
-const secret = /^\/proc\/(?:\d+|self)\/(?:environ|cmdline|maps)$/;
+const secret = /^\/proc\/(?:\d+|self|thread-self)\/(?:task\/\d+\/)?(?:environ|cmdline|maps|smaps)$/;
 
 /** What a recording holds, by call and path. */
 interface Recorded {
@@ -145,7 +165,11 @@ export function recordedHost(text: string): Host {
   };
   const open = (where: string): Directory => {
     const inside = (name: string) => (name === '' ? where : path.join(where, name));
-    if (!answers.has(`list ${where}`) && stat(where) === undefined) throw new SystemCallError('open', where, 'ENOENT');
+    if (!answers.has(`list ${where}`)) {
+      const is = stat(where);
+      if (is === undefined) throw new SystemCallError('open', where, 'ENOENT');
+      if ((is.mode & typeBits) !== directoryBits) throw new SystemCallError('open', where, 'ENOTDIR');
+    }
     return {
       path: where,
       read: (name) => read(inside(name)),
@@ -167,6 +191,9 @@ export function recordedHost(text: string): Host {
     mkdir: (where) => refuse(`create "${where}"`),
     rmdir: (where) => refuse(`remove "${where}"`),
     write: (where) => refuse(`write "${where}"`),
+    create: (where) => refuse(`create "${where}"`),
+    unlink: (where) => refuse(`remove "${where}"`),
+    libc: async () => undefined,
     signal: (pid, signal) => refuse(`send ${signal} to process ${pid}`),
     run: async (file) => refuse(`run "${file}"`),
     start: async (file) => refuse(`start "${file}"`),
@@ -250,7 +277,8 @@ function isHeader(value: object): value is RecordingHeader {
 }
 
 function isAnswer(value: object, call: Call): value is RecordedAnswer {
-  if (typeof Reflect.get(value, 'errno') === 'string') return true;
+  const errno: unknown = Reflect.get(value, 'errno');
+  if (typeof errno === 'string') return /^E[A-Z0-9]+$/.test(errno);
   const entries: unknown = Reflect.get(value, 'entries');
   const is: unknown = Reflect.get(value, 'is');
   switch (call) {

@@ -6,7 +6,7 @@ import { exitCodeOf, lineOf } from './exit.js';
 
 declare const packageVersion: string;
 
-const knownCommands: ReadonlySet<string> = new Set(['list', 'verify', 'adopt', 'demo']);
+const knownCommands: ReadonlySet<string> = new Set(['list', 'verify', 'adopt', 'clean', 'strays', 'demo']);
 const withoutPackages: ReadonlySet<string> = new Set(['adopt']);
 
 /** Runs the command that `words` name and gives the exit code; an error becomes one line on stderr. */

@@ -4,8 +4,10 @@
 import { Command, CommanderError } from 'commander';
 import type { SlurmCgroupsError } from '../cgroup/errors.js';
 import { adoptSpec } from './commands/adopt.js';
+import { cleanSpec } from './commands/clean.js';
 import { demoSpec } from './commands/demo.js';
 import { listSpec } from './commands/list.js';
+import { straysSpec } from './commands/strays.js';
 import { verifySpec } from './commands/verify.js';
 import { usageError } from './exit.js';
 import { checkWords, type CommandSpec, type RunCommand } from './spec.js';
@@ -20,6 +22,8 @@ const commands: readonly Loadable[] = [
   { spec: listSpec, load: async () => (await import('./commands/list.js')).runList },
   { spec: verifySpec, load: async () => (await import('./commands/verify.js')).runVerify },
   { spec: adoptSpec, load: async () => (await import('./commands/adopt.js')).runAdopt },
+  { spec: cleanSpec, load: async () => (await import('./commands/clean.js')).runClean },
+  { spec: straysSpec, load: async () => (await import('./commands/strays.js')).runStrays },
   { spec: demoSpec, load: async () => (await import('./commands/demo.js')).runDemo },
 ];
 

@@ -8,7 +8,7 @@ import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import { discoverHierarchies, type Hierarchy } from '../cgroup/hierarchies.js';
 import type { Host } from '../cgroup/host.js';
 import { type CgroupPath, childPath, pathBelow, rootPath } from '../cgroup/path.js';
-import { type HeldProcess, holdProcess } from '../cgroup/process.js';
+import { type HeldProcess, holdProcess, identityOf, isThere, parseProcStat } from '../cgroup/process.js';
 import { readNode, type SlurmNode } from '../jobs/node.js';
 
 /** Controllers for which Slurm makes job directories on v1 (recorded, 20.11 to 26.05). */
@@ -62,9 +62,7 @@ export class Sandbox {
   static async create(host: Host, prefix: string): Promise<Sandbox> {
     const hierarchies = usable(host);
     const { pid } = host.self();
-    const held = holdProcess(host, pid);
-    held.close();
-    const name = `${prefix}-${pid}-${held.startTime}`;
+    const name = `${prefix}-${pid}-${identityOf(host, pid).startTime}`;
     const roots = new CgroupSet(host, hierarchies.map((hierarchy) => new Cgroup(host, hierarchy, hierarchy.root)));
     const sandbox = new Sandbox(host, hierarchies[0]?.version ?? 2, roots.create(name), childPath(rootPath, name));
     try {
@@ -130,13 +128,22 @@ export class Sandbox {
 
   /** Starts a process of that user inside a set of cgroups, or outside every job. */
   async startSleeper(uid: number, where?: CgroupSet): Promise<Sleeper> {
-    const sleeper = await this.host.start('/bin/sleep', [String(sleeperSeconds)], { uid, gid: uid });
-    const held = holdProcess(this.host, sleeper.pid);
-    held.close();
-    this.#state = { ...this.#state, sleepers: [...this.#state.sleepers, { pid: held.pid, startTime: held.startTime.toString() }] };
+    return this.startScript(uid, `exec sleep ${sleeperSeconds}`, where);
+  }
+
+  /**
+   * Starts a shell script of that user inside a set of cgroups, or outside every job. It begins when it is there,
+   * so all that it starts is born there. It must end by itself: what a killed demo leaves must not live on.
+   */
+  async startScript(uid: number, script: string, where?: CgroupSet): Promise<Sleeper> {
+    const started = await this.host.start('/bin/sh', ['-c', `kill -STOP $$; ${script}`], { uid, gid: uid });
+    const { pid, startTime } = identityOf(this.host, started.pid);
+    this.#state = { ...this.#state, sleepers: [...this.#state.sleepers, { pid, startTime: startTime.toString() }] };
     await this.#keepState();
-    await (where ?? this.#top.child('outside')).add(sleeper.pid);
-    return sleeper;
+    while (parseProcStat(this.host.read(`/proc/${pid}/stat`)).state !== 'T') await this.host.sleep(1);
+    await (where ?? this.#top.child('outside')).add(pid);
+    this.host.signal(pid, 'SIGCONT');
+    return started;
   }
 
   /** Atomic: a killed demo leaves the old state or the new one, not half of it. */
@@ -164,7 +171,7 @@ export async function removeLeftovers(host: Host, prefix: string): Promise<reado
   const removed: string[] = [];
   for (const name of [...names].sort()) {
     const [, pid, startTime] = pattern.exec(name) ?? [];
-    if (pid === undefined || startTime === undefined || isAlive(host, { pid: Number(pid), startTime })) continue;
+    if (pid === undefined || startTime === undefined || isThere(host, { pid: Number(pid), startTime: BigInt(startTime) })) continue;
     const state = await readState(`${stateFolder}/${name}`, name);
     await removeSandbox(host, state, CgroupSet.at(host, hierarchies, childPath(rootPath, name)));
     await fsExtra.remove(`${stateFolder}/${name}`);
@@ -182,17 +189,6 @@ async function readState(folder: string, name: string): Promise<State> {
     return await fsExtra.readJson(`${folder}/state.json`);
   } catch {
     return { name, sleepers: [] }; // killed before the first was kept: then none was started
-  }
-}
-
-function isAlive(host: Host, process: { readonly pid: number; readonly startTime: string }): boolean {
-  try {
-    const held = holdProcess(host, process.pid);
-    held.close();
-    return held.startTime.toString() === process.startTime;
-  } catch (error) {
-    if (isGone(error)) return false;
-    throw error;
   }
 }
 

@@ -43,6 +43,10 @@ export function holdUserCgroups(node: SlurmNode, uid: number): readonly MoveTarg
     .map((top) => new Cgroup(node.host, top.hierarchy, childPath(top.path, `uid_${uid}`)))
     .filter((cgroup) => node.host.stat(cgroup.directory) !== undefined);
   if (cgroups.length === 0) throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `uid ${uid} has no job on this node`, { uid });
+  const keys = cgroups.map((cgroup) => cgroup.hierarchy.key);
+  if (new Set(keys).size < keys.length) {
+    throw new SlurmCgroupsError('ERR_NOT_SUPPORTED', `Cannot adopt into the cgroup of uid ${uid}: several nodes of Slurm on this machine have one, and none was named`, { uid });
+  }
   return holdAll(cgroups.map((cgroup) => () => ({ cgroup, directory: holdCgroup(node.host, cgroup) })));
 }
 

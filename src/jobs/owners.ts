@@ -2,6 +2,7 @@
 // job does: a file in root's spool that belongs to the job's user. (Asking slurmstepd comes with stepd.ts.)
 
 import { hasCode } from '../cgroup/errors.js';
+import type { FileStat } from '../cgroup/host.js';
 import type { Job } from './job.js';
 import { isDirectory, type SlurmNode } from './node.js';
 
@@ -34,18 +35,23 @@ export function findOwners(jobs: readonly Job[], options: { readonly node: Slurm
 function isTrusted(node: SlurmNode, spool: string): boolean {
   try {
     const stat = node.host.stat(spool);
-    return stat !== undefined && isDirectory(stat.mode) && stat.uid === 0n && (stat.mode & 0o022n) === 0n;
+    return stat !== undefined && isRootsAlone(stat);
   } catch (error) {
     if (hasCode(error, 'ERR_NOT_RECORDED')) return false;
     throw error;
   }
 }
 
+function isRootsAlone(stat: FileStat): boolean {
+  return isDirectory(stat.mode) && stat.uid === 0n && (stat.mode & 0o022n) === 0n;
+}
+
 /** `<spool>/job<5 digits>/slurm_script`, mode 0700, owned by the job's user (measured, 20.11 to 26.05). */
 function ownerOfScript(node: SlurmNode, spool: string, jobId: number): number | undefined {
   const folder = `${spool}/job${String(jobId).padStart(5, '0')}`;
   const above = node.host.stat(folder);
-  if (above === undefined || !isDirectory(above.mode) || above.uid !== 0n) return undefined;
+  // slurmd makes it 0750, root's, with the group of the job's user: where others can write, the script may be theirs.
+  if (above === undefined || !isRootsAlone(above)) return undefined;
   const script = node.host.stat(`${folder}/slurm_script`);
   return script === undefined || (script.mode & 0o170000n) !== 0o100000n ? undefined : Number(script.uid);
 }

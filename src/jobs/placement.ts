@@ -183,7 +183,12 @@ function noteLimitless(node: SlurmNode, main: PlaceInJob | undefined, notes: str
     .filter((top) => top.version === main.version && top.nodeName === main.nodeName)
     .filter((top) => {
       const directory = jobDirectory(top, main);
-      return directory !== undefined && node.host.stat(directory) === undefined;
+      try {
+        return directory !== undefined && node.host.stat(directory) === undefined;
+      } catch (error) {
+        if (error instanceof SlurmCgroupsError) return false; // it cannot be seen: stateOf says so where it counts
+        throw error;
+      }
     })
     .map((top) => top.hierarchy.key);
   if (without.length > 0) notes.push(`the job has no cgroup in ${without.join(', ')}: nothing of the job limits it there`);

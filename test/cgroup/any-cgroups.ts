@@ -26,7 +26,24 @@ export const anyInnerPath: fc.Arbitrary<CgroupPath> = fc
   .array(anyName, { maxLength: 5 })
   .map((names) => cgroupPath(`/${names.join('/')}`));
 
-const controllerNames = ['cpu', 'cpuacct', 'cpuset', 'memory', 'devices', 'freezer', 'blkio', 'pids', 'net_cls', 'net_prio', 'perf_event', 'hugetlb', 'rdma', 'misc', 'debug', 'dmem'];
+const controllerNames = [
+  'cpu',
+  'cpuacct',
+  'cpuset',
+  'memory',
+  'devices',
+  'freezer',
+  'blkio',
+  'pids',
+  'net_cls',
+  'net_prio',
+  'perf_event',
+  'hugetlb',
+  'rdma',
+  'misc',
+  'debug',
+  'dmem',
+];
 
 /** Controllers of one v1 hierarchy: some, or a name, or both. */
 export const anyControllers: fc.Arbitrary<readonly string[]> = fc
@@ -36,3 +53,15 @@ export const anyControllers: fc.Arbitrary<readonly string[]> = fc
   })
   .map(({ some, name }) => (name === undefined ? some : [...some, `name=${name}`]))
   .filter((controllers) => controllers.length > 0);
+
+/** Any UTF-16 text, lone surrogates and control characters too, often of what these files are made of. */
+export const anyText: fc.Arbitrary<string> = fc
+  .array(
+    fc.oneof(
+      fc.constantFrom(...'/:, -0123456789\n\\cgroup'),
+      fc.nat({ max: 0xffff }).map((code) => String.fromCharCode(code)),
+      fc.nat({ max: 0x7f }).map((code) => String.fromCharCode(code)),
+    ),
+    { maxLength: 60 },
+  )
+  .map((parts) => parts.join(''));

@@ -4,11 +4,16 @@ import { describe, expect, test } from 'vitest';
 import { ParseError } from '../../src/cgroup/errors.js';
 import { decodeKernelText } from '../../src/cgroup/host.js';
 import { hierarchyKey, type Membership, parseProcCgroup } from '../../src/cgroup/membership.js';
-import { anyControllers, anyPath } from './any-cgroups.js';
+import { anyControllers, anyPath, anyText } from './any-cgroups.js';
 
 /** Membership in short: `[id, controllers, path]`, and `true` behind it where it is deleted. */
 const short = (text: string) =>
-  parseProcCgroup(text).map(({ hierarchyId, controllers, path, deleted }) => [hierarchyId, controllers.join(), path, ...(deleted ? [true] : [])]);
+  parseProcCgroup(text).map(({ hierarchyId, controllers, path, deleted }) => [
+    hierarchyId,
+    controllers.join(),
+    path,
+    ...(deleted ? [true] : []),
+  ]);
 
 describe('parseProcCgroup() reads', () => {
   test('slurmstepd of Slurm 24.11 on v1, in its own place in each hierarchy', () => {
@@ -34,10 +39,22 @@ describe('parseProcCgroup() reads', () => {
   });
 
   test.each<[string, string, readonly unknown[]]>([
-    ['slurmd of Slurm 26.05 on v2', '0::/system.slice/slurmd.service/slurmd\n', [0, '', '/system.slice/slurmd.service/slurmd']],
+    [
+      'slurmd of Slurm 26.05 on v2',
+      '0::/system.slice/slurmd.service/slurmd\n',
+      [0, '', '/system.slice/slurmd.service/slurmd'],
+    ],
     ['the hybrid line of v2', '0::/init.scope\n', [0, '', '/init.scope']],
-    ['docker with the cgroupfs driver', '4:memory:/docker/0123456789abcdef\n', [4, 'memory', '/docker/0123456789abcdef']],
-    ['docker with the systemd driver', '0::/system.slice/docker-0123.scope\n', [0, '', '/system.slice/docker-0123.scope']],
+    [
+      'docker with the cgroupfs driver',
+      '4:memory:/docker/0123456789abcdef\n',
+      [4, 'memory', '/docker/0123456789abcdef'],
+    ],
+    [
+      'docker with the systemd driver',
+      '0::/system.slice/docker-0123.scope\n',
+      [0, '', '/system.slice/docker-0123.scope'],
+    ],
     [
       'rootless podman',
       '0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-0123.scope/container\n',
@@ -46,7 +63,11 @@ describe('parseProcCgroup() reads', () => {
     [
       'kubernetes on containerd',
       '3:cpu,cpuacct:/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-01.scope\n',
-      [3, 'cpu,cpuacct', '/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-01.scope'],
+      [
+        3,
+        'cpu,cpuacct',
+        '/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-01.scope',
+      ],
     ],
     ['a cgroup namespace', '0::/../../slurm/job_7\n', [0, '', '/../../slurm/job_7']],
     ['the parent of a cgroup namespace', '7:pids:/..\n', [7, 'pids', '/..']],
@@ -122,12 +143,20 @@ test('parseProcCgroup() reads every process of this machine', () => {
 });
 
 function format(memberships: readonly Membership[]): string {
-  return memberships.map((one) => `${one.hierarchyId}:${one.controllers.join(',')}:${one.path}${one.deleted ? ' (deleted)' : ''}\n`).join('');
+  return memberships
+    .map((one) => `${one.hierarchyId}:${one.controllers.join(',')}:${one.path}${one.deleted ? ' (deleted)' : ''}\n`)
+    .join('');
 }
 
 /** The kernel writes the same for a removed cgroup and for a living one of such a name: these are left out. */
 const anyMembership: fc.Arbitrary<Membership> = fc
-  .record({ hierarchyId: fc.nat(), controllers: anyControllers, path: anyPath, deleted: fc.boolean(), unified: fc.boolean() })
+  .record({
+    hierarchyId: fc.nat(),
+    controllers: anyControllers,
+    path: anyPath,
+    deleted: fc.boolean(),
+    unified: fc.boolean(),
+  })
   .map(({ unified, ...one }) => (unified ? { ...one, hierarchyId: 0, controllers: [] } : one))
   .filter(({ path, deleted }) => (deleted ? !path.endsWith('/') : !/[^/] \(deleted\)$/.test(path)));
 
@@ -141,16 +170,27 @@ test('parseProcCgroup() reads back what was formatted', () => {
 });
 
 test('parseProcCgroup() gives memberships or a ParseError with its line for any text', () => {
-  const lines = fc.array(fc.oneof(fc.string({ unit: 'binary' }), anyMembership.map((one) => format([one]).trimEnd())));
+  const lines = fc.array(
+    fc.oneof(
+      anyText,
+      anyMembership.map((one) => format([one]).trimEnd()),
+    ),
+  );
   fc.assert(
-    fc.property(fc.oneof(fc.string({ unit: 'binary' }), lines.map((all) => all.join('\n'))), (text) => {
-      try {
-        for (const { path } of parseProcCgroup(text)) expect(path[0]).toBe('/');
-      } catch (error) {
-        expect(error).toBeInstanceOf(ParseError);
-        expect(error).toMatchObject({ subject: { line: expect.any(Number) } });
-      }
-    }),
+    fc.property(
+      fc.oneof(
+        anyText,
+        lines.map((all) => all.join('\n')),
+      ),
+      (text) => {
+        try {
+          for (const { path } of parseProcCgroup(text)) expect(path[0]).toBe('/');
+        } catch (error) {
+          expect(error).toBeInstanceOf(ParseError);
+          expect(error).toMatchObject({ subject: { line: expect.any(Number) } });
+        }
+      },
+    ),
     { numRuns: 300 },
   );
 });
@@ -160,7 +200,8 @@ test('parseProcCgroup() of any text that was cut refuses or gives the lines befo
     fc.property(fc.array(anyMembership, { minLength: 1, maxLength: 6 }), fc.nat(), (memberships, at) => {
       const text = format(memberships);
       const cut = text.slice(0, at % text.length);
-      if (cut === '' || cut.endsWith('\n')) expect(parseProcCgroup(cut)).toEqual(memberships.slice(0, cut.split('\n').length - 1));
+      if (cut === '' || cut.endsWith('\n'))
+        expect(parseProcCgroup(cut)).toEqual(memberships.slice(0, cut.split('\n').length - 1));
       else expect(() => parseProcCgroup(cut)).toThrow(ParseError);
     }),
   );

@@ -4,12 +4,14 @@ import { describe, expect, test } from 'vitest';
 import { ParseError } from '../../src/cgroup/errors.js';
 import { decodeKernelText } from '../../src/cgroup/host.js';
 import { type CgroupMount, parseMountInfo } from '../../src/cgroup/mounts.js';
-import { anyControllers, anyPath } from './any-cgroups.js';
+import { anyControllers, anyPath, anyText } from './any-cgroups.js';
 
 /** Mount in short: version, mount point, root, controllers, and `ro` where it is. */
 const short = (text: string) =>
   parseMountInfo(text).map((one) =>
-    [`v${one.version}`, one.mountPoint, one.root, one.controllers.join() || '-', ...(one.readOnly ? ['ro'] : [])].join(' '),
+    [`v${one.version}`, one.mountPoint, one.root, one.controllers.join() || '-', ...(one.readOnly ? ['ro'] : [])].join(
+      ' ',
+    ),
   );
 
 describe('parseMountInfo() reads', () => {
@@ -66,32 +68,57 @@ describe('parseMountInfo() reads', () => {
       '980 975 0:28 /../.. /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw',
       'v2 /sys/fs/cgroup /../.. -',
     ],
-    ['a read-only file system', '38 37 0:33 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup ro,cpuset', 'v1 /sys/fs/cgroup/cpuset / cpuset ro'],
-    ['CgroupMountpoint=/cgroup of RHEL 6', '20 19 0:20 / /cgroup/freezer rw,relatime - cgroup none rw,freezer', 'v1 /cgroup/freezer / freezer'],
+    [
+      'a read-only file system',
+      '38 37 0:33 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup ro,cpuset',
+      'v1 /sys/fs/cgroup/cpuset / cpuset ro',
+    ],
+    [
+      'CgroupMountpoint=/cgroup of RHEL 6',
+      '20 19 0:20 / /cgroup/freezer rw,relatime - cgroup none rw,freezer',
+      'v1 /cgroup/freezer / freezer',
+    ],
     [
       'a named hierarchy with release agent (RHEL 7)',
       '24 23 0:20 / /sys/fs/cgroup/systemd rw,nosuid shared:8 - cgroup cgroup rw,xattr,release_agent=/usr/lib/systemd/systemd-cgroups-agent,name=systemd',
       'v1 /sys/fs/cgroup/systemd / name=systemd',
     ],
-    ['SELinux, labelled', '33 24 0:29 / /sys/fs/cgroup/pids rw shared:17 - cgroup cgroup rw,seclabel,pids', 'v1 /sys/fs/cgroup/pids / pids'],
+    [
+      'SELinux, labelled',
+      '33 24 0:29 / /sys/fs/cgroup/pids rw shared:17 - cgroup cgroup rw,seclabel,pids',
+      'v1 /sys/fs/cgroup/pids / pids',
+    ],
     [
       'SELinux, with a context whose categories hold commas',
       '33 24 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,context="system_u:object_r:cgroup_t:s0:c1,c22,c333",pids',
       'v1 /sys/fs/cgroup/pids / pids',
     ],
-    ['clone_children and cpuset_v2_mode', '1 2 0:3 / /c rw - cgroup c rw,cpuset,noprefix,clone_children,cpuset_v2_mode', 'v1 /c / cpuset'],
+    [
+      'clone_children and cpuset_v2_mode',
+      '1 2 0:3 / /c rw - cgroup c rw,cpuset,noprefix,clone_children,cpuset_v2_mode',
+      'v1 /c / cpuset',
+    ],
     ['favordynmods', '1 2 0:3 / /c rw - cgroup c rw,favordynmods,memory', 'v1 /c / memory'],
     ['the debug controller', '1 2 0:3 / /c rw - cgroup c rw,debug', 'v1 /c / debug'],
     ['a name and a controller', '1 2 0:3 / /c rw - cgroup c rw,freezer,name=slurm', 'v1 /c / freezer,name=slurm'],
-    ['several optional fields', '1 2 0:3 / /c rw shared:1 master:2 propagate_from:3 unbindable - cgroup2 c rw', 'v2 /c / -'],
+    [
+      'several optional fields',
+      '1 2 0:3 / /c rw shared:1 master:2 propagate_from:3 unbindable - cgroup2 c rw',
+      'v2 /c / -',
+    ],
     ['an empty source', '1 2 0:3 / /c rw - cgroup  rw,memory', 'v1 /c / memory'],
     ['a source that is a dash', '1 2 0:3 / /c rw - cgroup - rw,memory', 'v1 /c / memory'],
     ['blanks, tabs, line breaks and backslashes', '1 2 0:3 /a\\040b\\011c\\012 /m\\134p\\043 rw - cgroup2 c rw', null],
-    ['a mount point with colons and terminal escapes', '1 2 0:3 /a:b /m:\u001b[31m rw - cgroup2 c rw', 'v2 /m:\u001b[31m /a:b -'],
+    [
+      'a mount point with colons and terminal escapes',
+      '1 2 0:3 /a:b /m:\u001b[31m rw - cgroup2 c rw',
+      'v2 /m:\u001b[31m /a:b -',
+    ],
     ['bytes that are not UTF-8', '1 2 0:3 /\udcff /m\udcfe rw - cgroup2 c rw', 'v2 /m\udcfe /\udcff -'],
     ['the root of everything', '1 2 0:3 / / rw - cgroup2 c rw', 'v2 / / -'],
   ])('%s', (_, line, expected) => {
-    if (expected === null) expect(() => parseMountInfo(`${line}\n`)).toThrow(ParseError); // no cgroup has a line break in its name
+    if (expected === null)
+      expect(() => parseMountInfo(`${line}\n`)).toThrow(ParseError); // no cgroup has a line break in its name
     else expect(short(`${line}\n`)).toEqual([expected]);
   });
 });
@@ -123,16 +150,20 @@ test('parseMountInfo() leaves out what another mount hides', () => {
   // The order of the lines says nothing: after switch_root the root file system is often mounted later.
   expect(short(tmpfs + memory + root)).toEqual([here]);
   // Over the very point, by another cgroup mount and by something else.
-  expect(short(`${root}${tmpfs}${memory}32 31 0:29 /docker/1 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n`)).toEqual([
-    'v1 /sys/fs/cgroup/memory /docker/1 memory ro',
-  ]);
+  expect(
+    short(`${root}${tmpfs}${memory}32 31 0:29 /docker/1 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n`),
+  ).toEqual(['v1 /sys/fs/cgroup/memory /docker/1 memory ro']);
   expect(short(`${root}${tmpfs}${memory}32 31 0:50 / /sys/fs/cgroup/memory rw - tmpfs none rw\n`)).toEqual([]);
   // Over a folder above: on the tmpfs itself, and on the folder that holds the tmpfs.
-  expect(short(`${root}${tmpfs}${memory}33 30 0:35 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n`)).toEqual(['v2 /sys/fs/cgroup / -']);
+  expect(short(`${root}${tmpfs}${memory}33 30 0:35 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n`)).toEqual([
+    'v2 /sys/fs/cgroup / -',
+  ]);
   expect(short(`${root}${tmpfs}${memory}33 22 0:51 / /sys/fs rw - tmpfs none rw\n`)).toEqual([]);
   // Beside it, and below it, nothing is hidden.
   expect(short(`${root}${tmpfs}${memory}33 30 0:51 / /sys/fs/cgroup/mem rw - tmpfs none rw\n`)).toEqual([here]);
-  expect(short(`${root}${tmpfs}${memory}33 31 0:51 / /sys/fs/cgroup/memory/slurm rw - tmpfs none rw\n`)).toEqual([here]);
+  expect(short(`${root}${tmpfs}${memory}33 31 0:51 / /sys/fs/cgroup/memory/slurm rw - tmpfs none rw\n`)).toEqual([
+    here,
+  ]);
 });
 
 test.each<[string, string, number]>([
@@ -175,13 +206,21 @@ function format(mounts: readonly CgroupMount[]): string {
 }
 
 const anyMount: fc.Arbitrary<CgroupMount> = fc
-  .record({ version: fc.constantFrom(1, 2), mountPoint: anyPath, root: anyPath, controllers: anyControllers, readOnly: fc.boolean() })
+  .record({
+    version: fc.constantFrom(1, 2),
+    mountPoint: anyPath,
+    root: anyPath,
+    controllers: anyControllers,
+    readOnly: fc.boolean(),
+  })
   .map((mount) => (mount.version === 2 ? { ...mount, controllers: [] } : mount));
 
 /** Side by side: none of them hides another. */
 const anyMounts = fc
   .array(anyMount, { maxLength: 12 })
-  .map((mounts) => mounts.map((mount, at) => ({ ...mount, mountPoint: `/${at}${mount.mountPoint === '/' ? '' : mount.mountPoint}` })));
+  .map((mounts) =>
+    mounts.map((mount, at) => ({ ...mount, mountPoint: `/${at}${mount.mountPoint === '/' ? '' : mount.mountPoint}` })),
+  );
 
 test('parseMountInfo() reads back what was formatted', () => {
   fc.assert(
@@ -193,16 +232,27 @@ test('parseMountInfo() reads back what was formatted', () => {
 });
 
 test('parseMountInfo() gives mounts or a ParseError with its line for any text', () => {
-  const lines = fc.array(fc.oneof(fc.string({ unit: 'binary' }), anyMounts.map((mounts) => format(mounts).trimEnd())));
+  const lines = fc.array(
+    fc.oneof(
+      anyText,
+      anyMounts.map((mounts) => format(mounts).trimEnd()),
+    ),
+  );
   fc.assert(
-    fc.property(fc.oneof(fc.string({ unit: 'binary' }), lines.map((all) => `${all.join('\n')}\n`)), (text) => {
-      try {
-        for (const { mountPoint } of parseMountInfo(text)) expect(mountPoint[0]).toBe('/');
-      } catch (error) {
-        expect(error).toBeInstanceOf(ParseError);
-        expect(error).toMatchObject({ subject: { line: expect.any(Number) } });
-      }
-    }),
+    fc.property(
+      fc.oneof(
+        anyText,
+        lines.map((all) => `${all.join('\n')}\n`),
+      ),
+      (text) => {
+        try {
+          for (const { mountPoint } of parseMountInfo(text)) expect(mountPoint[0]).toBe('/');
+        } catch (error) {
+          expect(error).toBeInstanceOf(ParseError);
+          expect(error).toMatchObject({ subject: { line: expect.any(Number) } });
+        }
+      },
+    ),
     { numRuns: 300 },
   );
 });

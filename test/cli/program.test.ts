@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { runProgramFile } from './program-run.js';
 
 describe('The program', () => {
-  it.each(['list', 'verify', 'adopt', 'demo'])('%s --help names the command, its options and examples', (name) => {
+  it.each(['list', 'verify', 'adopt', 'clean', 'demo'])('%s --help names the command, its options and examples', (name) => {
     const { exitCode, stdout, stderr } = runProgramFile(name, '--help');
     expect([exitCode, stderr]).toEqual([0, '']);
     expect(stdout).toContain(`Usage: slurm-cgroups ${name}`);
@@ -21,8 +21,8 @@ describe('The program', () => {
   });
 
   it.each([
-    [[], 'slurm-cgroups: Name a command: list, verify, adopt, demo'],
-    [['bogus'], 'slurm-cgroups: Unknown command "bogus"; there are list, verify, adopt, demo'],
+    [[], 'slurm-cgroups: Name a command: list, verify, adopt, clean, demo'],
+    [['bogus'], 'slurm-cgroups: Unknown command "bogus"; there are list, verify, adopt, clean, demo'],
     [['list', '--foo'], 'slurm-cgroups list: Unknown option "--foo"; there are --uid --user'],
     [['list', 'x'], 'slurm-cgroups list: Too many arguments'],
     [['\u001b[31mred'], 'slurm-cgroups: Unknown command "\\x1b[31mred"'],

@@ -31,7 +31,9 @@ describe('discoverJobs()', () => {
       ['extern', ['freezer']],
       ['0', ['memory']],
     ]);
-    expect(job?.extern?.cgroups.map(({ path }) => path)).toEqual([`${mountPoint}/freezer/slurm/uid_7/job_3/step_extern`]);
+    expect(job?.extern?.cgroups.map(({ path }) => path)).toEqual([
+      `${mountPoint}/freezer/slurm/uid_7/job_3/step_extern`,
+    ]);
   });
 
   it('keeps equal ids of different users and of different nodes apart', async () => {
@@ -47,7 +49,18 @@ describe('discoverJobs()', () => {
   });
 
   it('never takes a forged name for a job', async () => {
-    const forged = ['job_0', 'job_007', 'job_4294967294', 'job_4294967295', 'job_1x', 'job_', 'sEKNKTV3WPV50I', 'sEKNKTV3WPV50', 'job 1', 'system'];
+    const forged = [
+      'job_0',
+      'job_007',
+      'job_4294967294',
+      'job_4294967295',
+      'job_1x',
+      'job_',
+      'sEKNKTV3WPV50I',
+      'sEKNKTV3WPV50',
+      'job 1',
+      'system',
+    ];
     const jobs = await jobsOf({
       hierarchies: ['memory', 'unified'],
       directories: [
@@ -78,7 +91,21 @@ describe('discoverJobs()', () => {
   });
 
   it('keeps odd step names as they are and takes `step_` for none', async () => {
-    const names = ['0', '0+1', '10', '2', 'batch', 'extern', 'interactive', 'EXTERN', '4294967292', 'a b', ' (deleted)', '\udcff', 'x'.repeat(200)];
+    const names = [
+      '0',
+      '0+1',
+      '10',
+      '2',
+      'batch',
+      'extern',
+      'interactive',
+      'EXTERN',
+      '4294967292',
+      'a b',
+      ' (deleted)',
+      '\udcff',
+      'x'.repeat(200),
+    ];
     const [job] = await jobsOf({
       hierarchies: ['unified'],
       directories: [...names.map((name) => `${v2}/job_1/step_${name}`), `${v2}/job_1/step_`, `${v2}/job_1/xstep_1`],
@@ -91,12 +118,18 @@ describe('discoverJobs()', () => {
   it('reads nothing but uid_<U> for one uid on v1', async () => {
     const tree: Tree = {
       hierarchies: ['memory', 'freezer'],
-      directories: [1, 2, 3].flatMap((uid) => ['memory', 'freezer'].map((one) => `${one}/slurm/uid_${uid}/job_${uid}0/step_extern`)),
+      directories: [1, 2, 3].flatMap((uid) =>
+        ['memory', 'freezer'].map((one) => `${one}/slurm/uid_${uid}/job_${uid}0/step_extern`),
+      ),
     };
     const read: string[] = [];
     const host = treeHost(tree);
     const node = await nodeOf(host);
-    const watched = { ...node, host: { ...host, names: (path: string) => (read.push(path), host.names(path)) } };
+    const names = (path: string) => {
+      read.push(path);
+      return host.names(path);
+    };
+    const watched = { ...node, host: { ...host, names } };
     expect(discoverJobs(watched, { uid: 2 }).map(({ jobId }) => jobId)).toEqual([20]);
     expect(read.length).toBeGreaterThan(0);
     expect(read.filter((path) => !path.includes('/slurm/uid_2'))).toEqual([]);
@@ -105,7 +138,11 @@ describe('discoverJobs()', () => {
 
   it('reads the times of jobs only where they are asked for', async () => {
     const node = await nodeOf(
-      treeHost({ hierarchies: ['memory'], directories: ['memory/slurm/uid_1/job_1'], times: { 'memory/slurm/uid_1/job_1': 5n } }),
+      treeHost({
+        hierarchies: ['memory'],
+        directories: ['memory/slurm/uid_1/job_1'],
+        times: { 'memory/slurm/uid_1/job_1': 5n },
+      }),
     );
     expect(discoverJobs(node).map(({ cgroups }) => cgroups[0]?.mtimeNs)).toEqual([undefined]);
     expect(discoverJobs(node, { jobTimes: true }).map(({ cgroups }) => cgroups[0]?.mtimeNs)).toEqual([5n]);
@@ -114,7 +151,9 @@ describe('discoverJobs()', () => {
   it('leaves out what vanishes while it is read', async () => {
     const host = treeHost({
       hierarchies: ['memory', 'freezer'],
-      directories: ['memory', 'freezer'].flatMap((one) => [1, 2].map((id) => `${one}/slurm/uid_1/job_${id}/step_extern`)),
+      directories: ['memory', 'freezer'].flatMap((one) =>
+        [1, 2].map((id) => `${one}/slurm/uid_1/job_${id}/step_extern`),
+      ),
     });
     const node = await nodeOf(host);
     /** Everything below `gone` vanishes after the directory above was listed. */
@@ -141,18 +180,23 @@ describe('discoverJobs()', () => {
     expect(job?.steps[0]?.cgroups.length).toBe(1);
   });
 
-  it.each(['EACCES', 'EIO', 'EMFILE'])('throws where a tree cannot be read (%s): unreadable is not empty', async (errno) => {
-    const host = treeHost({ hierarchies: ['memory'], directories: ['memory/slurm/uid_1/job_1/step_extern'] });
-    const node = await nodeOf(host);
-    for (const at of ['slurm', 'uid_1', 'job_1']) {
-      const names = (path: string) => {
-        if (path.endsWith(at)) throw new SystemCallError('list', path, errno);
-        return host.names(path);
-      };
-      const act = () => discoverJobs({ ...node, host: { ...host, names } });
-      expect(act).toThrow(expect.toSatisfy((error) => hasCode(error, errno === 'EACCES' ? 'ERR_NOT_PERMITTED' : 'ERR_IO')));
-    }
-  });
+  it.each(['EACCES', 'EIO', 'EMFILE'])(
+    'throws where a tree cannot be read (%s): unreadable is not empty',
+    async (errno) => {
+      const host = treeHost({ hierarchies: ['memory'], directories: ['memory/slurm/uid_1/job_1/step_extern'] });
+      const node = await nodeOf(host);
+      for (const at of ['slurm', 'uid_1', 'job_1']) {
+        const names = (path: string) => {
+          if (path.endsWith(at)) throw new SystemCallError('list', path, errno);
+          return host.names(path);
+        };
+        const act = () => discoverJobs({ ...node, host: { ...host, names } });
+        expect(act).toThrow(
+          expect.toSatisfy((error) => hasCode(error, errno === 'EACCES' ? 'ERR_NOT_PERMITTED' : 'ERR_IO')),
+        );
+      }
+    },
+  );
 
   it('is independent of the order of listings', async () => {
     const texts = [...recordingNames.map(loadRecording), respelled('slurm-26.05-v1'), respelled('slurm-24.11-v2')];
@@ -162,7 +206,11 @@ describe('discoverJobs()', () => {
       fc.asyncProperty(fc.nat(texts.length - 1), fc.integer({ min: 1, max: 0x7fff_ffff }), async (at, seed) => {
         const base = nodes[at]?.host;
         if (base === undefined) return;
-        const host: Host = { ...base, names: (path) => shuffled(base.names(path), seed), entries: (path) => shuffled(base.entries(path), seed) };
+        const host: Host = {
+          ...base,
+          names: (path) => shuffled(base.names(path), seed),
+          entries: (path) => shuffled(base.entries(path), seed),
+        };
         const node = await readNode({ host });
         expect(discoverJobs(node, { jobTimes: true })).toEqual(inOrder[at]);
       }),

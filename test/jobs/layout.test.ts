@@ -97,7 +97,18 @@ describe('parseJobPath()', () => {
   });
 
   it('keeps odd step names as they are', () => {
-    for (const stepId of ['0+1', 'EXTERN', '4294967292', 'a b', 'x:y', '\udcff', ' (deleted)', 'x'.repeat(200), '_', '..']) {
+    for (const stepId of [
+      '0+1',
+      'EXTERN',
+      '4294967292',
+      'a b',
+      'x:y',
+      '\udcff',
+      ' (deleted)',
+      'x'.repeat(200),
+      '_',
+      '..',
+    ]) {
       const path = cgroupPath(`/slurm/uid_1/job_1/step_${stepId}`);
       expect(parseJobPath(path, v1)).toMatchObject({ stepId, below: [] });
     }
@@ -162,15 +173,31 @@ describe('names', () => {
   });
 
   it('parseStepName() and parseTaskName() read what stands behind the underscore', () => {
-    expect([parseStepName('step_extern'), parseStepName('step_'), parseStepName('xstep_1')]).toEqual(['extern', undefined, undefined]);
-    expect([parseTaskName('task_0'), parseTaskName('task_special'), parseTaskName('task_x')]).toEqual(['0', 'special', undefined]);
+    expect([parseStepName('step_extern'), parseStepName('step_'), parseStepName('xstep_1')]).toEqual([
+      'extern',
+      undefined,
+      undefined,
+    ]);
+    expect([parseTaskName('task_0'), parseTaskName('task_special'), parseTaskName('task_x')]).toEqual([
+      '0',
+      'special',
+      undefined,
+    ]);
   });
 
   it('parseTopV1() and parseTopV2() read the name of the node', () => {
-    expect(['slurm', 'slurm_vm', 'slurm_', 'slurmd', 'myslurm'].map(parseTopV1)).toEqual([{}, { nodeName: 'vm' }, undefined, undefined, undefined]);
-    expect(['slurmstepd.scope', 'a_b_slurmstepd.scope', '_slurmstepd.scope', 'xslurmstepd.scope', 'slurmstepd.scope.d'].map(parseTopV2)).toEqual(
-      [{}, { nodeName: 'a_b' }, undefined, undefined, undefined],
-    );
+    expect(['slurm', 'slurm_vm', 'slurm_', 'slurmd', 'myslurm'].map(parseTopV1)).toEqual([
+      {},
+      { nodeName: 'vm' },
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect(
+      ['slurmstepd.scope', 'a_b_slurmstepd.scope', '_slurmstepd.scope', 'xslurmstepd.scope', 'slurmstepd.scope.d'].map(
+        parseTopV2,
+      ),
+    ).toEqual([{}, { nodeName: 'a_b' }, undefined, undefined, undefined]);
   });
 
   it('isSameJob() compares ids with ids and SLUIDs with SLUIDs', () => {
@@ -182,14 +209,21 @@ describe('names', () => {
   });
 });
 
-const part = fc.string({ minLength: 1, maxLength: 12, unit: 'grapheme' }).filter((text) => /^(?!\.{1,2}$)[^/\0\n]+$/.test(text));
+const part = fc
+  .string({ minLength: 1, maxLength: 12, unit: 'grapheme' })
+  .filter((text) => /^(?!\.{1,2}$)[^/\0\n]+$/.test(text));
 const jobId = fc.integer({ min: 1, max: 0xffff_fffd });
-const sluid = fc.array(fc.constantFrom(...'0123456789ABCDEFGHJKMNPQRSTVWXYZ'), { minLength: 13, maxLength: 13 }).map((letters) => `s${letters.join('')}`);
+const sluid = fc
+  .array(fc.constantFrom(...'0123456789ABCDEFGHJKMNPQRSTVWXYZ'), { minLength: 13, maxLength: 13 })
+  .map((letters) => `s${letters.join('')}`);
 const stepId = fc.oneof(fc.constantFrom('extern', 'batch', 'interactive', '0', '0+1'), part);
 const taskId = fc.oneof(fc.nat().map(String), fc.constant('special'));
 const nodeName = fc.option(part, { nil: undefined });
 /** What the job's own processes may make below: never a name of the next level. */
-const below = fc.array(part.map((name) => `x${name}`), { maxLength: 3 });
+const below = fc.array(
+  part.map((name) => `x${name}`),
+  { maxLength: 3 },
+);
 
 /** Places as deep as `depth` says: 0 the top itself. */
 const anyPlace: fc.Arbitrary<readonly [SlurmTop, JobPlace]> = fc
@@ -210,7 +244,9 @@ const anyPlace: fc.Arbitrary<readonly [SlurmTop, JobPlace]> = fc
     const node = x.nodeName === undefined ? {} : { nodeName: x.nodeName };
     const name =
       x.version === 1
-        ? x.nodeName === undefined ? 'slurm' : `slurm_${x.nodeName}`
+        ? x.nodeName === undefined
+          ? 'slurm'
+          : `slurm_${x.nodeName}`
         : `${x.nodeName === undefined ? '' : `${x.nodeName}_`}slurmstepd.scope`;
     const top: SlurmTop = { version: x.version, path: cgroupPath(`/${[...x.parents, name].join('/')}`), ...node };
     const base = { version: x.version, top: top.path, ...node, below: x.below };
@@ -234,7 +270,19 @@ describe('formatJobPath()', () => {
 
   it('writes every path again that parseJobPath() reads', () => {
     const names = fc.oneof(
-      fc.constantFrom('uid_1', 'job_1', 'step_extern', 'user', 'slurm', 'task_0', 'task_special', 'sEKNKTV3WPV500', 'uid_x', 'job_0', 'step_'),
+      fc.constantFrom(
+        'uid_1',
+        'job_1',
+        'step_extern',
+        'user',
+        'slurm',
+        'task_0',
+        'task_special',
+        'sEKNKTV3WPV500',
+        'uid_x',
+        'job_0',
+        'step_',
+      ),
       part,
     );
     fc.assert(

@@ -87,7 +87,9 @@ describe('readNode()', () => {
   });
 
   it('refuses a machine without cgroups', async () => {
-    await expect(read({ hierarchies: [], directories: [] })).rejects.toSatisfy((error) => hasCode(error, 'ERR_NO_CGROUPS'));
+    await expect(read({ hierarchies: [], directories: [] })).rejects.toSatisfy((error) =>
+      hasCode(error, 'ERR_NO_CGROUPS'),
+    );
   });
 
   it.each([
@@ -102,7 +104,8 @@ describe('readNode()', () => {
     const node = await readNode({
       host: {
         ...host,
-        read: (path) => (path === '/etc/slurm/cgroup.conf' ? `${line}\n` : isEtc(path) ? etc.read(path) : host.read(path)),
+        read: (path) =>
+          path === '/etc/slurm/cgroup.conf' ? `${line}\n` : isEtc(path) ? etc.read(path) : host.read(path),
         stat: (path) => (isEtc(path) ? etc.stat(path) : host.stat(path)),
         names: (path) => (isEtc(path) ? etc.names(path) : host.names(path)),
         entries: (path) => (isEtc(path) ? etc.entries(path) : host.entries(path)),

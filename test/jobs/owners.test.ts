@@ -20,7 +20,9 @@ async function nodeWith(files: Files, changes: Partial<SlurmNode> = {}): Promise
   const stat = (path: string): FileStat | undefined => {
     const found = files[path.slice(spool.length + 1)];
     if (found === 'EACCES') throw new SystemCallError('look at', path, found);
-    return found === undefined || template === undefined ? undefined : { ...template, mode: found[0], uid: BigInt(found[1]) };
+    return found === undefined || template === undefined
+      ? undefined
+      : { ...template, mode: found[0], uid: BigInt(found[1]) };
   };
   const host: Host = { ...base, stat: (path) => (path.startsWith(spool) ? stat(path) : base.stat(path)) };
   const node = await readNode({ host, within: rootPath });
@@ -40,7 +42,9 @@ const usual: Files = { '': [directory, 0], job00007: [0o040750n, 0], 'job00007/s
 describe('findOwners()', () => {
   it('believes the path, then the script that slurmd stored', async () => {
     const node = await nodeWith(usual);
-    expect(findOwners([job(1, { uid: 5 }), job(7), job(8), job(undefined, { sluid: 'sEKNKTV3WPV500' })], { node })).toMatchObject([
+    expect(
+      findOwners([job(1, { uid: 5 }), job(7), job(8), job(undefined, { sluid: 'sEKNKTV3WPV500' })], { node }),
+    ).toMatchObject([
       { jobId: 1, uid: 5, ownerFrom: 'path' },
       { jobId: 7, uid: 1001, ownerFrom: 'slurm_script' },
       job(8),
@@ -73,14 +77,18 @@ describe('findOwners()', () => {
   it('looks for a job into the spool of its own node', async () => {
     const named = { nodeName: undefined, spools: new Map([['b', spool]]) };
     const node = await nodeWith(usual, named);
-    const uids = findOwners([job(7, { nodeName: 'b' }), job(7, { nodeName: 'a' }), job(7)], { node }).map(({ uid }) => uid);
+    const uids = findOwners([job(7, { nodeName: 'b' }), job(7, { nodeName: 'a' }), job(7)], { node }).map(
+      ({ uid }) => uid,
+    );
     expect(uids).toEqual([1001, undefined, undefined]);
   });
 
   it('throws where the spool is there and cannot be read', async () => {
     for (const name of ['', 'job00007', 'job00007/slurm_script']) {
       const node = await nodeWith({ ...usual, [name]: 'EACCES' });
-      expect(() => findOwners([job(7)], { node })).toThrow(expect.toSatisfy((error) => hasCode(error, 'ERR_NOT_PERMITTED')));
+      expect(() => findOwners([job(7)], { node })).toThrow(
+        expect.toSatisfy((error) => hasCode(error, 'ERR_NOT_PERMITTED')),
+      );
     }
   });
 });

@@ -46,9 +46,7 @@ function setOf(node: SlurmNode, step: Step): CgroupSet {
     node.host,
     step.cgroups.flatMap(({ hierarchy: key, path }) => {
       const hierarchy = node.hierarchies.get(key);
-      return hierarchy === undefined
-        ? []
-        : [new Cgroup(node.host, hierarchy, cgroupPath(cgroupAt(hierarchy, path)))];
+      return hierarchy === undefined ? [] : [new Cgroup(node.host, hierarchy, cgroupPath(cgroupAt(hierarchy, path)))];
     }),
   );
 }
@@ -177,7 +175,10 @@ describe.each(spellings)('$name, $spelling', ({ name, spelling, text }) => {
     for (const { uid, action, jobId, ...rest } of expected.decide) {
       const { decision } = await decideSession({ uid }, { node, options: now });
       const target = decision.action === 'adopt' && decision.target.kind === 'job' ? decision.target : undefined;
-      expect({ action: decision.action, jobId: target?.jobId ?? null, nodeName: target?.job.nodeName }, rest.why).toEqual({
+      expect(
+        { action: decision.action, jobId: target?.jobId ?? null, nodeName: target?.job.nodeName },
+        rest.why,
+      ).toEqual({
         action,
         jobId,
         nodeName: 'nodeName' in rest ? rest.nodeName : undefined,
@@ -196,13 +197,16 @@ describe.each(spellings)('$name, $spelling', ({ name, spelling, text }) => {
 });
 
 describe('readNode() on a machine with two nodes', () => {
-  it.each(['slurm-24.11-v2-two-nodes', 'slurm-26.05-v2-two-nodes'])('%s: shows one of them by its name', async (name) => {
-    const host = recordedHost(loadRecording(name));
-    const node = await readNode({ host, nodeName: 'vm2' });
-    expect(node.nodeName).toBe('vm2');
-    expect([...node.spools]).toEqual([['vm2', '/var/spool/lab/vm2']]);
-    const jobs = discoverJobs(node);
-    expect(jobs.length).toBeGreaterThan(0);
-    expect(jobs.every(({ nodeName }) => nodeName === 'vm2')).toBe(true);
-  });
+  it.each(['slurm-24.11-v2-two-nodes', 'slurm-26.05-v2-two-nodes'])(
+    '%s: shows one of them by its name',
+    async (name) => {
+      const host = recordedHost(loadRecording(name));
+      const node = await readNode({ host, nodeName: 'vm2' });
+      expect(node.nodeName).toBe('vm2');
+      expect([...node.spools]).toEqual([['vm2', '/var/spool/lab/vm2']]);
+      const jobs = discoverJobs(node);
+      expect(jobs.length).toBeGreaterThan(0);
+      expect(jobs.every(({ nodeName }) => nodeName === 'vm2')).toBe(true);
+    },
+  );
 });

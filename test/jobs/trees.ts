@@ -43,7 +43,9 @@ export function treeText(tree: Tree): string {
   for (const [name, kind] of kinds) {
     const [mode, uid] = [{ directory: 0o40755, file: 0o100644, symlink: 0o120777 }[kind], tree.owners?.[name] ?? 0];
     const time = String(tree.times?.[name] ?? someTime);
-    const below = [...kinds].filter(([other]) => other.startsWith(`${name}/`) && !other.slice(name.length + 1).includes('/'));
+    const below = [...kinds].filter(
+      ([other]) => other.startsWith(`${name}/`) && !other.slice(name.length + 1).includes('/'),
+    );
     const links = 2 + below.filter(([, of]) => of === 'directory').length;
     lines.push({ stat: `${mountPoint}/${name}`, is: [mode, uid, 0, 30, inode++, links, 0, time, time].map(String) });
     if (kind !== 'directory') continue;

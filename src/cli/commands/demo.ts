@@ -1,7 +1,6 @@
 // slurm-cgroups demo: the main job on this machine's real cgroups, in a sandbox of its own. Two jobs of one
 // user, a session from outside: found, decided, adopted, proven, and everything removed again.
 
-import process from 'node:process';
 import { hasCode, SlurmCgroupsError } from '../../cgroup/errors.js';
 import { type Host, liveHost } from '../../cgroup/host.js';
 import { recordedHost } from '../../cgroup/recording.js';
@@ -9,7 +8,9 @@ import type { Output } from '../output.js';
 import { standardOutput, visible } from '../output.js';
 import { removeLeftovers, Sandbox } from '../sandbox.js';
 import { type CommandSpec, parseWords, type RunCommand } from '../spec.js';
+import { stoppable } from '../stop.js';
 import { adoptSpec, runAdopt } from './adopt.js';
+import { cleanSpec, runClean } from './clean.js';
 import { listSpec, runList } from './list.js';
 import { runVerify, verifySpec } from './verify.js';
 
@@ -32,6 +33,9 @@ const firstJob = 101;
 const secondJob = 102;
 /** Longer than a tick of the clock that stamps directories (4 ms). */
 const betweenJobsMs = 20;
+/** Forks for two minutes at most, ignores SIGTERM, and so does its child in a session of its own. */
+const resisting = 'trap "" TERM; setsid sleep 120 & i=0; while [ $i -lt 1200 ]; do sleep 0.1; i=$((i+1)); done';
+const forkingMs = 300;
 
 export const runDemo: RunCommand = async () => {
   const output = standardOutput();
@@ -47,25 +51,18 @@ export const runDemo: RunCommand = async () => {
 
 async function runReal(host: Host, output: Output): Promise<number> {
   for (const name of await removeLeftovers(host, prefix)) output.print(`Removed what an earlier demo left behind: ${name}`, '');
-  const stop = new AbortController();
-  const stopped = (signal: NodeJS.Signals) => stop.abort(signal);
-  const signals: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
-  for (const signal of signals) process.on(signal, stopped);
-  try {
-    const sandbox = await Sandbox.create(host, prefix);
-    try {
-      return await tell(sandbox, output, stop.signal);
-    } finally {
-      await sandbox.remove();
-      output.print('', `Ended what was started and removed ${sandbox.within} from ${sandbox.controllers.join(', ')}.`);
-    }
-  } catch (error) {
-    if (!stop.signal.aborted) throw error;
-    output.print(`Stopped by ${String(stop.signal.reason)}.`);
-    return stop.signal.reason === 'SIGINT' ? 130 : 143;
-  } finally {
-    for (const signal of signals) process.off(signal, stopped);
-  }
+  return stoppable(
+    async (signal) => {
+      const sandbox = await Sandbox.create(host, prefix);
+      try {
+        return await tell(sandbox, output, signal);
+      } finally {
+        await sandbox.remove();
+        output.print('', `Ended what was started and removed ${sandbox.within} from ${sandbox.controllers.join(', ')}.`);
+      }
+    },
+    (by) => output.print(`Stopped by ${by}.`),
+  );
 }
 
 async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Promise<number> {
@@ -77,11 +74,11 @@ async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Prom
   output.print(output.style('bold', '# A sandbox of this machine’s real cgroups'), `${within} in ${sandbox.controllers.join(', ')} (cgroup v${sandbox.version})`);
 
   await step(`Two jobs of uid ${demoUid}, laid out as Slurm does, with real processes`);
-  for (const jobId of [firstJob, secondJob]) {
-    const batch = await sandbox.addJob({ jobId, uid: demoUid });
-    for (let started = 0; started < 2; started++) await sandbox.startSleeper(demoUid, batch);
-    await host.sleep(betweenJobsMs, signal);
-  }
+  const first = await sandbox.addJob({ jobId: firstJob, uid: demoUid });
+  await sandbox.startSleeper(demoUid, first);
+  await host.sleep(betweenJobsMs, signal);
+  const second = await sandbox.addJob({ jobId: secondJob, uid: demoUid });
+  await sandbox.startSleeper(demoUid, second);
   await show(output, listSpec.name, ['--within', within], async (words) => runList(parseWords(listSpec, words), output));
 
   await step('A session arrives from outside: which job is it, and why?');
@@ -96,7 +93,16 @@ async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Prom
   await step('Proven from /proc');
   const proven = await show(output, verifySpec.name, [pid, '--job', String(secondJob), '--within', within], async (words) => runVerify(parseWords(verifySpec, words), output));
   await show(output, listSpec.name, ['--job', String(secondJob), '--within', within], async (words) => runList(parseWords(listSpec, words), output));
+
+  await step(`Job ${firstJob} ends, though its processes fork, leave their session, ignore SIGTERM and are stopped`);
+  await sandbox.startScript(demoUid, resisting, first);
+  const stopped = await sandbox.startSleeper(demoUid, first);
+  await host.sleep(forkingMs, signal);
+  host.signal(stopped.pid, 'SIGSTOP');
+  const cleaned = await show(output, cleanSpec.name, [String(firstJob), '--grace', '1', '--within', within], async (words) => runClean(parseWords(cleanSpec, words), output));
+  await show(output, listSpec.name, ['--within', within], async (words) => runList(parseWords(listSpec, words), output));
   await host.sleep(0, signal);
+  if (cleaned !== 0) throw new SlurmCgroupsError('ERR_CGROUP_REFUSED', `The demo failed: job ${firstJob} has not ended`);
   if (adopted !== 0 || proven !== 0) throw new SlurmCgroupsError('ERR_CGROUP_REFUSED', `The demo failed: process ${pid} is not in job ${secondJob}`);
   return 0;
 }

@@ -1,0 +1,146 @@
+// A note that says: this cgroup was frozen by us, by that process. Written before freezing, removed after
+// thawing: what a killed run left frozen the next one finds and thaws, and nothing else. Slurm's own
+// suspensions have no note and stay.
+
+import { Cgroup } from './cgroup.js';
+import { hasCode, isGone, SlurmCgroupsError, SystemCallError } from './errors.js';
+import { thaw } from './freezer.js';
+import { type Hierarchies, hierarchyOfKey } from './hierarchies.js';
+import type { Host } from './host.js';
+import { type CgroupPath, cgroupPath } from './path.js';
+import { identityOf, isThere } from './process.js';
+
+const parent = '/run/slurm-cgroups';
+const folder = `${parent}/frozen`;
+
+interface Note {
+  readonly bootId: string;
+  readonly hierarchy: string;
+  readonly path: string;
+  readonly inode: string;
+  /** Who froze it. */
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+/** A note that was written; `remove` it once the cgroup is thawed. */
+export interface FrozenNote {
+  remove(): void;
+}
+
+/**
+ * Writes the note for a cgroup that is about to be frozen by this process.
+ *
+ * @throws SlurmCgroupsError when it cannot be written: then nothing may be frozen.
+ */
+export function writeFrozenNote(host: Host, cgroup: Cgroup): FrozenNote {
+  const inode = host.stat(cgroup.directory)?.ino;
+  if (inode === undefined) throw new SlurmCgroupsError('ERR_CGROUP_GONE', `Cannot freeze "${cgroup.directory}": the cgroup is gone`, { path: cgroup.directory });
+  const { pid, startTime } = identityOf(host, host.self().pid);
+  const note: Note = { bootId: bootIdOf(host), hierarchy: cgroup.hierarchy.key, path: cgroup.path, inode: inode.toString(), pid, startTime: startTime.toString() };
+  for (const path of [parent, folder]) makeFolder(host, path);
+  const name = `${folder}/${cgroup.hierarchy.key.replace(/[^\w,=.-]/g, '_')}-${inode}-${pid}-${startTime}`;
+  // This process may be freezing it twice at once.
+  for (let number = 1; ; number++) {
+    const file = `${name}-${number}`;
+    try {
+      host.create(file, `${JSON.stringify(note)}\n`);
+      return { remove: () => removeFile(host, file) };
+    } catch (error) {
+      if (!(error instanceof SystemCallError && error.errno === 'EEXIST')) throw error;
+    }
+  }
+}
+
+/**
+ * Thaws what runs before this one froze and could not thaw, since they were killed. A cgroup that is gone or
+ * was made anew, or a note of an earlier boot, is only forgotten; what a living process froze is left to it.
+ * Gives the directories that were thawed.
+ */
+export function thawLeftovers(host: Host, hierarchies: Hierarchies): readonly string[] {
+  const thawed: string[] = [];
+  for (const name of notesIn(host)) {
+    const file = `${folder}/${name}`;
+    const note = readNote(host, file);
+    if (note !== undefined && isThere(host, { pid: note.pid, startTime: BigInt(note.startTime) })) continue;
+    const cgroup = note === undefined || note.bootId !== bootIdOf(host) ? undefined : cgroupOf(host, hierarchies, note);
+    if (cgroup !== undefined) {
+      thaw(host, cgroup);
+      thawed.push(cgroup.directory);
+    }
+    removeFile(host, file);
+  }
+  return thawed;
+}
+
+function notesIn(host: Host): readonly string[] {
+  const stat = host.stat(folder);
+  if (stat === undefined) return [];
+  requireRoots(host, folder);
+  return host.names(folder);
+}
+
+function makeFolder(host: Host, path: string): void {
+  if (host.stat(path) === undefined) {
+    try {
+      host.mkdir(path);
+    } catch (error) {
+      if (!(error instanceof SystemCallError && error.errno === 'EEXIST')) throw error; // another cleaner was first
+    }
+  }
+  requireRoots(host, path);
+}
+
+/** A folder that somebody else can write to could tell us to thaw whatever he likes. */
+function requireRoots(host: Host, path: string): void {
+  const stat = host.stat(path);
+  if (stat === undefined || (stat.mode & 0o170000n) !== 0o040000n || stat.uid !== BigInt(host.self().uid) || (stat.mode & 0o022n) !== 0n) {
+    throw new SlurmCgroupsError('ERR_NOT_PERMITTED', `Cannot use "${path}": it must be a folder that only root can write`, { path });
+  }
+}
+
+function readNote(host: Host, file: string): Note | undefined {
+  try {
+    const value: unknown = JSON.parse(host.read(file));
+    return isNote(value) ? value : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError || isGone(error)) return undefined; // cut off by a full file system, or removed by another cleaner
+    throw error;
+  }
+}
+
+function isNote(value: unknown): value is Note {
+  if (typeof value !== 'object' || value === null) return false;
+  const text = (key: string): boolean => typeof Reflect.get(value, key) === 'string';
+  return ['bootId', 'hierarchy', 'path'].every(text) && ['inode', 'startTime'].every((key) => /^\d+$/.test(String(Reflect.get(value, key)))) && typeof Reflect.get(value, 'pid') === 'number';
+}
+
+function cgroupOf(host: Host, hierarchies: Hierarchies, note: Note): Cgroup | undefined {
+  const hierarchy = hierarchyOfKey(hierarchies, note.hierarchy);
+  if (hierarchy === undefined) return undefined;
+  const path = pathIn(note);
+  if (path === undefined) return undefined;
+  const cgroup = new Cgroup(host, hierarchy, path);
+  return host.stat(cgroup.directory)?.ino.toString() === note.inode ? cgroup : undefined;
+}
+
+function pathIn(note: Note): CgroupPath | undefined {
+  try {
+    return cgroupPath(note.path);
+  } catch (error) {
+    if (hasCode(error, 'ERR_PARSE')) return undefined;
+    throw error;
+  }
+}
+
+function bootIdOf(host: Host): string {
+  return host.read('/proc/sys/kernel/random/boot_id').trim();
+}
+
+function removeFile(host: Host, file: string): void {
+  try {
+    host.unlink(file);
+  } catch (error) {
+    if (!isGone(error)) throw error; // another cleaner was first
+  }
+}

@@ -1,0 +1,318 @@
+// Ending every process of a set of cgroups, however fast they fork: cgroup.kill where the kernel has it,
+// else freeze, list, signal, thaw; what is seen outside a freezer is signalled one by one, identity checked.
+// Who is spared the caller says; a cgroup that holds somebody spared is never frozen nor killed as a whole.
+
+import type { Cgroup } from './cgroup.js';
+import { hasCode, isGone, SlurmCgroupsError } from './errors.js';
+import { canFreeze, freeze, frozenAt, isToldToFreeze, thaw } from './freezer.js';
+import { writeFrozenNote } from './frozen-note.js';
+import type { Host, Libc, Signal } from './host.js';
+import { hierarchyKey, type Membership, parseProcCgroup } from './membership.js';
+import { pathBelow } from './path.js';
+import { parseProcStat, parseProcStatus, type ProcessIdentity, type ProcessStat } from './process.js';
+
+/** A process of the set, as it was when it was looked at. */
+export interface Member extends ProcessIdentity {
+  readonly comm: string;
+  readonly state: string;
+  readonly ppid: number;
+  readonly kernelThread: boolean;
+  readonly uids: readonly [number, number, number, number];
+  readonly memberships: readonly Membership[];
+  /** The cgroup of the set in which it was seen first. */
+  readonly seenIn: Cgroup;
+}
+
+export interface KillOptions {
+  /** Why a member is left alone; `undefined`: it is ended. Asked anew in every round. */
+  readonly spare?: (member: Member) => string | undefined;
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface KillReport {
+  /** Gone, and how: by cgroup.kill or SIGKILL. */
+  readonly ended: readonly (Member & { readonly by: 'cgroup.kill' | Signal })[];
+  /** Signalled and still there at the deadline. */
+  readonly remaining: readonly Member[];
+  readonly spared: readonly { readonly member: Member; readonly why: string }[];
+  /** Cgroups that somebody else had frozen, thawed so that what is in them can end. */
+  readonly thawed: readonly string[];
+  readonly rounds: number;
+}
+
+/** How long a freeze may take before members are signalled one by one, and waits between looks. */
+const timing = { freezeMs: 500, firstPauseMs: 1, longestPauseMs: 50, againMs: 500 };
+
+/** Ends the members of `cgroups` and of all below, again until nothing new appears or the deadline passes. */
+export async function killMembers(host: Host, cgroups: readonly Cgroup[], options: KillOptions): Promise<KillReport> {
+  const libc = await host.libc();
+  const deadline = host.now() + options.timeoutMs;
+  const killing = new Killing(host, cgroups, options, libc);
+  let pause = timing.firstPauseMs;
+  let signalledAt = Number.NEGATIVE_INFINITY;
+  for (;;) {
+    const members = killing.look();
+    const fresh = members.some((member) => !killing.isSignalled(member));
+    if (members.length === 0 && killing.remaining().length === 0) break;
+    if (fresh || host.now() - signalledAt > timing.againMs) {
+      await killing.round();
+      signalledAt = host.now();
+      if (fresh) pause = timing.firstPauseMs;
+    }
+    if (host.now() > deadline) break;
+    await host.sleep(pause, options.signal);
+    pause = Math.min(pause * 2, timing.longestPauseMs);
+  }
+  killing.thawOthers();
+  return killing.report();
+}
+
+/** Sends a signal to every member, one by one. Gives those it reached. */
+export async function signalMembers(host: Host, cgroups: readonly Cgroup[], signal: Signal, spare?: KillOptions['spare']): Promise<readonly Member[]> {
+  const killing = new Killing(host, cgroups, { timeoutMs: 0, ...(spare === undefined ? {} : { spare }) }, await host.libc());
+  return killing.look().filter((member) => killing.signalOne(member, signal));
+}
+
+class Killing {
+  readonly #host: Host;
+  readonly #cgroups: readonly Cgroup[];
+  readonly #options: KillOptions;
+  readonly #libc: Libc | undefined;
+  readonly #signalled = new Map<string, Member & { readonly by: 'cgroup.kill' | Signal }>();
+  readonly #spared = new Map<string, { readonly member: Member; readonly why: string }>();
+  readonly #thawed = new Set<string>();
+  #rounds = 0;
+
+  constructor(host: Host, cgroups: readonly Cgroup[], options: KillOptions, libc: Libc | undefined) {
+    this.#host = host;
+    this.#cgroups = cgroups;
+    this.#options = options;
+    this.#libc = libc;
+  }
+
+  isSignalled(member: ProcessIdentity): boolean {
+    return this.#signalled.has(keyOf(member));
+  }
+
+  /** The members that are to end, now. */
+  look(): readonly Member[] {
+    const pids = new Map<number, Cgroup>();
+    for (const top of this.#cgroups) {
+      for (const cgroup of treeOf(top)) for (const pid of procsOf(cgroup)) if (!pids.has(pid)) pids.set(pid, cgroup);
+    }
+    return [...pids].flatMap(([pid, seenIn]) => this.#member(pid, seenIn) ?? []);
+  }
+
+  /** A member that is to end; `undefined` for one that is spared, has ended, or has only a thread here. */
+  #member(pid: number, seenIn: Cgroup): Member | undefined {
+    const member = memberOf(this.#host, pid, seenIn);
+    if (member === undefined) return undefined;
+    if (this.#isInside(member.memberships)) {
+      const why = this.#options.spare?.(member);
+      if (why === undefined) return member;
+      this.#spared.set(keyOf(member), { member, why });
+    } else if (threadsOf(this.#host, pid).some((memberships) => this.#isInside(memberships))) {
+      // A process belongs where its first thread is: on v1 a thread of a foreign one can be moved in here.
+      this.#spared.set(keyOf(member), { member, why: 'has only threads here, and belongs elsewhere' });
+    }
+    return undefined; // or it left, or is dying: the dying are in the root already
+  }
+
+  #isInside(memberships: readonly Membership[]): boolean {
+    return memberships.some(({ controllers, path }) =>
+      this.#cgroups.some((cgroup) => cgroup.hierarchy.key === hierarchyKey(controllers) && pathBelow(path, cgroup.path) !== undefined),
+    );
+  }
+
+  /** One pass over everything: whole cgroups where nobody is spared, then who is left, one by one. */
+  async round(): Promise<void> {
+    this.#rounds++;
+    const done = new Set<number>();
+    for (const top of this.#cgroups) {
+      if (!canFreeze(this.#host, top)) continue;
+      for (const root of this.#freeOfSpared(top)) {
+        for (const pid of await this.#killWhole(root)) done.add(pid);
+      }
+    }
+    for (const member of this.look()) if (!done.has(member.pid)) this.signalOne(member, 'SIGKILL');
+    this.thawOthers();
+  }
+
+  /** The highest cgroups below `top` in which nobody is spared and somebody is to end. */
+  #freeOfSpared(top: Cgroup): readonly Cgroup[] {
+    const spared = new Set([...this.#spared.values()].map(({ member }) => member.pid));
+    const free = (cgroup: Cgroup): readonly Cgroup[] => {
+      const pids = treeOf(cgroup).flatMap(procsOf);
+      if (pids.length === 0) return [];
+      if (!pids.some((pid) => spared.has(pid))) return [cgroup];
+      return childrenOf(cgroup).flatMap(free);
+    };
+    return free(top);
+  }
+
+  /** Kills everything in a cgroup at once; gives the pids that need no more. */
+  async #killWhole(root: Cgroup): Promise<readonly number[]> {
+    const membersOf = () => treeOf(root).flatMap((cgroup) => procsOf(cgroup).flatMap((pid) => this.#member(pid, cgroup) ?? []));
+    if (root.hierarchy.version === 2 && this.#host.stat(`${root.directory}/cgroup.kill`) !== undefined) {
+      const members = membersOf();
+      if (this.#freeOfSpared(root)[0] !== root) return []; // somebody came in who is spared: the next round goes round them
+      try {
+        this.#host.write(`${root.directory}/cgroup.kill`, '1');
+      } catch (error) {
+        if (isGone(error)) return [];
+        throw error;
+      }
+      for (const member of members) this.#signalled.set(keyOf(member), { ...member, by: 'cgroup.kill' });
+      return members.map((member) => member.pid);
+    }
+    if (frozenAt(this.#host, root) !== undefined) {
+      // Frozen by somebody else: nothing in it can run or end, so it is listed and signalled as it is.
+      const members = membersOf().filter((member) => this.signalOne(member, 'SIGKILL'));
+      return members.map((member) => member.pid);
+    }
+    let note: { remove(): void } | undefined;
+    try {
+      note = writeFrozenNote(this.#host, root);
+      if (!(await freeze(this.#host, root, { timeoutMs: timing.freezeMs }))) return [];
+      // Frozen: no pid can end here, so none can become another's between being listed and being signalled.
+      const members = membersOf();
+      for (const member of members) this.#send(member, 'SIGKILL', () => this.#host.signal(member.pid, 'SIGKILL'));
+      return members.map((member) => member.pid);
+    } catch (error) {
+      if (isGone(error)) return []; // the cgroup vanished: what was in it is gone or is seen elsewhere
+      throw error;
+    } finally {
+      thaw(this.#host, root);
+      note?.remove();
+    }
+  }
+
+  /** Whether the signal reached that very process. */
+  signalOne(member: Member, signal: Signal): boolean {
+    try {
+      const held = this.#libc?.holdForSignal(member.pid);
+      try {
+        // Looked at while the pidfd is held (or, without one, right before): still the one that was listed, still here?
+        const now = memberOf(this.#host, member.pid, member.seenIn);
+        if (now === undefined || now.startTime !== member.startTime || this.#member(member.pid, member.seenIn) === undefined) return false;
+        return this.#send(member, signal, () => (held === undefined ? this.#host.signal(member.pid, signal) : held.send(signal)));
+      } finally {
+        held?.close();
+      }
+    } catch (error) {
+      if (isGone(error)) return false;
+      throw error;
+    }
+  }
+
+  #send(member: Member, signal: Signal, act: () => void): boolean {
+    try {
+      act();
+    } catch (error) {
+      if (hasCode(error, 'ERR_NO_SUCH_PROCESS')) return false; // it ended before
+      throw error;
+    }
+    if (signal === 'SIGKILL') this.#signalled.set(keyOf(member), { ...member, by: signal });
+    return true;
+  }
+
+  /** A frozen v1 process dies only when it is thawed; an empty frozen cgroup would swallow whoever comes next. */
+  thawOthers(): void {
+    for (const top of this.#cgroups) {
+      for (const cgroup of treeOf(top)) {
+        if (!isToldToFreeze(this.#host, cgroup)) continue;
+        const members = treeOf(cgroup).flatMap(procsOf);
+        const spared = new Set([...this.#spared.values()].map(({ member }) => member.pid));
+        if (members.length > 0 && members.every((pid) => spared.has(pid))) continue; // not ours to wake
+        thaw(this.#host, cgroup);
+        this.#thawed.add(cgroup.directory);
+      }
+    }
+  }
+
+  /** Those that were signalled and still are there: a dying process leaves its cgroup before it is gone. */
+  remaining(): readonly Member[] {
+    return [...this.#signalled.values()].filter(({ pid, startTime, seenIn }) => {
+      const now = memberOf(this.#host, pid, seenIn);
+      return now !== undefined && now.startTime === startTime && !/[ZX]/.test(now.state);
+    });
+  }
+
+  report(): KillReport {
+    const remaining = new Set(this.remaining().map(keyOf));
+    const signalled = [...this.#signalled.values()];
+    return {
+      ended: signalled.filter((member) => !remaining.has(keyOf(member))),
+      remaining: signalled.filter((member) => remaining.has(keyOf(member))),
+      spared: [...this.#spared.values()],
+      thawed: [...this.#thawed],
+      rounds: this.#rounds,
+    };
+  }
+}
+
+function keyOf(identity: ProcessIdentity): string {
+  return `${identity.pid} ${identity.startTime}`;
+}
+
+/** The process as it is now; `undefined` when it has ended. */
+export function memberOf(host: Host, pid: number, seenIn: Cgroup): Member | undefined {
+  try {
+    const stat: ProcessStat = parseProcStat(host.read(`/proc/${pid}/stat`));
+    const { uids } = parseProcStatus(host.read(`/proc/${pid}/status`));
+    const memberships = parseProcCgroup(host.read(`/proc/${pid}/cgroup`));
+    const { startTime, comm, state, ppid, kernelThread } = stat;
+    return { pid, startTime, comm, state, ppid, kernelThread, uids, memberships, seenIn };
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Where each thread of a process is; those that end meanwhile are left out. */
+function threadsOf(host: Host, pid: number): readonly (readonly Membership[])[] {
+  try {
+    return host.names(`/proc/${pid}/task`).flatMap((tid) => {
+      try {
+        return [parseProcCgroup(host.read(`/proc/${pid}/task/${tid}/cgroup`))];
+      } catch (error) {
+        if (isGone(error)) return [];
+        throw error;
+      }
+    });
+  } catch (error) {
+    if (isGone(error)) return [];
+    throw error;
+  }
+}
+
+/** A cgroup and all below; what vanishes meanwhile is left out. */
+function treeOf(top: Cgroup): readonly Cgroup[] {
+  try {
+    return [top, ...top.descendants()];
+  } catch (error) {
+    if (isGone(error)) return [];
+    throw error;
+  }
+}
+
+function childrenOf(cgroup: Cgroup): readonly Cgroup[] {
+  try {
+    return cgroup.children();
+  } catch (error) {
+    if (isGone(error)) return [];
+    throw error;
+  }
+}
+
+function procsOf(cgroup: Cgroup): readonly number[] {
+  try {
+    return cgroup.procs();
+  } catch (error) {
+    if (isGone(error)) return [];
+    // A threaded v2 cgroup has no list of processes: its processes are listed by the domain above.
+    if (error instanceof SlurmCgroupsError && error.code === 'ERR_NOT_SUPPORTED') return [];
+    throw error;
+  }
+}

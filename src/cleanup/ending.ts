@@ -1,0 +1,183 @@
+// Ending a job: plan, TERM, grace, kill until nothing new appears, remove what is empty, report. What belongs
+// to the job is known by membership alone, never by a user's name; what could not be read ends nothing.
+
+import { Cgroup } from '../cgroup/cgroup.js';
+import { SlurmCgroupsError } from '../cgroup/errors.js';
+import { thawLeftovers } from '../cgroup/frozen-note.js';
+import { cgroupAt, hierarchyOfKey } from '../cgroup/hierarchies.js';
+import type { Host } from '../cgroup/host.js';
+import { type KillReport, killMembers, type Member, signalMembers } from '../cgroup/killing.js';
+import { CgroupSet } from '../cgroup/cgroup-set.js';
+import { cgroupPath, parentPath } from '../cgroup/path.js';
+import { removeTrees } from '../cgroup/removal.js';
+import { discoverJobs } from '../jobs/discovery.js';
+import { type Job, nameOfJob } from '../jobs/job.js';
+import { type JobName, parseUidName } from '../jobs/layout.js';
+import { withSlurmLock } from '../jobs/lock.js';
+import type { SlurmNode } from '../jobs/node.js';
+import type { CleanReport, EndedProcess, SparedProcess } from './report.js';
+import { isSlurmstepd, lineOfDescent, proofOf, spareReason } from './spared.js';
+import { describeSurvivor } from './survivors.js';
+
+export interface CleanOptions {
+  readonly node: SlurmNode;
+  /** Only say what would be done. */
+  readonly dryRun?: boolean;
+  /** Also a job whose slurmstepd still runs: its processes end, slurmstepd is spared. */
+  readonly force?: boolean;
+  /** Between SIGTERM and SIGKILL; 0: no SIGTERM. Default 5000. */
+  readonly graceMs?: number;
+  /** For the kill, and again for the removal. Default 15000. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+const defaults = { graceMs: 5000, timeoutMs: 15_000 };
+const lookMs = 20;
+
+/**
+ * Ends everything of a job on this node and removes its cgroups.
+ *
+ * @param job its id, or its SLUID where that names the directory
+ * @throws SlurmCgroupsError ERR_NO_SUCH_JOB; ERR_NOT_PERMITTED. A list that cannot be read is no error: the
+ * report is `refused`, and nothing was ended.
+ */
+export async function cleanJob(job: JobName, options: CleanOptions): Promise<CleanReport> {
+  const { node, dryRun = false } = options;
+  const notes: string[] = [];
+  if (!dryRun) notes.push(...thawLeftovers(node.host, node.hierarchies).map((path) => `thawed "${path}", which an earlier run that was killed had frozen`));
+  const plan = planJob(job, options);
+  const base = { ...namesOf(job), dryRun, notes: [...notes, ...plan.notes] };
+  if (dryRun || plan.refused !== undefined) {
+    const ended = plan.refused === undefined ? plan.members.map((member) => endedAs(member, 'none', { node, job })) : [];
+    return { ...base, ended, survivors: [], spared: plan.spared, removed: [], left: [], ...(plan.refused === undefined ? {} : { refused: plan.refused }) };
+  }
+  return carryOut(plan, base, options);
+}
+
+/** What there is of a job, and what is to be done with it. */
+export interface CleanPlan {
+  readonly job: JobName;
+  readonly found: readonly Job[];
+  readonly cgroups: readonly Cgroup[];
+  readonly members: readonly Member[];
+  readonly spared: readonly SparedProcess[];
+  readonly refused?: string;
+  readonly notes: readonly string[];
+}
+
+/** Lists, and decides, without touching anything. */
+export function planJob(job: JobName, options: CleanOptions): CleanPlan {
+  const { node, force = false } = options;
+  const nothing = { job, found: [], cgroups: [], members: [], spared: [], notes: [] };
+  try {
+    const found = discoverJobs(node).filter((one) => ('jobId' in job ? one.jobId === job.jobId : one.sluid === job.sluid));
+    if (found.length === 0) throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `There is no ${nameOfJob(job)} on this node`, 'jobId' in job ? { jobId: job.jobId } : {});
+    const owners = new Set(found.map((one) => `${one.nodeName ?? ''} ${one.uid ?? ''}`));
+    if (owners.size > 1) return { ...nothing, found, refused: `${nameOfJob(job)} is there more than once (uids or nodes: ${[...owners].join('; ')}): name the node` };
+    const cgroups = cgroupsOf(node, found);
+    const line = lineOfDescent(node.host);
+    const spared: SparedProcess[] = [];
+    const members: Member[] = [];
+    let stepd: Member | undefined;
+    for (const member of membersIn(node.host, cgroups)) {
+      const why = spareReason(member, { node, job, line });
+      if (why === undefined) members.push(member);
+      else spared.push({ pid: member.pid, comm: member.comm, why });
+      if (isSlurmstepd(node, member)) stepd ??= member;
+    }
+    const refused = stepd !== undefined && !force ? `slurmstepd (${stepd.pid}) still runs ${nameOfJob(job)}: it is Slurm's to end (scancel); --force ends its processes all the same` : undefined;
+    return { job, found, cgroups, members, spared, notes: [], ...(refused === undefined ? {} : { refused }) };
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError) || error.code === 'ERR_NO_SUCH_JOB') throw error;
+    return { ...nothing, refused: `nothing was ended, since what belongs to the job could not be read: ${error.message}` };
+  }
+}
+
+function cgroupsOf(node: SlurmNode, found: readonly Job[]): readonly Cgroup[] {
+  return found.flatMap((job) =>
+    job.cgroups.flatMap(({ hierarchy, path }) => {
+      const one = hierarchyOfKey(node.hierarchies, hierarchy);
+      return one === undefined ? [] : [new Cgroup(node.host, one, cgroupPath(cgroupAt(one, path)))];
+    }),
+  );
+}
+
+function membersIn(host: Host, cgroups: readonly Cgroup[]): readonly Member[] {
+  return new CgroupSet(host, cgroups).members();
+}
+
+async function carryOut(plan: CleanPlan, base: Pick<CleanReport, 'jobId' | 'dryRun' | 'notes'>, options: CleanOptions): Promise<CleanReport> {
+  const { node, signal } = options;
+  const { host } = node;
+  const { job, cgroups } = plan;
+  const spare = (member: Member) => spareReason(member, { node, job, line: lineOfDescent(host) });
+  const graceMs = options.graceMs ?? defaults.graceMs;
+  const timeoutMs = options.timeoutMs ?? defaults.timeoutMs;
+  const asked = graceMs > 0 ? await askToEnd(host, cgroups, { spare, graceMs, ...(signal === undefined ? {} : { signal }) }) : [];
+  const killed: KillReport = await killMembers(host, cgroups, { spare, timeoutMs, ...(signal === undefined ? {} : { signal }) });
+  const byKill = new Set(killed.ended.map((member) => `${member.pid} ${member.startTime}`));
+  const byTerm = asked.filter((member) => !byKill.has(`${member.pid} ${member.startTime}`) && !killed.remaining.some((one) => one.pid === member.pid));
+  const removal = await removeTrees(host, cgroups, { timeoutMs: killed.remaining.length > 0 ? 0 : timeoutMs, ...(signal === undefined ? {} : { signal }) });
+  const parents = await removeUsers(node, cgroups, timeoutMs);
+  const survivors = [];
+  for (const member of killed.remaining) survivors.push(await describeSurvivor(host, member));
+  return {
+    ...base,
+    ended: [...byTerm.map((member) => endedAs(member, 'SIGTERM', { node, job })), ...killed.ended.map((member) => endedAs(member, member.by, { node, job }))],
+    survivors,
+    spared: killed.spared.map(({ member, why }) => ({ pid: member.pid, comm: member.comm, why })),
+    removed: [...removal.removed, ...parents.removed],
+    left: [...removal.left, ...parents.left],
+    notes: [...base.notes, ...killed.thawed.map((path) => `"${path}" was suspended: thawed so that what is in it can end`)],
+  };
+}
+
+/** SIGTERM, and SIGCONT for those that are stopped; then waits until they are gone or the grace is over. */
+async function askToEnd(
+  host: Host,
+  cgroups: readonly Cgroup[],
+  options: { readonly spare: (member: Member) => string | undefined; readonly graceMs: number; readonly signal?: AbortSignal },
+): Promise<readonly Member[]> {
+  const asked = await signalMembers(host, cgroups, 'SIGTERM', options.spare);
+  await signalMembers(host, cgroups, 'SIGCONT', options.spare);
+  const deadline = host.now() + options.graceMs;
+  while (host.now() < deadline && membersIn(host, cgroups).some((member) => options.spare(member) === undefined)) {
+    await host.sleep(Math.min(lookMs, options.graceMs), options.signal);
+  }
+  return asked;
+}
+
+/** `uid_<U>` of v1, once it is empty: only under Slurm's own lock, or a job that starts just now could fail. */
+async function removeUsers(node: SlurmNode, cgroups: readonly Cgroup[], timeoutMs: number) {
+  const removed: string[] = [];
+  const left: { path: string; why: string }[] = [];
+  for (const cgroup of cgroups) {
+    if (cgroup.hierarchy.version !== 1) continue;
+    const path = parentPath(cgroup.path);
+    const user = new Cgroup(node.host, cgroup.hierarchy, path);
+    if (parseUidName(path.slice(path.lastIndexOf('/') + 1)) === undefined) continue;
+    const stat = node.host.stat(user.directory);
+    if (stat === undefined || stat.nlink > 2n) continue; // gone, or it holds other jobs
+    const outcome = await withSlurmLock(node.host, cgroup.hierarchy, { timeoutMs: Math.min(timeoutMs, 2000) }, () => user.remove());
+    if (outcome === 'done') removed.push(user.directory);
+    else left.push({ path: user.directory, why: outcome });
+  }
+  return { removed, left };
+}
+
+function endedAs(member: Member, signal: EndedProcess['signal'], about: { readonly node: SlurmNode; readonly job: JobName }): EndedProcess {
+  return {
+    pid: member.pid,
+    startTime: member.startTime.toString(),
+    uid: member.uids[1],
+    comm: member.comm,
+    cgroup: member.seenIn.directory,
+    signal,
+    proof: proofOf(member, about.node, about.job),
+  };
+}
+
+function namesOf(job: JobName): { readonly jobId: number | null; readonly sluid?: string } {
+  return 'jobId' in job ? { jobId: job.jobId } : { jobId: null, sluid: job.sluid };
+}

@@ -1,0 +1,44 @@
+// Looking at a process of which not everything can be seen: what is refused is left out, and why is kept.
+
+import { isGone, SlurmCgroupsError } from '../cgroup/errors.js';
+import type { Host } from '../cgroup/host.js';
+
+/** For a read that may have to be abandoned. */
+const timeoutMs = 500;
+
+/** Looks one by one; a refusal is kept as the reason why something is not known. */
+export class Look {
+  readonly missing: Record<string, string> = {};
+  /** The last refusal said that there is nothing (any more). */
+  sawNothing = false;
+
+  see<T>(what: string, act: () => T): T | undefined {
+    try {
+      const seen = act();
+      this.sawNothing = false;
+      return seen;
+    } catch (error) {
+      return this.#refused(what, error);
+    }
+  }
+
+  /** A file of /proc through a child, which is left behind where it does not come back. */
+  async seeBounded(what: string, host: Host, file: string): Promise<string | undefined> {
+    try {
+      const { exitCode, stdout, stderr, timedOut } = await host.run('/bin/cat', [file], { timeoutMs });
+      if (timedOut) this.missing[what] = `no answer within ${timeoutMs} ms`;
+      else if (exitCode === 0) return stdout;
+      else this.missing[what] = stderr.trim().split(': ').at(-1) ?? 'it could not be read';
+      return undefined;
+    } catch (error) {
+      return this.#refused(what, error);
+    }
+  }
+
+  #refused(what: string, error: unknown): undefined {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    this.missing[what] = error.message;
+    this.sawNothing = isGone(error);
+    return undefined;
+  }
+}

@@ -1,0 +1,53 @@
+// Whose processes can be strays: people's. Never root's, nobody's, those of system accounts, or of services
+// that systemd runs for the machine.
+
+import { SlurmCgroupsError } from '../cgroup/errors.js';
+import type { Host } from '../cgroup/host.js';
+import type { Membership } from '../cgroup/membership.js';
+import { partsOf } from '../cgroup/path.js';
+
+/** UID_MIN where login.defs(5) does not say. */
+const usualUidMin = 1000;
+
+/** nobody, and (uid_t) -1 of 16 bits: who has no account here. */
+const nobody: ReadonlySet<number> = new Set([65_534, 65_535]);
+
+/** The first uid of people: UID_MIN of /etc/login.defs. */
+export function readUidMin(host: Host): number {
+  try {
+    return parseUidMin(host.read('/etc/login.defs'));
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return usualUidMin; // no such file, or a recording without it
+    throw error;
+  }
+}
+
+/** The last UID_MIN counts; one that would make root or every system account a person does not. */
+export function parseUidMin(text: string): number {
+  const value = [...text.matchAll(/^[ \t]*UID_MIN[ \t]+(\d+)[ \t]*(?:#.*)?$/gm)].at(-1)?.[1];
+  const uid = value === undefined ? Number.NaN : Number(value);
+  return uid >= 100 && uid < 65_534 ? uid : usualUidMin;
+}
+
+/** Whether a uid can be a person's. */
+export function isPersonsUid(uid: number, uidMin: number): boolean {
+  return uid > 0 && uid >= uidMin && !nobody.has(uid);
+}
+
+/**
+ * Services in which what people start stands: slurmd's (name=systemd on v1, also what a job left behind), sshd's and
+ * login's where pam_systemd is off, as Slurm asks, and those of timed jobs.
+ */
+const forPeople = /^(?:slurmd|sshd?|crond?|atd|getty|serial-getty|console-getty|autovt)(?:@.*)?\.service$/;
+
+/** The unit of the machine's own that a process belongs to: below system.slice, in systemd's tree or on v2. */
+export function serviceOf(memberships: readonly Membership[]): string | undefined {
+  for (const { controllers, path } of memberships) {
+    if (controllers.length > 0 && !controllers.includes('name=systemd')) continue;
+    const [slice, ...below] = partsOf(path);
+    if (slice !== 'system.slice') continue;
+    const unit = below.find((name) => name.endsWith('.service'));
+    if (unit !== undefined && !forPeople.test(unit)) return unit;
+  }
+  return undefined;
+}

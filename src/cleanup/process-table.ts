@@ -1,0 +1,105 @@
+// Who runs what on this machine, at the least cost: for each process one lstat of /proc/PID, and more only for
+// those of people. The whole of a process is read, held open, when somebody is to be named.
+
+import { hasCode, isGone } from '../cgroup/errors.js';
+import type { Host } from '../cgroup/host.js';
+import { type Membership, parseProcCgroup } from '../cgroup/membership.js';
+import { type HeldProcess, listPids, parseProcStatus } from '../cgroup/process.js';
+
+/** What is needed to tell whose a process is and where it stands. */
+export interface ProcessRow {
+  readonly pid: number;
+  /** Real uid: who started it. In a table it is the effective one where that is a person's: look closer before naming anybody. */
+  readonly uid: number;
+  readonly memberships: readonly Membership[];
+}
+
+export interface ProcessTable {
+  readonly rows: readonly ProcessRow[];
+  /** How many processes could not be looked at for want of permission. */
+  readonly hidden: number;
+}
+
+/**
+ * The processes of people. The owner of /proc/PID is the effective uid, but root for those
+ * that are not dumpable (FACTS: measured) and for setuid programs: only then is the status read to tell.
+ */
+export function readProcessTable(host: Host, isPerson: (uid: number) => boolean): ProcessTable {
+  const rows: ProcessRow[] = [];
+  // Most processes stand where others stand: the same text is parsed once.
+  const known = new Map<string, readonly Membership[]>();
+  let hidden = 0;
+  for (const pid of listPids(host)) {
+    try {
+      const owner = ownerOf(host, pid);
+      const uid = owner === 0 ? parseProcStatus(host.read(`/proc/${pid}/status`)).uids[0] : owner;
+      if (uid === undefined || !isPerson(uid)) continue;
+      const text = host.read(`/proc/${pid}/cgroup`);
+      let memberships = known.get(text);
+      if (memberships === undefined) {
+        memberships = parseProcCgroup(text);
+        known.set(text, memberships);
+      }
+      rows.push({ pid, uid, memberships });
+    } catch (error) {
+      if (hasCode(error, 'ERR_NOT_PERMITTED')) hidden++;
+      else if (!isGone(error)) throw error; // it ended between being listed and being looked at
+    }
+  }
+  return { rows, hidden };
+}
+
+function ownerOf(host: Host, pid: number): number | undefined {
+  const stat = host.stat(`/proc/${pid}`);
+  return stat === undefined ? undefined : Number(stat.uid);
+}
+
+/** What it uses, as far as it can be told. */
+export interface ProcessUse {
+  readonly comm: string;
+  readonly startTime: bigint;
+  /** Dead in all its threads: it waits to be collected. */
+  readonly isZombie: boolean;
+  readonly kernelThread: boolean;
+  readonly ageSeconds?: number;
+  /** CPU time over age, in percent of one CPU. */
+  readonly cpuPercent?: number;
+  readonly memoryBytes: number;
+}
+
+/** Ticks a second of the times in /proc: USER_HZ, 100 on every architecture Slurm runs on. */
+const ticks = 100;
+
+/** @throws SlurmCgroupsError when it has ended or cannot be seen. */
+export function readUse(held: HeldProcess, uptimeSeconds: number | undefined): ProcessUse {
+  const text = held.directory.read('stat');
+  const { comm, state, kernelThread, startTime } = held.stat();
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const [user, system, threads] = [Number(fields[11]), Number(fields[12]), Number(fields[17])]; // utime, stime, num_threads
+  const resident = /^VmRSS:\s+(\d+) kB$/m.exec(held.directory.read('status'))?.[1];
+  const age = uptimeSeconds === undefined ? undefined : Math.max(0, uptimeSeconds - Number(startTime) / ticks);
+  return {
+    comm,
+    startTime,
+    isZombie: /^[ZX]$/.test(state) && threads <= 1,
+    kernelThread,
+    ...(age === undefined ? {} : { ageSeconds: Math.round(age), cpuPercent: percent((user + system) / ticks, age) }),
+    memoryBytes: resident === undefined ? 0 : Number(resident) * 1024,
+  };
+}
+
+/** With one decimal. A process younger than a tick has used nothing yet. */
+function percent(usedSeconds: number, ageSeconds: number): number {
+  return ageSeconds < 1 / ticks ? 0 : Math.round((1000 * usedSeconds) / ageSeconds) / 10;
+}
+
+/** Seconds since boot; `undefined` where it cannot be told. */
+export function uptimeOf(host: Host): number | undefined {
+  try {
+    const seconds = Number(host.read('/proc/uptime').split(' ')[0]);
+    return Number.isFinite(seconds) ? seconds : undefined;
+  } catch (error) {
+    if (isGone(error) || hasCode(error, 'ERR_NOT_PERMITTED', 'ERR_NOT_RECORDED')) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,118 @@
+// Who is never ended, though found in a job's cgroups: slurmstepd and what it needs, ourselves and our
+// ancestors, and a process that another job has too.
+
+import { pathBelow } from '../cgroup/path.js';
+import type { Member } from '../cgroup/killing.js';
+import { holdProcess, parseProcStat } from '../cgroup/process.js';
+import { isGone } from '../cgroup/errors.js';
+import type { Host } from '../cgroup/host.js';
+import { type JobName, isSameJob, parseJobPath } from '../jobs/layout.js';
+import type { SlurmNode } from '../jobs/node.js';
+import { placeOf } from '../jobs/placement.js';
+import { rootExecutable } from '../jobs/protected.js';
+
+/** Pids of this process and of all it descends from: a clean-up may stand inside what it cleans (RunInJob). */
+export function lineOfDescent(host: Host): ReadonlySet<number> {
+  const line = new Set<number>();
+  for (let pid = host.self().pid; pid > 0 && !line.has(pid); ) {
+    line.add(pid);
+    try {
+      pid = parseProcStat(host.read(`/proc/${pid}/stat`)).ppid;
+    } catch (error) {
+      if (isGone(error)) break; // it ended and its child got another parent, which is none of ours
+      throw error;
+    }
+  }
+  return line;
+}
+
+export interface SpareOptions {
+  readonly node: SlurmNode;
+  readonly job: JobName;
+  readonly line: ReadonlySet<number>;
+}
+
+/** Why a member of the job's cgroups is not ended; `undefined`: it is. */
+export function spareReason(member: Member, options: SpareOptions): string | undefined {
+  const { node, job, line } = options;
+  if (member.pid === 1) return 'is the first process of this machine';
+  if (member.kernelThread) return 'is a thread of the kernel';
+  if (line.has(member.pid)) return member.pid === node.host.self().pid ? 'is this command itself' : 'is an ancestor of this command';
+  if (isAtSlurmstepdsPlace(node, member)) return "is at slurmstepd's place in the job";
+  if (isRoot(member)) {
+    const name = executableOf(node.host, member);
+    if (name === 'slurmstepd' || name === 'slurmd') return `is ${name}`;
+    if (isPlaceholder(node, member)) return "is slurmstepd's own placeholder, and slurmstepd lives";
+  }
+  const other = otherJobOf(node, member, job);
+  return other === undefined ? undefined : `is also in ${other}`;
+}
+
+/** Whether the member is the slurmstepd of a step: by place on v2, else by uids and executable. */
+export function isSlurmstepd(node: SlurmNode, member: Member): boolean {
+  if (!isRoot(member)) return false;
+  return executableOf(node.host, member) === 'slurmstepd';
+}
+
+function isRoot(member: Member): boolean {
+  return member.uids.every((uid) => uid === 0);
+}
+
+function isAtSlurmstepdsPlace(node: SlurmNode, member: Member): boolean {
+  return member.memberships.some(
+    ({ controllers, path }) => controllers.length === 0 && node.tops.some((top) => top.version === 2 && parseJobPath(path, top)?.side === 'slurm'),
+  );
+}
+
+function executableOf(host: Host, { pid, startTime }: Member): string | undefined {
+  try {
+    const held = holdProcess(host, pid);
+    try {
+      return held.startTime === startTime ? rootExecutable(host, held) : undefined;
+    } finally {
+      held.close();
+    }
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+}
+
+/** `sleep 100000000` in the extern step, a child of slurmstepd (up to 24.11): ending it ends the step of a living job. */
+function isPlaceholder(node: SlurmNode, member: Member): boolean {
+  const inExtern = member.memberships.some((membership) => placeOf(node, membership)?.stepId === 'extern');
+  if (!inExtern || member.ppid <= 1) return false;
+  try {
+    const parent = holdProcess(node.host, member.ppid);
+    try {
+      return parent.status().uids.every((uid) => uid === 0) && rootExecutable(node.host, parent) === 'slurmstepd';
+    } finally {
+      parent.close();
+    }
+  } catch (error) {
+    if (isGone(error)) return false;
+    throw error;
+  }
+}
+
+/** On v1 memberships differ by hierarchy: a process that stands in another job anywhere is that job's, too. */
+function otherJobOf(node: SlurmNode, member: Member, job: JobName): string | undefined {
+  for (const membership of member.memberships) {
+    const place = placeOf(node, membership);
+    if (place?.job === undefined || isSameJob(place.job, job)) continue;
+    return 'jobId' in place.job ? `job ${place.job.jobId}` : `job ${place.job.sluid}`;
+  }
+  return undefined;
+}
+
+/** Where the member stands in the job, as its proof: `member of /slurm/uid_1/job_2/step_batch in freezer, memory`. */
+export function proofOf(member: Member, node: SlurmNode, job: JobName): string {
+  const places = new Map<string, string[]>();
+  for (const membership of member.memberships) {
+    const place = placeOf(node, membership);
+    if (place?.job === undefined || !isSameJob(place.job, job) || pathBelow(membership.path, place.top) === undefined) continue;
+    const key = membership.controllers.join(',') || 'unified';
+    places.set(membership.path, [...(places.get(membership.path) ?? []), key]);
+  }
+  return `member of ${[...places].map(([path, keys]) => `${path} in ${keys.join(', ')}`).join('; ')}`;
+}

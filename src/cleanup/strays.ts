@@ -1,0 +1,236 @@
+// Strays: processes of people who have no job on this node. First form: told by uid alone. Where it is not known
+// whose jobs are here, nobody is called a stray (law 7). It only looks.
+
+import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
+import type { Host } from '../cgroup/host.js';
+import type { Membership } from '../cgroup/membership.js';
+import { type HeldProcess, holdProcess } from '../cgroup/process.js';
+import { discoverJobs } from '../jobs/discovery.js';
+import { type Job, nameOfJob } from '../jobs/job.js';
+import type { SlurmNode } from '../jobs/node.js';
+import { findOwners } from '../jobs/owners.js';
+import { placeOf } from '../jobs/placement.js';
+import { isPersonsUid, readUidMin, serviceOf } from './people.js';
+import { type ProcessRow, readProcessTable, readUse, uptimeOf } from './process-table.js';
+import { lineOfDescent } from './spared.js';
+
+/** A process that should not be here. */
+export interface Stray {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat. */
+  readonly startTime: string;
+  /** Real uid: who started it. */
+  readonly uid: number;
+  readonly comm: string;
+  /** Its most telling membership: systemd's, else that of v2, else the first that is not the root. */
+  readonly cgroup: string;
+  /** Why it is one. */
+  readonly proof: string;
+  /** The job it came from, where that is proven. */
+  readonly jobId?: number;
+  readonly ageSeconds?: number;
+  /** CPU time over age, in percent of one CPU. */
+  readonly cpuPercent?: number;
+  readonly memoryBytes: number;
+}
+
+export interface StraysReport {
+  readonly strays: readonly Stray[];
+  /** `false`: it could not be told whose jobs are here, so `strays` is empty whatever runs. */
+  readonly complete: boolean;
+  readonly notes: readonly string[];
+}
+
+export interface FindStraysOptions {
+  /** Read without `nodeName`: the jobs of every node on the machine count. */
+  readonly node: SlurmNode;
+  /** Only this user's. */
+  readonly uid?: number;
+  /** First uid of people. Default: UID_MIN of /etc/login.defs, else 1000. */
+  readonly uidMin?: number;
+}
+
+/** What is known of the jobs here. */
+export interface JobsKnown {
+  readonly count: number;
+  /** Uids that have a job. */
+  readonly owners: ReadonlySet<number>;
+  /** Why somebody else could have one, too. */
+  readonly unknown: readonly string[];
+}
+
+/** What decides over a process. */
+export interface StrayRules {
+  readonly node: Pick<SlurmNode, 'tops'>;
+  readonly uidMin: number;
+  readonly jobs: JobsKnown;
+  /** This command and its ancestors. */
+  readonly line: ReadonlySet<number>;
+}
+
+/** Why a process is a stray; `undefined`: it is none, or nobody can tell. Pure. */
+export function strayProof(
+  { pid, uid, memberships }: ProcessRow,
+  { node, uidMin, jobs, line }: StrayRules,
+): string | undefined {
+  if (jobs.unknown.length > 0 || pid === 1 || line.has(pid)) return undefined;
+  if (!isPersonsUid(uid, uidMin) || jobs.owners.has(uid)) return undefined;
+  // In a job's cgroup it is that job's, whoever it runs as: cleaning that job ends it.
+  if (memberships.some((membership) => placeOf(node, membership)?.job !== undefined)) return undefined;
+  if (serviceOf(memberships) !== undefined) return undefined;
+  const others = jobs.count === 1 ? '1 job of others' : `${jobs.count} jobs of others`;
+  return `its user has no job on this node (${jobs.count === 0 ? 'nobody has' : others}), and it is in no job's cgroup`;
+}
+
+/**
+ * Looks for strays on this machine. What cannot be read is a note, never an error, and never "no job".
+ */
+export async function findStrays(options: FindStraysOptions): Promise<StraysReport> {
+  const { node, uid, uidMin = readUidMin(node.host) } = options;
+  const { host } = node;
+  const isWanted = (one: number) => isPersonsUid(one, uidMin) && (uid === undefined || one === uid);
+  let table: ReturnType<typeof readProcessTable>;
+  let line: ReadonlySet<number>;
+  try {
+    table = readProcessTable(host, isWanted);
+    line = host.source === 'live' ? lineOfDescent(host) : new Set();
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    return { strays: [], complete: false, notes: [`Nobody is called a stray: ${error.message}`] };
+  }
+  // After the processes: a job that began meanwhile counts, and one that ended meanwhile does not.
+  const jobs = await knowJobs(node);
+  const rules: StrayRules = { node, uidMin, jobs, line };
+  const notes = [...jobs.unknown.map((why) => `Nobody is called a stray: ${why}`)];
+  if (table.hidden > 0) notes.push(`${table.hidden} processes could not be looked at: run it as root`);
+  const uptime = uptimeOf(host);
+  const strays = table.rows
+    .filter((row) => strayProof(row, rules) !== undefined)
+    .flatMap((row) => lookCloser(host, row, { rules, uptime, notes }))
+    .filter((stray) => isWanted(stray.uid));
+  return { strays, complete: jobs.unknown.length === 0, notes };
+}
+
+interface Closer {
+  readonly rules: StrayRules;
+  readonly uptime: number | undefined;
+  readonly notes: string[];
+}
+
+/** Holds the process and decides again: between the two looks its pid may have become another's. */
+function lookCloser(host: Host, { pid }: ProcessRow, { rules, uptime, notes }: Closer): readonly Stray[] {
+  try {
+    const held = holdProcess(host, pid);
+    try {
+      const memberships = held.memberships();
+      const [uid] = held.status().uids;
+      const proof = strayProof({ pid, uid, memberships }, rules);
+      const { isZombie, kernelThread, startTime, ...use } = readUse(held, uptime);
+      if (proof === undefined || isZombie || kernelThread) return [];
+      const maker = personBehind(uidMapOf(held));
+      if (maker !== undefined && rules.jobs.owners.has(maker)) return [];
+      return [{ pid, startTime: startTime.toString(), uid, cgroup: tellingPath(memberships), proof, ...use }];
+    } finally {
+      held.close();
+    }
+  } catch (error) {
+    if (isGone(error)) return []; // it ended meanwhile
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    notes.push(error.message);
+    return [];
+  }
+}
+
+/**
+ * Who made a process's user namespace, from /proc/PID/uid_map: rootless containers map their maker alone to one uid
+ * and his subordinate uids to the rest. Such a uid has no job itself, but its maker may.
+ */
+export function personBehind(uidMap: string): number | undefined {
+  for (const line of uidMap.split('\n')) {
+    const [, outside, length] = line.trim().split(/\s+/);
+    if (length === '1' && outside !== undefined && outside !== '0') return Number(outside);
+  }
+  return undefined;
+}
+
+function uidMapOf(held: HeldProcess): string {
+  try {
+    return held.directory.read('uid_map');
+  } catch (error) {
+    // A kernel without user namespaces, or a recording without it. Whether the process lives was seen before.
+    if (isGone(error) || hasCode(error, 'ERR_NOT_RECORDED')) return '';
+    throw error;
+  }
+}
+
+function tellingPath(memberships: readonly Membership[]): string {
+  const systemd = memberships.find(({ controllers }) => controllers.includes('name=systemd'));
+  const unified = memberships.find(({ controllers }) => controllers.length === 0);
+  return [systemd, unified, ...memberships].find((one) => one !== undefined && one.path !== '/')?.path ?? '/';
+}
+
+/** Whose jobs are here. A list that cannot be read is a reason not to know, and so is a job without cgroup or owner. */
+export async function knowJobs(node: SlurmNode): Promise<JobsKnown> {
+  const nothing = { count: 0, owners: new Set<number>() };
+  if (node.evidence === undefined)
+    return { ...nothing, unknown: ["nothing here is Slurm's, so nothing tells whose jobs are here"] };
+  try {
+    const jobs = await findOwners(discoverJobs(node), { node });
+    const owners = new Set(jobs.flatMap((job) => job.uid ?? []));
+    const unknown = [...ownersUnknown(jobs.filter((job) => job.uid === undefined)), ...jobsBySocket(node, jobs)];
+    return { count: jobs.length, owners, unknown };
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    return { ...nothing, unknown: [`the jobs here could not be read: ${error.message}`] };
+  }
+}
+
+function ownersUnknown(jobs: readonly Job[]): readonly string[] {
+  if (jobs.length === 0) return [];
+  const shown = jobs.slice(0, 5).map(nameOfJob).join(', ');
+  return [`the owner of ${shown}${jobs.length > 5 ? ` and ${jobs.length - 5} more` : ''} is not known`];
+}
+
+/**
+ * Jobs that have a slurmstepd but no cgroup (proctrack without cgroups): their sockets in the spool, `<node>_<job>.<step>`.
+ * One whose slurmstepd crashed leaves its socket behind, on which nobody listens: /proc/net/unix tells.
+ */
+function jobsBySocket(node: SlurmNode, jobs: readonly Job[]): readonly string[] {
+  const found = new Set<string>();
+  for (const [nodeName, spool] of node.spools) {
+    for (const name of namesIn(node.host, spool)) {
+      const jobId = name.startsWith(`${nodeName}_`)
+        ? /^(\d{1,10})\.\d+(?:\.\d+)?$/.exec(name.slice(nodeName.length + 1))?.[1]
+        : undefined;
+      if (jobId === undefined || jobs.some((job) => isThatJob(job, Number(jobId), nodeName))) continue;
+      if (isListening(node.host, `${spool}/${name}`)) found.add(jobId);
+    }
+  }
+  return [...found].map((jobId) => `job ${jobId} has a slurmstepd here but no cgroup, and its owner is not known`);
+}
+
+/** A job named by its SLUID can be any, and its owner is asked for anyway. */
+function isThatJob(job: Job, jobId: number, nodeName: string): boolean {
+  return job.jobId === undefined || (job.jobId === jobId && (job.nodeName ?? nodeName) === nodeName);
+}
+
+function namesIn(host: Host, folder: string): readonly string[] {
+  try {
+    return host.names(folder);
+  } catch (error) {
+    if (isGone(error) || hasCode(error, 'ERR_NOT_RECORDED')) return [];
+    throw error;
+  }
+}
+
+function isListening(host: Host, path: string): boolean {
+  try {
+    return host
+      .read('/proc/net/unix')
+      .split('\n')
+      .some((line) => line.endsWith(` ${path}`));
+  } catch (error) {
+    if (hasCode(error, 'ERR_NOT_RECORDED')) return true; // then the socket alone has to do
+    throw error;
+  }
+}

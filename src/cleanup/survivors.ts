@@ -1,0 +1,239 @@
+// Why a process is still there after SIGKILL: everything the kernel tells of it that can be read without
+// waiting for what it waits for. Its memory (cmdline, environ, maps) and the paths it uses are never touched;
+// its kernel stack and system call stand behind a lock that execve(2) can hold for long, so a child with a
+// deadline reads them. What cannot be read is left out, with the reason in the evidence.
+
+import { Cgroup } from '../cgroup/cgroup.js';
+import { frozenAt } from '../cgroup/freezer.js';
+import { directoryOf, discoverHierarchies, hierarchyOf } from '../cgroup/hierarchies.js';
+import type { Host } from '../cgroup/host.js';
+import type { Member } from '../cgroup/killing.js';
+import { type HeldProcess, holdProcess, parseProcStat } from '../cgroup/process.js';
+import { type BlockedMount, blockedMount, type HeldPath, mountTable } from './blocked-mount.js';
+import { type CallState, type CurrentCall, hasNumbersOfX86, parseCurrentCall } from './current-call.js';
+import {
+  listeningPorts,
+  type OpenLinks,
+  readOpenLinks,
+  scarceDevices,
+  socketInodes,
+  withoutDeleted,
+} from './held-open.js';
+import { activityIn, type Frame, familyIn, frameOfChannel, moduleIn, parseStack } from './kernel-place.js';
+import { Look } from './look.js';
+import type { Survivor } from './report.js';
+import { explainSurvivor, type NamedProcess, type SurvivorFacts } from './survivor-sentence.js';
+
+/** Looks at a process that did not end. Never fails for what it cannot see. */
+export async function describeSurvivor(host: Host, member: Member): Promise<Survivor> {
+  const { pid, comm } = member;
+  const look = new Look();
+  const held = look.see('process', () => holdProcess(host, pid));
+  if (held === undefined) return look.sawNothing ? ended(member) : unseen(member, look);
+  try {
+    if (held.startTime !== member.startTime) return ended(member);
+    const { facts, evidence } = await gather(host, { held, comm, look });
+    look.see('state', () => held.stat()); // its death, or a pid that became another's, would be noticed here
+    if (look.sawNothing) return ended(member);
+    const unknown = Object.keys(look.missing).length === 0 ? {} : { unknown: look.missing };
+    const state = facts.state === '' ? member.state : facts.state;
+    return { pid, comm, state, why: explainSurvivor(facts), evidence: { ...evidence, ...unknown } };
+  } finally {
+    held.close();
+  }
+}
+
+function ended({ pid, comm }: Member): Survivor {
+  return { pid, comm, state: 'X', why: `pid ${pid} (${comm}) has ended meanwhile`, evidence: {} };
+}
+
+function unseen({ pid, comm, state }: Member, { missing }: Look): Survivor {
+  const why = explainSurvivor({ pid, comm, state: '', devices: [], ports: [] });
+  return { pid, comm, state, why, evidence: { unknown: missing } };
+}
+
+interface Looking {
+  readonly held: HeldProcess;
+  readonly comm: string;
+  readonly look: Look;
+}
+
+async function gather(host: Host, { held, comm, look }: Looking) {
+  const { pid, directory } = held;
+  const { tid, state } = tellingThread(held, look);
+  const isDead = /^[ZX]$/.test(state);
+  const task = `task/${tid}`;
+  const [stack, calls] = isDead
+    ? []
+    : await Promise.all([
+        look.seeBounded('kernelStack', host, `/proc/${pid}/${task}/stack`),
+        look.seeBounded('systemCall', host, `/proc/${pid}/${task}/syscall`),
+      ]);
+  const channel = isDead
+    ? undefined
+    : frameOfChannel(look.see('waitChannel', () => directory.read(`${task}/wchan`)) ?? '')[0];
+  const frames = stack === undefined || stack === '' ? (channel === undefined ? [] : [channel]) : parseStack(stack);
+  const call =
+    calls === undefined
+      ? undefined
+      : parseCurrentCall(calls, look.see('machine', () => hasNumbersOfX86(host)) === true);
+  const open = isDead ? undefined : look.see('descriptors', () => readOpenLinks(directory));
+  const mount = isDead ? undefined : mountOf(directoryPaths({ held, look, open, call }), { held, look, state, frames });
+  const tracer = tracerOf(
+    host,
+    look.see('tracer', () => directory.read(`${task}/status`)),
+  );
+  const frozen = look.see('frozen', () => frozenCgroup(host, held));
+  const parent = /^[ZX]$/.test(state)
+    ? named(
+        host,
+        look.see('parent', () => held.stat().ppid),
+      )
+    : undefined;
+  const module = moduleIn(frames);
+  const activity = activityIn(frames);
+  const facts: SurvivorFacts = {
+    pid,
+    comm,
+    state,
+    ...(tid === pid ? {} : { tid }),
+    ...(frames[0] === undefined ? {} : { waitChannel: frames[0].name }),
+    ...(module === undefined ? {} : { module }),
+    ...(activity === undefined ? {} : { activity }),
+    ...(isCall(call) ? { call } : {}),
+    ...(mount === undefined ? {} : { mount }),
+    ...(tracer === undefined ? {} : { tracer }),
+    ...(frozen === undefined ? {} : { frozenAt: frozen }),
+    ...(parent === undefined ? {} : { parent }),
+    devices: open === undefined ? [] : scarceDevices(open),
+    ports: open === undefined ? [] : portsOf(held, open, look),
+  };
+  const {
+    pid: _pid,
+    comm: _comm,
+    state: _state,
+    waitChannel: _channel,
+    call: _call,
+    module: _module,
+    ...plain
+  } = facts;
+  const evidence = {
+    ...plain,
+    ...(channel === undefined ? {} : { waitChannel: channel.name }),
+    ...(stack === undefined ? {} : { kernelStack: frames.map(textOf) }),
+    ...(call === undefined ? {} : { systemCall: isCall(call) ? callEvidence(call, open) : call }),
+    ...(open !== undefined && open.left > 0 ? { descriptorsNotLookedAt: open.left } : {}),
+  };
+  return { facts, evidence };
+}
+
+/** The thread that keeps the process: the first in uninterruptible sleep, else the first that lives. */
+function tellingThread(held: HeldProcess, look: Look): { readonly tid: number; readonly state: string } {
+  let best = { tid: held.pid, state: look.see('state', () => held.stat().state) ?? '' };
+  if (best.state === 'D') return best;
+  for (const tid of look.see('threads', () => held.threads()) ?? []) {
+    // A thread may end between being listed and being looked at: that is no finding.
+    const state = look.see(`thread ${tid}`, () => parseProcStat(held.directory.read(`task/${tid}/stat`)).state);
+    delete look.missing[`thread ${tid}`];
+    if (state === 'D') return { tid, state };
+    if (/^[ZX]$/.test(best.state) && state !== undefined && !/^[ZX]$/.test(state)) best = { tid, state };
+  }
+  return best;
+}
+
+interface Paths {
+  readonly call?: HeldPath;
+  readonly others: readonly HeldPath[];
+}
+
+/** What the process holds that has a path, as its mount table writes it. */
+function directoryPaths({
+  held,
+  look,
+  open,
+  call,
+}: Pick<Looking, 'held' | 'look'> & { readonly open: OpenLinks | undefined; readonly call: CallState }): Paths {
+  const link = (what: string, name: string) => look.see(what, () => withoutDeleted(held.directory.readlink(name)));
+  const root = link('root', 'root');
+  // Links are told from our root, mount tables from the process's own.
+  const inside = (path: string) =>
+    root !== undefined && root !== '/' && path.startsWith(`${root}/`) ? path.slice(root.length) : path;
+  const heldPath = (by: string, path: string | undefined): readonly HeldPath[] =>
+    path?.startsWith('/') ? [{ by, path: inside(path) }] : [];
+  const cwd = heldPath('its working directory', link('workingDirectory', 'cwd'));
+  const exe = heldPath('its executable', link('executable', 'exe'));
+  const fds = [...(open?.links ?? [])].map(([fd, path]) => ({
+    fd,
+    path: heldPath(`descriptor ${fd}`, withoutDeleted(path)),
+  }));
+  const asked = isCall(call) && call.fd !== undefined ? fds.find(({ fd }) => fd === call.fd)?.path[0] : undefined;
+  // A page fault waits for a file that is mapped: the program itself more often than not.
+  const first = call === 'fault' ? [...exe, ...cwd] : [...cwd, ...exe];
+  return { ...(asked === undefined ? {} : { call: asked }), others: [...first, ...fds.flatMap(({ path }) => path)] };
+}
+
+function mountOf(
+  paths: Paths,
+  {
+    held,
+    look,
+    state,
+    frames,
+  }: Pick<Looking, 'held' | 'look'> & { readonly state: string; readonly frames: readonly Frame[] },
+): BlockedMount | undefined {
+  const family = familyIn(frames);
+  if (activityIn(frames) === 'frozen' || (state !== 'D' && family === undefined)) return undefined;
+  const table = look.see('mounts', () => mountTable(held.directory.read('mountinfo')));
+  return table === undefined
+    ? undefined
+    : blockedMount({ table, ...paths, ...(family === undefined ? {} : { family }) });
+}
+
+function isCall(call: CallState): call is CurrentCall {
+  return typeof call === 'object';
+}
+
+function callEvidence(call: CurrentCall, open: OpenLinks | undefined): Readonly<Record<string, unknown>> {
+  const link = call.fd === undefined ? undefined : open?.links.get(call.fd);
+  return link === undefined ? { ...call } : { ...call, link };
+}
+
+function textOf({ name, module }: Frame): string {
+  return module === undefined ? name : `${name} [${module}]`;
+}
+
+/** TracerPid of proc_pid_status(5). */
+function tracerOf(host: Host, status: string | undefined): NamedProcess | undefined {
+  const pid = /^TracerPid:\t(\d+)$/m.exec(status ?? '')?.[1];
+  return named(host, pid === undefined ? undefined : Number(pid));
+}
+
+/** A process and its name; `undefined` for 0, which is one outside this pid namespace, or none. */
+function named(host: Host, pid: number | undefined): NamedProcess | undefined {
+  if (pid === undefined || pid === 0) return undefined;
+  const comm = new Look().see('comm', () => host.read(`/proc/${pid}/comm`).replace(/\n$/, ''));
+  return { pid, comm: comm ?? '?' };
+}
+
+function frozenCgroup(host: Host, held: HeldProcess): string | undefined {
+  const hierarchies = discoverHierarchies({ host });
+  for (const membership of held.memberships()) {
+    const hierarchy = hierarchyOf(hierarchies, membership);
+    if (hierarchy === undefined || directoryOf(hierarchy, membership.path) === undefined) continue;
+    const frozen = frozenAt(host, new Cgroup(host, hierarchy, membership.path));
+    if (frozen !== undefined) return frozen;
+  }
+  return undefined;
+}
+
+/** In the process's own network namespace. */
+function portsOf(held: HeldProcess, open: OpenLinks, look: Look): readonly string[] {
+  const inodes = socketInodes(open);
+  if (inodes.size === 0) return [];
+  return ['net/tcp', 'net/tcp6'].flatMap((name) => {
+    const table = look.see(`listening (${name})`, () =>
+      held.directory.stat(name) === undefined ? '' : held.directory.read(name),
+    );
+    return table === undefined ? [] : listeningPorts(table, inodes);
+  });
+}

@@ -1,0 +1,97 @@
+// slurm-cgroups clean: end everything of a job on this node, nothing else, and say what survived.
+
+import { SlurmCgroupsError } from '../../cgroup/errors.js';
+import { type CleanOptions, cleanJob } from '../../cleanup/ending.js';
+import type { CleanReport } from '../../cleanup/report.js';
+import { type JobName, parseJobName } from '../../jobs/layout.js';
+import { nameOfJob } from '../../jobs/job.js';
+import { openContext, requireSlurm } from '../context.js';
+import { columns, count, json, type Output, standardOutput, visible } from '../output.js';
+import { commonFlags, type CommandSpec, fromFlag, flagValue, jobIdOf, numberOf, type Words } from '../spec.js';
+import { stoppable } from '../stop.js';
+
+export const cleanSpec: CommandSpec = {
+  name: 'clean',
+  summary: "end everything of a job on this node, nothing else, and say what survived",
+  about:
+    "Ends every process in the job's cgroups (SIGTERM, after --grace SIGKILL, again until nothing new appears) and removes " +
+    'the cgroups it emptied. What belongs to the job is known by membership alone, never by the name of a user. ' +
+    'slurmstepd, this command and its ancestors are spared. A job whose slurmstepd still runs is refused without --force. ' +
+    'Exit code 0: nothing of the job is left.',
+  operands: ['<job>'],
+  flags: [
+    { name: 'dry-run', description: 'say what would be ended, touch nothing' },
+    { name: 'force', description: 'also a job that slurmstepd still runs' },
+    { name: 'grace', takes: 'SECONDS', description: 'between SIGTERM and SIGKILL, 0: no SIGTERM (default 5)' },
+    { name: 'timeout', takes: 'SECONDS', description: 'how long the kill may take, and then the removal (default 15)' },
+    { ...fromFlag, description: `${fromFlag.description} (with --dry-run)` },
+    ...commonFlags,
+  ],
+  examples: [
+    ['slurm-cgroups clean 4711 --dry-run', 'what belongs to job 4711?'],
+    ['slurm-cgroups clean 4711 --grace 0', 'end it at once'],
+    ['nice -n -20 slurm-cgroups clean 4711', 'when a fork bomb keeps the machine busy'],
+  ],
+};
+
+export async function runClean(words: Words, output: Output = standardOutput()): Promise<number> {
+  return stoppable(
+    (signal) => clean(words, output, signal),
+    (by) => output.print(`Stopped by ${by}: nothing is left frozen, but processes of the job may be left; run it again.`),
+  );
+}
+
+async function clean(words: Words, output: Output, signal: AbortSignal): Promise<number> {
+  const job = jobNameOf(words.operands[0] ?? '');
+  const dryRun = words.flags.has('dry-run');
+  if (words.flags.has('from') && !dryRun) throw new SlurmCgroupsError('ERR_USAGE', 'A recorded node can only be asked with --dry-run');
+  const [graceMs, timeoutMs] = [secondsOf(words, 'grace'), secondsOf(words, 'timeout')];
+  const { node, host, log } = await openContext('clean', words);
+  await requireSlurm(node);
+  if (!dryRun && host.self().uid !== 0) throw new SlurmCgroupsError('ERR_NOT_PERMITTED', `Cannot end ${nameOfJob(job)}: only root may`);
+  const options: CleanOptions = {
+    node,
+    dryRun,
+    force: words.flags.has('force'),
+    ...(graceMs === undefined ? {} : { graceMs }),
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    signal,
+  };
+  const report = await cleanJob(job, options);
+  log('info', `${nameOfJob(job)}: ${count(report.ended.length, 'process')} ended, ${count(report.survivors.length, 'survivor')}`, { refused: report.refused });
+  if (words.flags.has('json')) output.print(json(report));
+  else output.print(...render(nameOfJob(job), report, output));
+  return report.refused === undefined && report.survivors.length === 0 && report.left.length === 0 ? 0 : 1;
+}
+
+function jobNameOf(text: string): JobName {
+  const name = parseJobName(text);
+  return name !== undefined && 'sluid' in name ? name : { jobId: jobIdOf(text) };
+}
+
+function secondsOf(words: Words, flag: string): number | undefined {
+  const text = flagValue(words, flag);
+  return text === undefined ? undefined : numberOf(text, 'a number of seconds', { from: 0, to: 3600 }) * 1000;
+}
+
+function render(name: string, report: CleanReport, output: Output): readonly string[] {
+  const rows = columns(report.ended.map((one) => [`  ${one.pid}`, `uid ${one.uid}`, visible(one.comm), one.signal === 'none' ? '' : one.signal, visible(placeOf(one.cgroup))]));
+  const lines = [headOf(name, report, output), ...rows];
+  for (const one of report.spared) lines.push(`  spared ${one.pid} (${visible(one.comm)}): ${visible(one.why)}`);
+  for (const one of report.survivors) lines.push(output.style('red', `  survivor: ${visible(one.why)}`));
+  if (report.removed.length > 0) lines.push(`  ${count(report.removed.length, 'cgroup')} removed`);
+  for (const one of report.left) lines.push(output.style('yellow', `  left ${visible(one.path)}: ${visible(one.why)}`));
+  return [...lines, ...report.notes.map((note) => output.style('yellow', `note: ${visible(note)}`))];
+}
+
+/** Where in the job it was: the whole proof is in --json. */
+function placeOf(cgroup: string): string {
+  return `in ${/\/(step_.*)$/.exec(cgroup)?.[1] ?? cgroup}`;
+}
+
+function headOf(name: string, report: CleanReport, output: Output): string {
+  if (report.refused !== undefined) return output.style('red', `${visible(name)} was not touched: ${visible(report.refused)}`);
+  if (report.dryRun) return `${visible(name)}: ${count(report.ended.length, 'process')} would be ended. Nothing was touched (--dry-run).`;
+  const survivors = report.survivors.length === 0 ? '' : `, ${count(report.survivors.length, 'process')} survived`;
+  return output.style(survivors === '' ? 'green' : 'red', `${visible(name)}: ${count(report.ended.length, 'process')} ended${survivors}`);
+}

@@ -1,0 +1,31 @@
+// Ctrl-C and its kin: what runs is told to stop and puts things in order, instead of being cut off.
+
+import process from 'node:process';
+
+const signals: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+
+/** Exit codes of a shell for a program that a signal ended: 128 and its number. */
+const exitCodes: Readonly<Record<string, number>> = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
+
+/**
+ * Runs `act` with a signal that aborts when the program is asked to stop. If it then ends with an error, that is
+ * the stopping: `stopped` says so to the user, and the exit code is a shell's.
+ */
+export async function stoppable(act: (signal: AbortSignal) => Promise<number>, stopped: (by: string) => void): Promise<number> {
+  const controller = new AbortController();
+  let by = '';
+  const stop = (signal: NodeJS.Signals) => {
+    by = by === '' ? signal : by;
+    controller.abort(signal);
+  };
+  for (const signal of signals) process.on(signal, stop);
+  try {
+    return await act(controller.signal);
+  } catch (error) {
+    if (!controller.signal.aborted) throw error;
+    stopped(by);
+    return exitCodes[by] ?? 1;
+  } finally {
+    for (const signal of signals) process.off(signal, stop);
+  }
+}

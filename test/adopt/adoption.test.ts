@@ -1,0 +1,439 @@
+// adopt() on the real kernel: what is reported is what /proc says, and whatever refuses, the process is in the
+// job in every hierarchy or exactly where it was.
+
+import fs from 'node:fs';
+import process from 'node:process';
+import { describe, expect, it } from 'vitest';
+import { adopt } from '../../src/adopt/adoption.js';
+import { hasCode } from '../../src/cgroup/errors.js';
+import type { Job } from '../../src/jobs/job.js';
+import { verify } from '../../src/jobs/placement.js';
+import { newestJob } from '../../src/policy/newest.js';
+import {
+  alice,
+  bob,
+  childrenOf,
+  descendantsOf,
+  interrupted,
+  inWorld,
+  obeys,
+  onKernels,
+  stateOf,
+  until,
+  type World,
+} from './kernel.js';
+
+const fails = (code: Parameters<typeof hasCode>[1]) => expect.toSatisfy((error: unknown) => hasCode(error, code));
+
+onKernels((kernel) => {
+  const v1 = kernel.name === 'v1';
+
+  describe('adopt()', () => {
+    inWorld(kernel, 'puts a session into the newer of two jobs, in every hierarchy, as /proc proves', async (world) => {
+      await world.twoJobs();
+      const pid = await world.session();
+      const newest = newestJob([await world.job(101), await world.job(102)])?.job;
+      expect(newest?.jobId).toBe(102);
+      if (newest === undefined) return;
+      const result = await adopt(pid, newest, { node: await world.node() });
+      expect(result).toMatchObject({ outcome: 'adopted', moved: 'cgroup', accounting: 'none', descendants: [] });
+      expect(result.error).toBeUndefined();
+      expect(result.trace).toEqual([
+        `process ${pid} came from ${world.box.within}/outside`,
+        '/proc shows it in job 102 in every hierarchy of the job',
+      ]);
+      expect(world.places(pid)).toEqual(world.leaves(102));
+      expect(result.hierarchies.map(({ outcome }) => outcome)).toEqual(world.box.controllers.map(() => 'moved'));
+      for (const { controllers, path, error } of result.hierarchies) {
+        const key = controllers.join() || 'unified';
+        expect(path.endsWith(world.leaves(102)[key] ?? '?')).toBe(true);
+        expect(error).toBeUndefined();
+      }
+      if (v1) expect(result.hierarchies.at(-1)?.controllers).toEqual(['freezer']);
+      const verified = await verify(pid, { node: await world.node() });
+      expect(verified).toMatchObject({ verdict: 'contained', job: { jobId: 102, stepId: 'extern' } });
+    });
+
+    inWorld(kernel, 'moves nothing that is there already', async (world) => {
+      await world.twoJobs();
+      const [pid, job, node] = [await world.session(), await world.job(102), await world.node()];
+      await adopt(pid, job, { node });
+      const again = await adopt(pid, job, { node });
+      expect(again).toMatchObject({ outcome: 'adopted', moved: 'none' });
+      expect(again.hierarchies.every(({ outcome }) => outcome === 'already')).toBe(true);
+    });
+
+    inWorld(kernel, 'moves from one job into another', async (world) => {
+      await world.twoJobs();
+      const [pid, node] = [await world.session(), await world.node()];
+      await adopt(pid, await world.job(101), { node });
+      expect((await adopt(pid, await world.job(102), { node })).outcome).toBe('adopted');
+      expect(world.places(pid)).toEqual(world.leaves(102));
+    });
+
+    inWorld(kernel, 'moves every thread of a process', async (world) => {
+      await world.twoJobs();
+      const pid = await world.program(process.execPath, [
+        '-e',
+        `process.kill(process.pid, 'SIGSTOP'); setTimeout(() => {}, ${world.lifetime}000)`,
+      ]);
+      expect(fs.readdirSync(`/proc/${pid}/task`).length).toBeGreaterThan(1);
+      expect((await adopt(pid, await world.job(102), { node: await world.node() })).outcome).toBe('adopted');
+      const leaves = world.leaves(102);
+      for (const tid of fs.readdirSync(`/proc/${pid}/task`)) {
+        const text = fs.readFileSync(`/proc/${pid}/task/${tid}/cgroup`, 'utf8');
+        for (const leaf of Object.values(leaves)) expect(text).toContain(`${leaf}\n`);
+      }
+    });
+
+    inWorld(kernel, 'throws for a job whose owner is unknown', async (world) => {
+      await world.twoJobs();
+      const { uid, ...ownerless } = await world.job(102);
+      const pid = await world.session();
+      await expect(adopt(pid, ownerless, { node: await world.node() })).rejects.toEqual(fails('ERR_NOT_SUPPORTED'));
+      expect([uid, world.places(pid)]).toEqual([alice, world.everywhere('outside')]);
+    });
+  });
+
+  describe('adopt() where the kernel refuses', () => {
+    /** A job that takes nobody in one hierarchy: on v1 a cpuset as plain mkdir makes it, the third to be written. */
+    const refusing = async (world: World): Promise<Job> => {
+      await world.twoJobs();
+      if (!v1) {
+        world.makeInvalid(102);
+        return world.job(102);
+      }
+      const cpuset = world
+        .jobAt(102, 'step_extern')
+        .cgroups.filter(({ hierarchy }) => hierarchy.controllers.includes('cpuset'));
+      for (const { directory } of cpuset) {
+        fs.rmdirSync(directory);
+        fs.mkdirSync(directory);
+      }
+      const job = await world.job(102);
+      const cgroups = [...(job.extern?.cgroups ?? [])];
+      const others = cgroups.filter(({ hierarchy }) => hierarchy !== 'cpuset');
+      const cpusets = cgroups.filter(({ hierarchy }) => hierarchy === 'cpuset');
+      return { ...job, extern: { cgroups: [...others.slice(0, 2), ...cpusets, ...others.slice(2)] } };
+    };
+
+    inWorld(kernel, 'puts it back to exactly where it was when one hierarchy refuses', async (world) => {
+      const job = await refusing(world);
+      const pid = await world.session();
+      const before = world.places(pid);
+      const result = await adopt(pid, job, { node: await world.node() });
+      expect(world.places(pid)).toEqual(before);
+      expect(result.moved).toBe('none');
+      const outcomes = result.hierarchies.map(({ outcome }) => outcome);
+      if (v1) {
+        expect(result).toMatchObject({
+          outcome: 'undone',
+          error: { code: 'ERR_CGROUP_REFUSED', cause: { errno: 'ENOSPC' } },
+        });
+        expect(outcomes).toEqual(['undone', 'undone', 'failed', 'untouched', 'untouched']);
+        expect(result.hierarchies[2]).toMatchObject({ controllers: ['cpuset'], error: { code: 'ERR_CGROUP_REFUSED' } });
+      } else {
+        expect(result).toMatchObject({
+          outcome: 'untouched',
+          error: { code: expect.any(String), cause: { call: 'write' } },
+        });
+        expect(outcomes).toEqual(['failed']);
+      }
+      await obeys(world, pid);
+    });
+
+    inWorld(kernel, 'keeps what was reached with onFailure keep', async (world) => {
+      const job = await refusing(world);
+      const pid = await world.session();
+      const result = await adopt(pid, job, { node: await world.node(), onFailure: 'keep' });
+      const leaves = world.leaves(102);
+      if (v1) {
+        expect(result).toMatchObject({ outcome: 'partial', moved: 'cgroup', error: { code: 'ERR_CGROUP_REFUSED' } });
+        expect(result.hierarchies.map(({ outcome }) => outcome)).toEqual([
+          'moved',
+          'moved',
+          'failed',
+          'moved',
+          'moved',
+        ]);
+        expect(world.places(pid)).toEqual({ ...leaves, cpuset: `${world.box.within}/outside` });
+      } else {
+        expect(result).toMatchObject({ outcome: 'untouched', moved: 'none' });
+        expect(world.places(pid)).toEqual(world.everywhere('outside'));
+      }
+    });
+
+    if (v1) {
+      inWorld(kernel, 'puts every hierarchy back to its own place', async (world) => {
+        const job = await refusing(world);
+        const pid = await world.session();
+        const memory = world.at('outside').cgroups.filter(({ hierarchy }) => hierarchy.controllers.includes('memory'));
+        for (const { directory } of memory) {
+          fs.mkdirSync(`${directory}/apart (deleted)`);
+          fs.writeFileSync(`${directory}/apart (deleted)/cgroup.procs`, String(pid));
+        }
+        const before = world.places(pid);
+        expect(before['memory']).toMatch(/outside\/apart \(deleted\)$/);
+        expect((await adopt(pid, job, { node: await world.node() })).outcome).toBe('undone');
+        expect(world.places(pid)).toEqual(before);
+      });
+
+      inWorld(kernel, 'puts every thread back to its own place', async (world) => {
+        const job = await refusing(world);
+        const pid = await world.program(process.execPath, [
+          '-e',
+          `process.kill(process.pid, 'SIGSTOP'); setTimeout(() => {}, ${world.lifetime}000)`,
+        ]);
+        const tid = fs.readdirSync(`/proc/${pid}/task`).map(Number).at(-1);
+        const first = world.outside.cgroups.find(({ hierarchy }) =>
+          hierarchy.controllers.includes(job.extern?.cgroups[0]?.controllers[0] ?? ''),
+        );
+        fs.mkdirSync(`${first?.directory}/thread`);
+        fs.writeFileSync(`${first?.directory}/thread/tasks`, String(tid));
+        const where = () =>
+          fs.readdirSync(`/proc/${pid}/task`).map((one) => fs.readFileSync(`/proc/${pid}/task/${one}/cgroup`, 'utf8'));
+        const before = where();
+        expect(new Set(before).size).toBe(2);
+        expect((await adopt(pid, job, { node: await world.node() })).outcome).toBe('undone');
+        expect(where()).toEqual(before);
+      });
+    }
+
+    inWorld(kernel, 'says what remains where the way back is gone', async (world) => {
+      const job = await refusing(world);
+      if (!v1) return; // its one hierarchy refuses, so nothing is to be put back
+      const pid = await world.session();
+      const node = await world.node(
+        interrupted(world.host, 3, () => {
+          // By now it has left this place in two hierarchies.
+          const away = world.outside.cgroups.filter(
+            ({ hierarchy }) => hierarchy.key === job.extern?.cgroups[0]?.hierarchy,
+          );
+          for (const { directory } of away) fs.rmdirSync(directory);
+        }),
+      );
+      const result = await adopt(pid, job, { node });
+      expect(result).toMatchObject({ outcome: 'partial', moved: 'cgroup' });
+      expect(result.hierarchies.map(({ outcome }) => outcome)).toEqual([
+        'remains',
+        'undone',
+        'failed',
+        'untouched',
+        'untouched',
+      ]);
+      expect(result.hierarchies[0]?.error).toMatchObject({ code: 'ERR_CGROUP_GONE' });
+      const [gone] = job.extern?.cgroups ?? [];
+      const key = gone?.hierarchy ?? '';
+      expect(world.places(pid)).toEqual({ ...world.everywhere('outside'), [key]: world.leaves(102)[key] });
+    });
+  });
+
+  describe('adopt() into a suspended job', () => {
+    inWorld(kernel, 'moves nothing, and the process lives', async (world) => {
+      await world.twoJobs();
+      const pid = await world.session();
+      world.freeze(102);
+      const result = await adopt(pid, await world.job(102), { node: await world.node() });
+      expect(result).toMatchObject({ outcome: 'suspended', moved: 'none', error: { code: 'ERR_FROZEN' } });
+      expect(result.hierarchies.every(({ outcome }) => outcome === 'untouched')).toBe(true);
+      expect(world.places(pid)).toEqual(world.everywhere('outside'));
+      await obeys(world, pid);
+    });
+
+    inWorld(kernel, 'sees that a cgroup above is frozen', async (world) => {
+      await world.twoJobs();
+      const pid = await world.session();
+      const above = world.freezerOf(102).replace(v1 ? '/step_extern' : '/step_extern/user', '');
+      fs.writeFileSync(above, v1 ? 'FROZEN' : '1');
+      try {
+        const result = await adopt(pid, await world.job(102), { node: await world.node() });
+        expect(result).toMatchObject({ outcome: 'suspended', moved: 'none' });
+        expect(world.places(pid)).toEqual(world.everywhere('outside'));
+      } finally {
+        fs.writeFileSync(above, v1 ? 'THAWED' : '0');
+      }
+    });
+
+    for (const onFailure of ['undo', 'keep'] as const) {
+      inWorld(kernel, `moves it back at once when it is frozen meanwhile, onFailure ${onFailure}`, async (world) => {
+        await world.twoJobs();
+        const pid = await world.session();
+        const node = await world.node(interrupted(world.host, 1, () => world.freeze(102)));
+        const result = await adopt(pid, await world.job(102), { node, onFailure });
+        expect(result).toMatchObject({ outcome: 'suspended', moved: 'none', error: { code: 'ERR_FROZEN' } });
+        expect(result.hierarchies.every(({ outcome }) => outcome === 'undone')).toBe(true);
+        expect(world.places(pid)).toEqual(world.everywhere('outside'));
+        await obeys(world, pid);
+      });
+    }
+
+    inWorld(kernel, 'is taken again after the job goes on', async (world) => {
+      await world.twoJobs();
+      const pid = await world.session();
+      world.freeze(102);
+      const [node, job] = [await world.node(), await world.job(102)];
+      expect((await adopt(pid, job, { node })).outcome).toBe('suspended');
+      world.thaw(102);
+      expect((await adopt(pid, job, { node })).outcome).toBe('adopted');
+    });
+  });
+
+  describe('adopt() with descendants', () => {
+    inWorld(kernel, 'moves children and grandchildren too, and without it only the process', async (world) => {
+      await world.twoJobs();
+      const life = world.lifetime;
+      const pid = await world.shell(`(sleep ${life} & sleep ${life} & wait) & sleep ${life} & wait`);
+      await until('two children and two grandchildren', () => descendantsOf(pid).length === 4);
+      const family = descendantsOf(pid);
+      const [node, job] = [await world.node(), await world.job(102)];
+      expect((await adopt(pid, job, { node })).outcome).toBe('adopted');
+      for (const one of family) expect(world.places(one)).toEqual(world.everywhere('outside'));
+      const result = await adopt(pid, job, { node, descendants: true });
+      expect(result.outcome).toBe('adopted');
+      expect(result.descendants.map((one) => one.pid).sort()).toEqual([...family].sort());
+      expect(result.descendants.every(({ outcome }) => outcome === 'adopted')).toBe(true);
+      for (const one of [pid, ...family]) expect(world.places(one)).toEqual(world.leaves(102));
+    });
+
+    inWorld(kernel, 'finds a grandchild outside below a child that is in the job', async (world) => {
+      await world.twoJobs();
+      const life = world.lifetime;
+      const pid = await world.shell(`(sleep ${life} & wait) & wait`);
+      await until('a grandchild', () => descendantsOf(pid).length === 2);
+      const [child = 0, grandchild = 0] = descendantsOf(pid);
+      const [node, job] = [await world.node(), await world.job(102)];
+      await adopt(child, job, { node });
+      const result = await adopt(pid, job, { node, descendants: true });
+      expect(result.descendants).toEqual([
+        { pid: child, outcome: 'already' },
+        { pid: grandchild, outcome: 'adopted' },
+      ]);
+      expect(world.places(grandchild)).toEqual(world.leaves(102));
+    });
+
+    inWorld(kernel, 'leaves a child of another user, and says so', async (world) => {
+      await world.twoJobs();
+      const sleepAs = (uid: number) =>
+        `require('node:child_process').spawn('/bin/sleep', ['${world.lifetime}'], { uid: ${uid}, gid: ${uid}, stdio: 'ignore' });`;
+      const script = `process.kill(process.pid, 'SIGSTOP'); ${sleepAs(alice)} ${sleepAs(bob)} process.setgid(${alice}); process.setuid(${alice}); setTimeout(() => {}, ${world.lifetime}000)`;
+      const pid = await world.program(process.execPath, ['-e', script], 0);
+      const uidOf = (one: number) => fs.statSync(`/proc/${one}`).uid;
+      await until('two children, and it is alice’s', () => {
+        const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
+        return (
+          status.includes(`Uid:\t${alice}\t${alice}`) && childrenOf(pid).map(uidOf).sort().join() === `${alice},${bob}`
+        );
+      });
+      const ofBob = childrenOf(pid).find((one) => uidOf(one) === bob) ?? 0;
+      const result = await adopt(pid, await world.job(102), { node: await world.node(), descendants: true });
+      expect(result.outcome).toBe('adopted');
+      expect(result.descendants.map((one) => one.pid)).toEqual(childrenOf(pid).filter((one) => one !== ofBob));
+      expect(result.trace).toContain(
+        `its child ${ofBob} (sleep) stays where it is: it belongs to uid ${bob}, not to uid ${alice}`,
+      );
+      expect(world.places(ofBob)).toEqual(world.everywhere('outside'));
+      expect(world.places(pid)).toEqual(world.leaves(102));
+    });
+
+    inWorld(
+      kernel,
+      'comes to an end with children that come and go without end, and leaves none outside',
+      async (world) => {
+        await world.twoJobs();
+        const pid = await world.shell(
+          `(while :; do /bin/true; done) & (while :; do /bin/true; done) & exec sleep ${world.lifetime}`,
+        );
+        await until('two children', () => childrenOf(pid).length === 2);
+        const loops = childrenOf(pid);
+        const result = await adopt(pid, await world.job(102), { node: await world.node(), descendants: true });
+        expect(result.error).toBeUndefined();
+        expect(result.outcome).toBe('adopted');
+        for (const one of [pid, ...loops]) expect(world.places(one)).toEqual(world.leaves(102));
+        await until('nobody is outside', () => world.outside.procs().length === 0);
+      },
+    );
+
+    inWorld(kernel, 'puts all of them back when one is refused', async (world) => {
+      await world.twoJobs();
+      const pid = await world.shell(`sleep ${world.lifetime} & sleep ${world.lifetime} & wait`);
+      await until('two children', () => childrenOf(pid).length === 2);
+      // Frozen at the first write of the second child.
+      const host = interrupted(world.host, 2 * world.box.controllers.length + 1, () => world.freeze(102));
+      const result = await adopt(pid, await world.job(102), { node: await world.node(host), descendants: true });
+      expect(result.outcome).toBe('suspended');
+      for (const one of [pid, ...childrenOf(pid)]) {
+        expect(world.places(one)).toEqual(world.everywhere('outside'));
+        expect(stateOf(one)).toMatch(/[RS]/);
+      }
+      expect(result.descendants.map(({ outcome }) => outcome)).toEqual(['undone', 'undone']);
+    });
+  });
+
+  describe('adopt() into a user’s own cgroup', () => {
+    inWorld(kernel, v1 ? 'puts it into uid_U in every hierarchy' : 'is not possible on v2', async (world) => {
+      await world.twoJobs();
+      const pid = await world.session();
+      const act = adopt(pid, { kind: 'user', uid: alice }, { node: await world.node() });
+      if (v1) {
+        expect(await act).toMatchObject({ outcome: 'adopted', moved: 'cgroup' });
+        expect(world.places(pid)).toEqual(world.everywhere(`slurm/uid_${alice}`));
+      } else {
+        await expect(act).rejects.toEqual(fails('ERR_NOT_SUPPORTED'));
+        expect(world.places(pid)).toEqual(world.everywhere('outside'));
+      }
+    });
+
+    if (v1) {
+      inWorld(kernel, 'says that a user without jobs has none', async (world) => {
+        await world.twoJobs();
+        const pid = await world.session(bob);
+        await expect(adopt(pid, { kind: 'user', uid: bob }, { node: await world.node() })).rejects.toEqual(
+          fails('ERR_NO_SUCH_JOB'),
+        );
+        expect(world.places(pid)).toEqual(world.everywhere('outside'));
+      });
+    }
+  });
+
+  describe('adopt() of a process that ends', () => {
+    inWorld(kernel, 'throws where it has ended before', async (world) => {
+      await world.twoJobs();
+      const pid = await world.session();
+      world.host.signal(pid, 'SIGKILL');
+      await until('it is gone', () => stateOf(pid) === undefined);
+      await expect(adopt(pid, await world.job(102), { node: await world.node() })).rejects.toEqual(
+        fails('ERR_NO_SUCH_PROCESS'),
+      );
+    });
+
+    for (const write of [1, 2]) {
+      inWorld(kernel, `says that it has ended before write ${write}, and nothing remains`, async (world) => {
+        await world.twoJobs();
+        const pid = await world.session();
+        const die = () => {
+          world.host.signal(pid, 'SIGKILL');
+          while (stateOf(pid) !== 'Z'); // the kernel needs a moment; we reap it only after this turn
+        };
+        const result = await adopt(pid, await world.job(102), {
+          node: await world.node(interrupted(world.host, write, die)),
+        });
+        if (write > world.box.controllers.length) return expect(result.outcome).toBe('adopted');
+        expect(result).toMatchObject({ outcome: 'undone', moved: 'none', error: { code: 'ERR_NO_SUCH_PROCESS' } });
+        expect(result.hierarchies.filter(({ outcome }) => outcome === 'remains' || outcome === 'moved')).toEqual([]);
+      });
+    }
+  });
+});
+
+describe('adopt() of what no process is', () => {
+  it.each([0, -1, 2 ** 31, 1.5, Number.NaN])('throws for the pid %s', async (pid) => {
+    const { treeHost } = await import('../jobs/trees.js');
+    const { readNode } = await import('../../src/jobs/node.js');
+    const { rootPath } = await import('../../src/cgroup/path.js');
+    const node = await readNode({
+      host: treeHost({ hierarchies: ['memory'], directories: ['memory/slurm'] }),
+      within: rootPath,
+    });
+    await expect(adopt(pid, { kind: 'user', uid: alice }, { node })).rejects.toEqual(fails('ERR_NO_SUCH_PROCESS'));
+  });
+});

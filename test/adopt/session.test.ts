@@ -1,0 +1,244 @@
+// A whole login on the real kernel: decided, adopted, answered. The rules themselves are tested in test/policy.
+
+import fs from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { admitSession, decideSession } from '../../src/adopt/session.js';
+import { hasCode } from '../../src/cgroup/errors.js';
+import { recordedHost } from '../../src/cgroup/recording.js';
+import { readNode } from '../../src/jobs/node.js';
+import { type AdoptionOptions, defaultOptions } from '../../src/policy/options.js';
+import { loadRecording } from '../recordings/recordings.js';
+import { alice, bob, childrenOf, interrupted, inWorld, obeys, onKernels, stateOf, until } from './kernel.js';
+
+const options = (changes: Partial<AdoptionOptions> = {}): AdoptionOptions => ({
+  ...defaultOptions,
+  waitForJobMs: 0,
+  ...changes,
+});
+
+onKernels((kernel) => {
+  const v1 = kernel.name === 'v1';
+
+  describe('admitSession()', () => {
+    inWorld(
+      kernel,
+      'adopts into the newest job and lets in, with a trace from the jobs to the proof',
+      async (world) => {
+        await world.twoJobs();
+        const pid = await world.session();
+        const admission = await admitSession({ uid: alice, pid }, { node: await world.node(), options: options() });
+        expect(admission).toMatchObject({
+          action: 'allow',
+          reason: 'The session is in job 102',
+          target: { kind: 'job', jobId: 102 },
+          adoption: { outcome: 'adopted', moved: 'cgroup' },
+        });
+        expect(world.places(pid)).toEqual(world.leaves(102));
+        expect(admission.trace[0]).toBe(`uid ${alice} has 2 jobs here: job 101, job 102`);
+        const proof = admission.trace.indexOf('/proc shows it in job 102 in every hierarchy of the job');
+        expect(proof).toBeGreaterThan(0);
+        expect(admission.trace.slice(proof + 1)).toEqual(['adoption into job 102: adopted']);
+      },
+    );
+
+    inWorld(kernel, 'refuses a user without jobs and moves nothing', async (world) => {
+      await world.twoJobs();
+      const pid = await world.session(bob);
+      const admission = await admitSession({ uid: bob, pid }, { node: await world.node(), options: options() });
+      expect(admission).toMatchObject({ action: 'deny', reason: 'You have no active jobs on this node' });
+      expect(admission.adoption).toBeUndefined();
+      expect(world.places(pid)).toEqual(world.everywhere('outside'));
+    });
+
+    inWorld(kernel, 'waits for a job that is just starting', async (world) => {
+      await world.box.addJob({ jobId: 101, uid: bob });
+      const pid = await world.session();
+      let waits = 0;
+      const sleep = async () => {
+        if (++waits === 2) await world.box.addJob({ jobId: 102, uid: alice });
+      };
+      const node = await world.node({ ...world.host, sleep });
+      const admission = await admitSession({ uid: alice, pid }, { node, options: options({ waitForJobMs: 3000 }) });
+      expect(admission).toMatchObject({ action: 'allow', target: { jobId: 102 } });
+      expect(waits).toBe(2);
+    });
+
+    inWorld(kernel, 'waits no longer than the options say, with a clock that stands still too', async (world) => {
+      await world.box.addJob({ jobId: 101, uid: bob });
+      const pid = await world.session();
+      let waitedMs = 0;
+      const sleep = async (ms: number) => {
+        waitedMs += ms;
+      };
+      const node = await world.node({ ...world.host, sleep, now: () => 0 });
+      const admission = await admitSession({ uid: alice, pid }, { node, options: options({ waitForJobMs: 950 }) });
+      expect(admission.action).toBe('deny');
+      expect(waitedMs).toBe(950);
+    });
+
+    inWorld(kernel, 'stops waiting when it is told to', async (world) => {
+      await world.box.addJob({ jobId: 101, uid: bob });
+      const stop = new AbortController();
+      const sleep = async (_ms: number, signal?: AbortSignal) => {
+        stop.abort(new Error('enough'));
+        signal?.throwIfAborted();
+      };
+      const node = await world.node({ ...world.host, sleep });
+      const session = { node, options: options({ waitForJobMs: 3000 }), signal: stop.signal };
+      await expect(admitSession({ uid: alice, pid: await world.session() }, session)).rejects.toThrow('enough');
+    });
+
+    for (const actionSuspended of ['deny', 'allow', 'next'] as const) {
+      inWorld(kernel, `of a suspended job answers action_suspended=${actionSuspended}`, async (world) => {
+        await world.twoJobs();
+        const pid = await world.session();
+        world.freeze(102);
+        const admission = await admitSession(
+          { uid: alice, pid },
+          { node: await world.node(), options: options({ actionSuspended }) },
+        );
+        if (actionSuspended === 'next') {
+          expect(admission).toMatchObject({
+            action: 'allow',
+            target: { jobId: 101 },
+            adoption: { outcome: 'adopted' },
+          });
+          expect(world.places(pid)).toEqual(world.leaves(101));
+        } else {
+          expect(admission.action).toBe(actionSuspended);
+          expect(world.places(pid)).toEqual(world.everywhere('outside'));
+        }
+        await obeys(world, pid);
+      });
+
+      inWorld(
+        kernel,
+        `of a job suspended during the adoption answers action_suspended=${actionSuspended}`,
+        async (world) => {
+          await world.twoJobs();
+          const pid = await world.session();
+          const node = await world.node(interrupted(world.host, 1, () => world.freeze(102)));
+          const admission = await admitSession({ uid: alice, pid }, { node, options: options({ actionSuspended }) });
+          expect(admission.action).toBe(actionSuspended === 'next' ? 'allow' : actionSuspended);
+          expect(world.places(pid)).toEqual(
+            actionSuspended === 'next' ? world.leaves(101) : world.everywhere('outside'),
+          );
+          expect(admission.adoption?.outcome).toBe(actionSuspended === 'next' ? 'adopted' : 'suspended');
+          await obeys(world, pid);
+        },
+      );
+    }
+
+    inWorld(kernel, 'keeps what was reached where a failure lets in, and undoes it where it refuses', async (world) => {
+      await world.twoJobs();
+      if (v1) {
+        for (const { directory, hierarchy } of world.jobAt(102, 'step_extern').cgroups) {
+          if (!hierarchy.controllers.includes('cpuset')) continue;
+          fs.rmdirSync(directory);
+          fs.mkdirSync(directory); // without cpus: it takes nobody
+        }
+      } else world.makeInvalid(102);
+      const node = await world.node();
+      const denied = await world.session();
+      const deny = await admitSession(
+        { uid: alice, pid: denied },
+        { node, options: options({ actionAdoptFailure: 'deny' }) },
+      );
+      expect(deny).toMatchObject({ action: 'deny', adoption: { outcome: v1 ? 'undone' : 'untouched', moved: 'none' } });
+      expect(world.places(denied)).toEqual(world.everywhere('outside'));
+      const allowed = await world.session();
+      const allow = await admitSession(
+        { uid: alice, pid: allowed },
+        { node, options: options({ actionAdoptFailure: 'allow' }) },
+      );
+      expect(allow).toMatchObject({ action: 'allow', adoption: { outcome: v1 ? 'partial' : 'untouched' } });
+      if (v1) expect(world.places(allowed)).toEqual({ ...world.leaves(102), cpuset: `${world.box.within}/outside` });
+      const told = await world.session();
+      await admitSession({ uid: alice, pid: told }, { node, options: options(), onFailure: 'undo' });
+      expect(world.places(told)).toEqual(world.everywhere('outside'));
+    });
+
+    for (const actionAdoptFailure of ['allow', 'deny'] as const) {
+      inWorld(kernel, `answers action_adopt_failure=${actionAdoptFailure} where a leaf needs stepd`, async (world) => {
+        await world.twoJobs();
+        for (const { directory } of world.jobAt(102, 'step_extern', ...(v1 ? [] : ['user'])).cgroups) {
+          if (fs.existsSync(`${directory}/task_0`)) fs.mkdirSync(`${directory}/task_1`);
+        }
+        const pid = await world.session();
+        const admission = await admitSession(
+          { uid: alice, pid },
+          { node: await world.node(), options: options({ actionAdoptFailure }) },
+        );
+        expect(admission).toMatchObject({
+          action: actionAdoptFailure,
+          adoption: { outcome: 'untouched', moved: 'none', error: { code: 'ERR_NOT_SUPPORTED' } },
+        });
+        expect(world.places(pid)).toEqual(world.everywhere('outside'));
+      });
+    }
+
+    inWorld(kernel, 'goes by action_unknown=user into the user’s own cgroup on v1, and not on v2', async (world) => {
+      await world.twoJobs();
+      const pid = await world.session();
+      const admission = await admitSession(
+        { uid: alice, pid },
+        { node: await world.node(), options: options({ actionUnknown: 'user' }) },
+      );
+      if (v1)
+        expect(admission).toMatchObject({
+          action: 'allow',
+          target: { kind: 'user' },
+          adoption: { outcome: 'adopted' },
+        });
+      else expect(admission).toMatchObject({ action: 'ignore' });
+      expect(world.places(pid)).toEqual(world.everywhere(v1 ? `slurm/uid_${alice}` : 'outside'));
+    });
+
+    inWorld(kernel, 'does nothing with mode=observe', async (world) => {
+      await world.twoJobs();
+      const pid = await world.session();
+      const admission = await admitSession(
+        { uid: alice, pid },
+        { node: await world.node(), options: options({ mode: 'observe' }) },
+      );
+      expect(admission.action).toBe('ignore');
+      expect(admission.adoption).toBeUndefined();
+      expect(world.places(pid)).toEqual(world.everywhere('outside'));
+    });
+
+    inWorld(kernel, 'takes children along where it is asked to', async (world) => {
+      await world.twoJobs();
+      const pid = await world.shell(`sleep ${world.lifetime} & wait`);
+      await until('a child', () => childrenOf(pid).length === 1);
+      await admitSession({ uid: alice, pid }, { node: await world.node(), options: options(), descendants: true });
+      for (const one of [pid, ...childrenOf(pid)]) expect(world.places(one)).toEqual(world.leaves(102));
+    });
+
+    inWorld(kernel, 'throws for a process that is gone, protected or another user’s', async (world) => {
+      await world.twoJobs();
+      const node = await world.node();
+      const rejects = (pid: number, code: Parameters<typeof hasCode>[1]) =>
+        expect(admitSession({ uid: alice, pid }, { node, options: options() })).rejects.toSatisfy((error) =>
+          hasCode(error, code),
+        );
+      await rejects(1, 'ERR_PROTECTED');
+      await rejects(await world.session(bob), 'ERR_PROTECTED');
+      const pid = await world.session();
+      world.host.signal(pid, 'SIGKILL');
+      await until('it is gone', () => stateOf(pid) === undefined);
+      await rejects(pid, 'ERR_NO_SUCH_PROCESS');
+    });
+  });
+});
+
+describe('decideSession()', () => {
+  it('keeps what it is told and asks for the rest', async () => {
+    const node = await readNode({ host: recordedHost(loadRecording('slurm-24.11-v1')) });
+    const session = { node, options: options() };
+    const named = await decideSession({ uid: 1001 }, session, { callerId: { known: { jobId: 3 } } });
+    expect(named.decision).toMatchObject({ action: 'adopt', rule: 'caller-id', target: { jobId: 3 } });
+    const unasked = await decideSession({ uid: 1001 }, session);
+    expect(unasked.decision).toMatchObject({ action: 'adopt', rule: 'newest' });
+    expect(Object.keys(unasked.facts).sort()).toEqual(['callerId', 'jobs', 'node', 'states']);
+  });
+});

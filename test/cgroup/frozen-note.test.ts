@@ -1,0 +1,86 @@
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Cgroup } from '../../src/cgroup/cgroup.js';
+import { freeze, isToldToFreeze, thaw } from '../../src/cgroup/freezer.js';
+import { thawLeftovers, writeFrozenNote } from '../../src/cgroup/frozen-note.js';
+import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
+import { type Host, liveHost } from '../../src/cgroup/host.js';
+import { Sandbox } from '../../src/cli/sandbox.js';
+import { canUseCgroups, mayBeSkipped } from '../cli/program-run.js';
+
+const host = liveHost();
+const folder = '/run/slurm-cgroups/frozen';
+
+/** A process that has ended: what it froze is nobody's. */
+function deadPid(): number {
+  return Number(spawnSync('/bin/sh', ['-c', 'echo $$'], { encoding: 'utf8' }).stdout);
+}
+
+describe.skipIf(!canUseCgroups && mayBeSkipped)('Notes of what was frozen (needs root and cgroups)', () => {
+  let sandbox: Sandbox;
+  let cgroup: Cgroup;
+  beforeEach(async () => {
+    sandbox = await Sandbox.create(host, 'slurm-cgroups-test');
+    const found = (await sandbox.addJob({ jobId: 1, uid: 64_743 })).cgroups.find(
+      (one) => one.hierarchy.controllers.includes('freezer') || one.hierarchy.version === 2,
+    );
+    if (found === undefined) throw new Error('no freezer');
+    cgroup = found;
+  });
+  afterEach(async () => {
+    thaw(host, cgroup);
+    await sandbox.remove();
+  });
+  const inode = () => host.stat(cgroup.directory)?.ino.toString() ?? '';
+  const notes = () => fs.readdirSync(folder).filter((name) => name.includes(`-${inode()}-`));
+  const leaveNote = (change: Readonly<Record<string, unknown>>) => {
+    writeFrozenNote(host, cgroup);
+    const file = `${folder}/${notes()[0]}`;
+    fs.writeFileSync(file, JSON.stringify({ ...JSON.parse(fs.readFileSync(file, 'utf8')), pid: deadPid(), ...change }));
+  };
+
+  it('thaws what a killed run left frozen, and forgets the note', async () => {
+    leaveNote({});
+    await freeze(host, cgroup, { timeoutMs: 1000 });
+    expect(isToldToFreeze(host, cgroup)).toBe(true);
+    expect(thawLeftovers(host, discoverHierarchies())).toContain(cgroup.directory);
+    expect([isToldToFreeze(host, cgroup), notes()]).toEqual([false, []]);
+  });
+
+  it.each([
+    ['of an earlier boot', { bootId: '00000000-0000-0000-0000-000000000000' }],
+    ['of a cgroup that was made anew', { inode: '1' }],
+  ])('only forgets a note %s', async (_, change) => {
+    leaveNote(change);
+    await freeze(host, cgroup, { timeoutMs: 1000 });
+    expect(thawLeftovers(host, discoverHierarchies())).not.toContain(cgroup.directory);
+    expect([isToldToFreeze(host, cgroup), notes()]).toEqual([true, []]);
+  });
+
+  it('leaves to the living what they froze, and alone what has no note (a suspended job)', async () => {
+    await freeze(host, cgroup, { timeoutMs: 1000 });
+    expect(thawLeftovers(host, discoverHierarchies())).not.toContain(cgroup.directory);
+    const note = writeFrozenNote(host, cgroup);
+    expect(thawLeftovers(host, discoverHierarchies())).not.toContain(cgroup.directory);
+    expect([isToldToFreeze(host, cgroup), notes().length]).toEqual([true, 1]);
+    note.remove();
+    note.remove(); // once more is no error
+    expect(notes()).toEqual([]);
+  });
+
+  it('ignores a note that is cut off', () => {
+    writeFrozenNote(host, cgroup);
+    fs.writeFileSync(`${folder}/${notes()[0]}`, '{"boot');
+    expect(() => thawLeftovers(host, discoverHierarchies())).not.toThrow();
+    expect(notes()).toEqual([]);
+  });
+
+  it('freezes nothing where the folder is not safe', () => {
+    const odd: Host = {
+      ...host,
+      stat: (path) => (path === folder ? fs.lstatSync('/tmp', { bigint: true }) : host.stat(path)),
+    };
+    expect(() => writeFrozenNote(odd, cgroup)).toThrow('must be a folder that only root can write');
+  });
+});

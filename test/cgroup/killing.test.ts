@@ -1,0 +1,154 @@
+// Ending processes of real cgroups that resist in every way an unprivileged user has.
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
+import { type Host, liveHost } from '../../src/cgroup/host.js';
+import { killMembers, memberOf, signalMembers } from '../../src/cgroup/killing.js';
+import { isThere } from '../../src/cgroup/process.js';
+import { Sandbox } from '../../src/cli/sandbox.js';
+import { canUseCgroups, mayBeSkipped } from '../cli/program-run.js';
+
+const uid = 64_741;
+const timeoutMs = 20_000;
+const host = liveHost();
+/** Without koffi: the kernel's older way. */
+const bareHost: Host = { ...host, libc: async () => undefined };
+
+describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and cgroups)', () => {
+  let sandbox: Sandbox;
+  let job: CgroupSet;
+  beforeEach(async () => {
+    sandbox = await Sandbox.create(host, 'slurm-cgroups-test');
+    job = await sandbox.addJob({ jobId: 1, uid });
+  });
+  afterEach(() => sandbox.remove());
+
+  const freezer = () =>
+    job.cgroups.find((one) => one.hierarchy.controllers.includes('freezer') || one.hierarchy.version === 2);
+  const kill = (on: Host = host) => killMembers(on, job.cgroups, { timeoutMs });
+
+  it.each([
+    ['that ignore SIGTERM and SIGHUP', 'trap "" TERM HUP INT; sleep 60 & sleep 60'],
+    ['in sessions of their own', 'setsid sleep 60 & setsid setsid sleep 60 & sleep 60'],
+    ['whose parent has gone (double fork)', '(sleep 60 & sleep 60 &) & exec sleep 60'],
+    ['that are stopped', 'sleep 60 & kill -STOP $!; kill -STOP $$'],
+    [
+      'that restart each other',
+      'w() { while :; do sleep 60; done; }; i=0; while [ $i -lt 500 ]; do (exec sleep 0.05) & (exec sleep 0.05) & wait; i=$((i+1)); done',
+    ],
+    ['that fork without a pause', 'i=0; while [ $i -lt 3000 ]; do (exec sleep 1) & i=$((i+1)); done; wait'],
+  ])('ends processes %s', async (_, script) => {
+    for (const on of [host, bareHost]) {
+      await sandbox.startScript(uid, script, job);
+      await host.sleep(100);
+      const report = await kill(on);
+      expect(report.remaining).toEqual([]);
+      expect(report.ended.length).toBeGreaterThan(0);
+      expect(job.procs()).toEqual([]);
+      for (const ended of report.ended)
+        expect(
+          memberOf(host, ended.pid, ended.seenIn)?.startTime === ended.startTime &&
+            !/[ZX]/.test(memberOf(host, ended.pid, ended.seenIn)?.state ?? 'Z'),
+        ).toBe(false);
+    }
+  });
+
+  it('ends what is frozen, and leaves no cgroup frozen, an empty one neither', async () => {
+    const cgroup = freezer();
+    if (cgroup === undefined) throw new Error('no freezer');
+    const [file, on, off] =
+      cgroup.hierarchy.version === 2 ? ['cgroup.freeze', '1', '0'] : ['freezer.state', 'FROZEN', 'THAWED'];
+    await sandbox.startScript(uid, 'sleep 60 & sleep 60', job);
+    await host.sleep(50);
+    host.write(`${cgroup.directory}/${file}`, on);
+    const report = await kill();
+    expect(report.remaining).toEqual([]);
+    expect(host.read(`${cgroup.directory}/${file}`).trim()).toBe(off);
+    expect(report.thawed).toContain(cgroup.directory);
+    host.write(`${cgroup.directory}/${file}`, on);
+    expect((await kill()).thawed).toEqual([cgroup.directory]);
+  });
+
+  it('spares whom the caller spares, and ends everybody round them', async () => {
+    const spared = await sandbox.startSleeper(uid, job);
+    await sandbox.startScript(uid, 'sleep 60 & sleep 60', job);
+    await host.sleep(50);
+    const report = await killMembers(host, job.cgroups, {
+      timeoutMs,
+      spare: (member) => (member.pid === spared.pid ? 'is spared' : undefined),
+    });
+    expect(job.procs().map((one) => one.pid)).toEqual([spared.pid]);
+    expect(report.spared.map(({ member, why }) => [member.pid, why])).toEqual([[spared.pid, 'is spared']]);
+    expect(report.ended.length).toBeGreaterThanOrEqual(3);
+  });
+
+  it('ends a process that is in the job in one hierarchy only', async () => {
+    const outside = await sandbox.startSleeper(uid);
+    const one = job.cgroups.at(-1);
+    if (one === undefined) throw new Error('no cgroup');
+    await one.add(outside.pid);
+    const { startTime } = memberOf(host, outside.pid, one) ?? { startTime: 0n };
+    expect((await kill()).ended.map((member) => member.pid)).toEqual([outside.pid]);
+    await outside.exited;
+    expect(isThere(host, { pid: outside.pid, startTime })).toBe(false);
+  });
+
+  it('touches nobody outside', async () => {
+    const outside = await sandbox.startSleeper(uid);
+    await sandbox.startSleeper(uid, job);
+    await kill();
+    expect(
+      isThere(host, {
+        pid: outside.pid,
+        startTime: memberOf(host, outside.pid, job.cgroups[0] ?? fail())?.startTime ?? 0n,
+      }),
+    ).toBe(true);
+  });
+
+  it('ends 300 processes below 60 levels', async () => {
+    let deep = freezer();
+    if (deep === undefined) throw new Error('no freezer');
+    for (let level = 0; level < 60; level++) deep = deep.create(`d${level}`);
+    await sandbox.startScript(
+      uid,
+      'i=0; while [ $i -lt 300 ]; do sleep 60 & i=$((i+1)); done; wait',
+      new CgroupSet(host, [deep]),
+    );
+    while (deep.procs().length < 301) await host.sleep(10);
+    const report = await kill();
+    expect([report.remaining.length, report.ended.length]).toEqual([0, 301]);
+  });
+
+  it('two at once: both find everything gone', async () => {
+    await sandbox.startScript(uid, 'i=0; while [ $i -lt 100 ]; do sleep 60 & i=$((i+1)); done; wait', job);
+    await host.sleep(200);
+    const reports = await Promise.all([kill(), kill()]);
+    expect(reports.map((report) => report.remaining)).toEqual([[], []]);
+    expect(job.procs()).toEqual([]);
+  });
+});
+
+function fail(): never {
+  throw new Error('there is none');
+}
+
+describe.skipIf(!canUseCgroups && mayBeSkipped)('signalMembers() (needs root and cgroups)', () => {
+  it.each([
+    ['with pidfds', host],
+    ['without koffi', bareHost],
+  ] as const)('reaches every member but the spared, %s', async (_, on) => {
+    const sandbox = await Sandbox.create(host, 'slurm-cgroups-test');
+    try {
+      const job = await sandbox.addJob({ jobId: 1, uid });
+      const [a, b] = [await sandbox.startSleeper(uid, job), await sandbox.startSleeper(uid, job)];
+      const reached = await signalMembers(on, job.cgroups, 'SIGTERM', (member) =>
+        member.pid === b.pid ? 'is spared' : undefined,
+      );
+      expect(reached.map((member) => member.pid)).toEqual([a.pid]);
+      await a.exited;
+      expect(job.procs().map((one) => one.pid)).toEqual([b.pid]);
+    } finally {
+      await sandbox.remove();
+    }
+  });
+});

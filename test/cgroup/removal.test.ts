@@ -1,0 +1,42 @@
+import { describe, expect, it } from 'vitest';
+import { liveHost } from '../../src/cgroup/host.js';
+import { removeTrees } from '../../src/cgroup/removal.js';
+import { Sandbox } from '../../src/cli/sandbox.js';
+import { canUseCgroups, mayBeSkipped } from '../cli/program-run.js';
+
+const host = liveHost();
+
+describe.skipIf(!canUseCgroups && mayBeSkipped)('removeTrees() (needs root and cgroups)', () => {
+  it('removes children before parents, and says what is still in use', async () => {
+    const sandbox = await Sandbox.create(host, 'slurm-cgroups-test');
+    try {
+      const leaf = await sandbox.addJob({ jobId: 1, uid: 64_742 });
+      const sleeper = await sandbox.startSleeper(64_742, leaf);
+      const busy = await removeTrees(host, leaf.cgroups, { timeoutMs: 20 });
+      expect(busy.removed).toEqual([]);
+      expect(busy.left.map((one) => one.path)).toEqual(leaf.cgroups.map((one) => one.directory));
+      host.signal(sleeper.pid, 'SIGKILL');
+      const done = await removeTrees(host, leaf.cgroups, { timeoutMs: 5000 });
+      expect([done.left, done.removed]).toEqual([[], leaf.cgroups.map((one) => one.directory)]);
+      expect(await removeTrees(host, leaf.cgroups, { timeoutMs: 0 })).toEqual({ removed: [], left: [] });
+    } finally {
+      await sandbox.remove();
+    }
+  });
+
+  it('removes a tree of 2,000', async () => {
+    const sandbox = await Sandbox.create(host, 'slurm-cgroups-test');
+    try {
+      const [leaf] = (await sandbox.addJob({ jobId: 1, uid: 64_742 })).cgroups;
+      if (leaf === undefined) throw new Error('no cgroup');
+      for (let a = 0; a < 40; a++) {
+        const child = leaf.create(`a${a}`);
+        for (let b = 0; b < 49; b++) child.create(`b${b}`);
+      }
+      const { removed, left } = await removeTrees(host, [leaf], { timeoutMs: 20_000 });
+      expect([removed.length, left, removed.at(-1)]).toEqual([2001, [], leaf.directory]);
+    } finally {
+      await sandbox.remove();
+    }
+  });
+});

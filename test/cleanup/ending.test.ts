@@ -1,0 +1,248 @@
+// Ending a whole job on the real kernel: all of it, nothing else, whatever goes wrong in between.
+
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { CgroupSet } from '../../src/cgroup/cgroup-set.js';
+import { failingHost } from '../../src/cgroup/failing.js';
+import { isToldToFreeze } from '../../src/cgroup/freezer.js';
+import { liveHost } from '../../src/cgroup/host.js';
+import { isThere, parseProcStat } from '../../src/cgroup/process.js';
+import { recordedHost } from '../../src/cgroup/recording.js';
+import { cleanJob, planJob } from '../../src/cleanup/ending.js';
+import { Sandbox, type Sleeper } from '../../src/cli/sandbox.js';
+import { readNode } from '../../src/jobs/node.js';
+import { canUseCgroups, mayBeSkipped, programFile } from '../cli/program-run.js';
+import { loadRecording } from '../recordings/recordings.js';
+
+const uid = 64_744;
+const host = liveHost();
+const quick = { graceMs: 0, timeoutMs: 20_000 };
+
+describe('planJob()', () => {
+  it('refuses a job whose slurmstepd lives, spares it, and takes the rest', async () => {
+    const node = await readNode({ host: recordedHost(loadRecording('slurm-24.11-v2')) });
+    const plan = planJob({ jobId: 1 }, { node });
+    expect(plan.refused).toMatch(/^slurmstepd \(\d+\) still runs job 1/);
+    // Three user processes, an adopted one, and the placeholder, whose parent the recording does not know.
+    expect(plan.members.map((member) => member.comm).sort()).toEqual([
+      ...Array(5).fill('sleep'),
+      'slurm_script',
+      ...Array(4).fill('srun'),
+    ]);
+    expect(plan.spared.map((one) => one.comm)).toEqual(Array(4).fill('slurmstepd'));
+    expect(planJob({ jobId: 1 }, { node, force: true }).refused).toBeUndefined();
+  });
+
+  it('knows a job by its SLUID', async () => {
+    const node = await readNode({ host: recordedHost(loadRecording('slurm-26.05-v2')) });
+    expect(planJob({ sluid: 's9BNM865MKYJ00' }, { node, force: true }).members.length).toBeGreaterThan(5);
+  });
+
+  it('says that there is no such job', async () => {
+    const node = await readNode({ host: recordedHost(loadRecording('slurm-22.05-v1')) });
+    expect(() => planJob({ jobId: 99 }, { node })).toThrow(expect.objectContaining({ code: 'ERR_NO_SUCH_JOB' }));
+  });
+
+  it('ends nothing when a list cannot be read', async () => {
+    const text = loadRecording('slurm-22.05-v1')
+      .split('\n')
+      .map((line) =>
+        line.includes('"read":"/sys/fs/cgroup/memory/slurm_vm/uid_1001/job_4/step_batch/task_0/cgroup.procs"')
+          ? JSON.stringify({ read: JSON.parse(line).read, errno: 'EACCES' })
+          : line,
+      )
+      .join('\n');
+    const plan = planJob({ jobId: 4 }, { node: await readNode({ host: recordedHost(text) }), force: true });
+    expect([plan.members, plan.refused]).toEqual([[], expect.stringContaining('nothing was ended')]);
+  });
+});
+
+describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() (needs root and cgroups)', () => {
+  let sandbox: Sandbox;
+  let job: CgroupSet;
+  let outsider: Sleeper;
+  let neighbour: Sleeper;
+  const identity = (pid: number) => ({ pid, startTime: parseProcStat(host.read(`/proc/${pid}/stat`)).startTime });
+  let others: { pid: number; startTime: bigint }[];
+  beforeEach(async () => {
+    sandbox = await Sandbox.create(host, 'slurm-cgroups-test');
+    job = await sandbox.addJob({ jobId: 1, uid });
+    neighbour = await sandbox.startSleeper(uid, await sandbox.addJob({ jobId: 2, uid }));
+    outsider = await sandbox.startSleeper(uid);
+    others = [identity(neighbour.pid), identity(outsider.pid)];
+  });
+  afterEach(async () => {
+    try {
+      expect(others.every((one) => isThere(host, one))).toBe(true);
+      expect(
+        fs.existsSync('/run/slurm-cgroups/frozen')
+          ? fs.readdirSync('/run/slurm-cgroups/frozen').filter((name) => name.includes(`-${process.pid}-`))
+          : [],
+      ).toEqual([]);
+    } finally {
+      await sandbox.remove();
+    }
+  });
+
+  it('ends all, each with its proof, and removes the job, the user’s other job and processes stay', async () => {
+    const sleeper = await sandbox.startSleeper(uid, job);
+    const report = await cleanJob({ jobId: 1 }, { node: await sandbox.node(), ...quick });
+    expect(report).toMatchObject({
+      jobId: 1,
+      dryRun: false,
+      survivors: [],
+      spared: [],
+      left: [],
+      ended: [
+        {
+          pid: sleeper.pid,
+          uid,
+          comm: 'sleep',
+          proof: expect.stringMatching(/^member of \/.*job_1\/step_batch.* in /),
+        },
+      ],
+    });
+    expect(report.removed.some((path) => path.endsWith('/job_1'))).toBe(true);
+    expect(report.removed.some((path) => path.includes('job_2') || /uid_\d+$/.test(path))).toBe(false);
+  });
+
+  it('removes the user’s cgroup with the last job, under Slurm’s lock', async () => {
+    const node = await sandbox.node();
+    await cleanJob({ jobId: 1 }, { node, ...quick });
+    others = others.slice(1);
+    const report = await cleanJob({ jobId: 2 }, { node, ...quick });
+    expect(report.left).toEqual([]);
+    if (sandbox.version === 1)
+      expect(report.removed.filter((path) => path.endsWith(`/uid_${uid}`))).toHaveLength(sandbox.controllers.length);
+  });
+
+  it('asks with SIGTERM first, and kills who does not listen', async () => {
+    const polite = await sandbox.startSleeper(uid, job);
+    const deaf = await sandbox.startScript(uid, 'trap "" TERM; while :; do sleep 0.05; done', job);
+    await host.sleep(100);
+    const report = await cleanJob({ jobId: 1 }, { node: await sandbox.node(), graceMs: 300, timeoutMs: 20_000 });
+    const by = new Map(report.ended.map((one) => [one.pid, one.signal]));
+    expect([by.get(polite.pid), by.get(deaf.pid)]).toEqual(['SIGTERM', expect.stringMatching(/SIGKILL|cgroup\.kill/)]);
+    expect(report.survivors).toEqual([]);
+  });
+
+  it('wakes what is stopped, so that it can end by itself', async () => {
+    const stopped = await sandbox.startSleeper(uid, job);
+    host.signal(stopped.pid, 'SIGSTOP');
+    const report = await cleanJob({ jobId: 1 }, { node: await sandbox.node(), graceMs: 5000, timeoutMs: 20_000 });
+    expect(report.ended.map((one) => [one.pid, one.signal])).toEqual([[stopped.pid, 'SIGTERM']]);
+  });
+
+  it('ends a suspended job', async () => {
+    const sleeper = await sandbox.startSleeper(uid, job);
+    const freezer = job.cgroups.find(
+      (one) => one.hierarchy.controllers.includes('freezer') || one.hierarchy.version === 2,
+    );
+    if (freezer === undefined) throw new Error('no freezer');
+    host.write(
+      `${freezer.directory}/${freezer.hierarchy.version === 2 ? 'cgroup.freeze' : 'freezer.state'}`,
+      freezer.hierarchy.version === 2 ? '1' : 'FROZEN',
+    );
+    const report = await cleanJob({ jobId: 1 }, { node: await sandbox.node(), ...quick });
+    expect([report.ended.map((one) => one.pid), report.survivors, report.left]).toEqual([[sleeper.pid], [], []]);
+    if (freezer.hierarchy.version === 1) expect(report.notes.join()).toContain('was suspended');
+  });
+
+  it('--dry-run lists and touches nothing', async () => {
+    const sleeper = await sandbox.startSleeper(uid, job);
+    const report = await cleanJob({ jobId: 1 }, { node: await sandbox.node(), dryRun: true });
+    expect(report).toMatchObject({ dryRun: true, removed: [], ended: [{ pid: sleeper.pid, signal: 'none' }] });
+    expect(isThere(host, identity(sleeper.pid))).toBe(true);
+  });
+
+  it('ends a forged slurmstepd: a user’s program of that name proves nothing', async () => {
+    const folder = fs.mkdtempSync('/tmp/slurm-cgroups-forged-');
+    try {
+      fs.chmodSync(folder, 0o755);
+      fs.symlinkSync('/bin/sleep', `${folder}/slurmstepd`);
+      const forged = await sandbox.startScript(uid, `exec ${folder}/slurmstepd 60`, job);
+      await host.sleep(50);
+      expect(parseProcStat(host.read(`/proc/${forged.pid}/stat`)).comm).toBe('slurmstepd');
+      const report = await cleanJob({ jobId: 1 }, { node: await sandbox.node(), ...quick });
+      expect([report.refused, report.ended.map((one) => one.pid)]).toEqual([undefined, [forged.pid]]);
+    } finally {
+      fs.rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('two cleaners at once: both end well', async () => {
+    await sandbox.startScript(uid, 'i=0; while [ $i -lt 50 ]; do sleep 60 & i=$((i+1)); done; wait', job);
+    await host.sleep(200);
+    const node = await sandbox.node();
+    const reports = await Promise.allSettled([
+      cleanJob({ jobId: 1 }, { node, ...quick }),
+      cleanJob({ jobId: 1 }, { node, ...quick }),
+    ]);
+    for (const one of reports)
+      if (one.status === 'fulfilled') expect([one.value.survivors, one.value.left]).toEqual([[], []]);
+    expect(reports.some((one) => one.status === 'fulfilled')).toBe(true);
+    expect(job.procs()).toEqual([]);
+  });
+
+  it('SIGTERM and SIGKILL of the cleaner while the target is frozen: the next run thaws it and finishes', async () => {
+    for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+      const set = signal === 'SIGTERM' ? job : await sandbox.addJob({ jobId: 3, uid });
+      const jobId = signal === 'SIGTERM' ? '1' : '3';
+      const freezer = set.cgroups.find(
+        (one) => one.hierarchy.controllers.includes('freezer') || one.hierarchy.version === 2,
+      );
+      if (freezer === undefined) throw new Error('no freezer');
+      await sandbox.startScript(uid, 'i=0; while [ $i -lt 300 ]; do sleep 60 & i=$((i+1)); done; wait', set);
+      await host.sleep(400);
+      const cleaner = spawn(
+        process.execPath,
+        [programFile, 'clean', jobId, '--grace', '0', '--within', sandbox.within],
+        { stdio: 'ignore' },
+      );
+      const ended = new Promise((fulfil) => cleaner.once('close', fulfil));
+      const until = Date.now() + 10_000;
+      while (!isToldToFreeze(host, freezer) && cleaner.exitCode === null && Date.now() < until)
+        await new Promise(setImmediate);
+      cleaner.kill(signal);
+      await ended;
+      const report = await cleanJob({ jobId: Number(jobId) }, { node: await sandbox.node(), ...quick }).catch(
+        (error: unknown) => error,
+      );
+      expect(report).toSatisfy(
+        (value: object) =>
+          ('survivors' in value && Array.isArray(value.survivors) && value.survivors.length === 0) ||
+          ('code' in value && value.code === 'ERR_NO_SUCH_JOB'),
+      );
+      expect(set.procs()).toEqual([]);
+    }
+  });
+
+  it('whatever call fails: nothing stays frozen, nothing outside is touched, and a second run finishes', async () => {
+    const freezer = () =>
+      job.cgroups.find((one) => one.hierarchy.controllers.includes('freezer') || one.hierarchy.version === 2);
+    let failures = 0;
+    for (let nth = 1; nth < 2000; nth += nth < 60 ? 1 : 7) {
+      job = await sandbox.addJob({ jobId: 100 + nth, uid });
+      await sandbox.startSleeper(uid, job);
+      const failing = failingHost(host, { nth, errno: (['EIO', 'EACCES', 'EMFILE'] as const)[nth % 3] ?? 'EIO' });
+      const node = { ...(await sandbox.node()), host: failing };
+      const outcome = await cleanJob({ jobId: 100 + nth }, { node, graceMs: 0, timeoutMs: 50 }).catch(
+        (error: unknown) => error,
+      );
+      const cgroup = freezer();
+      if (cgroup !== undefined && fs.existsSync(cgroup.directory)) expect(isToldToFreeze(host, cgroup)).toBe(false);
+      expect(failing.openDirectories()).toBe(0);
+      expect(others.every((one) => isThere(host, one))).toBe(true);
+      const fine = failing.calls.length < nth;
+      if (!fine) failures++;
+      if (fine) break;
+      expect(outcome).toBeTypeOf('object');
+      await cleanJob({ jobId: 100 + nth }, { node: await sandbox.node(), ...quick }).catch((error: unknown) =>
+        expect(error).toMatchObject({ code: 'ERR_NO_SUCH_JOB' }),
+      );
+      expect(job.procs()).toEqual([]);
+    }
+    expect(failures).toBeGreaterThan(30);
+  });
+});

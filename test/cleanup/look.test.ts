@@ -1,0 +1,44 @@
+import { describe, expect, it } from 'vitest';
+import { SystemCallError } from '../../src/cgroup/errors.js';
+import { liveHost } from '../../src/cgroup/host.js';
+import { Look } from '../../src/cleanup/look.js';
+
+const refuse = (errno: string) => () => {
+  throw new SystemCallError('read', '/proc/7/x', errno);
+};
+
+describe('Look', () => {
+  it('keeps why something was not seen', () => {
+    const look = new Look();
+    expect(look.see('a', () => 5)).toBe(5);
+    expect(look.see('b', refuse('EIO'))).toBeUndefined();
+    expect([look.missing, look.sawNothing]).toEqual([{ b: 'Cannot read "/proc/7/x": input/output error' }, false]);
+    look.see('c', refuse('ESRCH'));
+    expect(look.sawNothing).toBe(true);
+    look.see('d', () => 1);
+    expect(look.sawNothing).toBe(false);
+  });
+
+  it('throws what is a defect', () => {
+    expect(() =>
+      new Look().see('a', () => {
+        throw new TypeError('x');
+      }),
+    ).toThrow(TypeError);
+  });
+
+  it('seeBounded() reads through a child, and gives it up', async () => {
+    const look = new Look();
+    const host = liveHost();
+    expect(await look.seeBounded('a', host, '/proc/self/comm')).toBe('cat\n');
+    expect(await look.seeBounded('b', host, '/proc/self/none')).toBeUndefined();
+    const silent = { ...host, run: async () => ({ exitCode: undefined, stdout: '', stderr: '', timedOut: true }) };
+    await look.seeBounded('c', silent, '/proc/1/stack');
+    await look.seeBounded('d', { ...host, run: refuse('EAGAIN') }, '/proc/1/stack');
+    expect(look.missing).toEqual({
+      b: 'No such file or directory',
+      c: 'no answer within 500 ms',
+      d: expect.stringContaining('try again'),
+    });
+  });
+});

@@ -1,0 +1,47 @@
+import { describe, expect, it } from 'vitest';
+import { parseProcCgroup } from '../../src/cgroup/membership.js';
+import { isPersonsUid, parseUidMin, readUidMin, serviceOf } from '../../src/cleanup/people.js';
+import { nodeWith } from '../jobs/config-sandbox.js';
+
+describe('readUidMin()', () => {
+  it.each([
+    ['UID_MIN\t\t\t 1000\nUID_MAX 60000\n', 1000],
+    ['SYS_UID_MIN 101\n#UID_MIN 1\nUID_MIN 500 # as of old\n', 500],
+    ['UID_MIN 500\nUID_MIN 2000\n', 2000],
+    ['UID_MIN 0\n', 1000],
+    ['UID_MIN 99999999\n', 1000],
+    ['UID_MIN x\n', 1000],
+    ['', 1000],
+  ])('%j', (text, uid) => {
+    expect(parseUidMin(text)).toBe(uid);
+    expect(readUidMin(nodeWith({ '/etc/login.defs': { text } }))).toBe(uid);
+  });
+
+  it('is 1000 without the file', () => {
+    expect(readUidMin(nodeWith({}))).toBe(1000);
+  });
+});
+
+it('isPersonsUid() takes root, system accounts and nobody out', () => {
+  expect([0, 999, 1000, 65_533, 65_534, 65_535, 100_000].filter((uid) => isPersonsUid(uid, 1000))).toEqual([
+    1000, 65_533, 100_000,
+  ]);
+  expect(isPersonsUid(0, 0)).toBe(false);
+});
+
+it.each([
+  ['1:name=systemd:/system.slice/postgres.service\n', 'postgres.service'],
+  ['0::/system.slice/system-web.slice/web@1.service/worker\n', 'web@1.service'],
+  ['2:memory:/system.slice/postgres.service\n', undefined],
+  ['1:name=systemd:/system.slice/slurmd.service\n', undefined],
+  ['0::/system.slice/slurmd@n1.service/slurmd\n', undefined],
+  ['0::/system.slice/ssh.service\n', undefined],
+  ['0::/system.slice/sshd@3-10.0.0.1:22-10.0.0.2:5000.service\n', undefined],
+  ['0::/system.slice/cron.service\n', undefined],
+  ['0::/system.slice/docker-1a2b.scope\n', undefined],
+  ['0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.service\n', undefined],
+  ['0::/mine/system.slice/postgres.service\n', undefined],
+  ['0::/\n', undefined],
+])('serviceOf() of %j is %s', (text, service) => {
+  expect(serviceOf(parseProcCgroup(text))).toBe(service);
+});

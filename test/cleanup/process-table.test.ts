@@ -1,0 +1,99 @@
+import fs from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { SystemCallError } from '../../src/cgroup/errors.js';
+import { type Host, liveHost } from '../../src/cgroup/host.js';
+import { holdProcess } from '../../src/cgroup/process.js';
+import { readProcessTable, readUse, uptimeOf } from '../../src/cleanup/process-table.js';
+import { nodeWith } from '../jobs/config-sandbox.js';
+import { rootTest } from '../sandbox.js';
+import { started, stateOf, until } from './stuck.js';
+
+const status = (uid: number, effective = uid) => ({
+  text: `Tgid:\t1\nPid:\t1\nUid:\t${uid}\t${effective}\t${effective}\t${effective}\n`,
+});
+const cgroup = { text: '0::/user.slice\n' };
+const isPerson = (uid: number) => uid >= 1000;
+
+describe('readProcessTable()', () => {
+  const node = nodeWith({
+    '/proc/10': { uid: 1001 },
+    '/proc/10/status': status(1001),
+    '/proc/10/cgroup': cgroup,
+    '/proc/11': { uid: 0 }, // not dumpable, or setuid
+    '/proc/11/status': status(1002, 0),
+    '/proc/11/cgroup': cgroup,
+    '/proc/12': { uid: 0 },
+    '/proc/12/status': status(0),
+    '/proc/13': { uid: 33 },
+    '/proc/14': { uid: 1001 }, // it has ended: its files are gone
+    '/proc/self/x': { text: '' },
+  });
+
+  it('gives those of people, who started them, and where they stand', () => {
+    const { rows, hidden } = readProcessTable(node, isPerson);
+    expect(rows.map(({ pid, uid }) => [pid, uid])).toEqual([
+      [10, 1001],
+      [11, 1002],
+    ]);
+    expect(rows[0]?.memberships).toBe(rows[1]?.memberships);
+    expect(hidden).toBe(0);
+  });
+
+  it('counts what may not be seen, and throws what is no such thing', () => {
+    const refusing = (errno: string): Host => ({
+      ...node,
+      read: (path) => {
+        throw new SystemCallError('read', path, errno);
+      },
+    });
+    expect(readProcessTable(refusing('EACCES'), isPerson)).toEqual({ rows: [], hidden: 3 });
+    expect(() => readProcessTable(refusing('EIO'), isPerson)).toThrow(SystemCallError);
+  });
+
+  it('finds this process', () => {
+    const uid = process.getuid?.() ?? -1;
+    expect(readProcessTable(liveHost(), (one) => one === uid).rows.map((row) => row.pid)).toContain(process.pid);
+  });
+});
+
+describe('readUse()', () => {
+  it('tells age, CPU and memory of a real process', () => {
+    const held = holdProcess(liveHost(), process.pid);
+    try {
+      const use = readUse(held, uptimeOf(liveHost()));
+      expect(use).toMatchObject({ isZombie: false, kernelThread: false, startTime: held.startTime });
+      expect(use.memoryBytes).toBeGreaterThan(10 << 20);
+      expect(use.ageSeconds).toBeLessThan(3600);
+      expect(use.cpuPercent).toBeGreaterThan(0);
+      expect(readUse(held, undefined)).not.toHaveProperty('ageSeconds');
+    } finally {
+      held.close();
+    }
+  });
+
+  rootTest('knows the dead, and threads of the kernel', async () => {
+    const parent = await started('/bin/sh', ['-c', 'sleep 0 & exec sleep 60']);
+    const childrenFile = `/proc/${parent.pid}/task/${parent.pid}/children`;
+    await until('a zombie', () => {
+      const pid = Number(fs.readFileSync(childrenFile, 'utf8'));
+      return pid > 0 && stateOf(pid) === 'Z';
+    });
+    const use = (pid: number) => {
+      const held = holdProcess(liveHost(), pid);
+      try {
+        return readUse(held, 1e9);
+      } finally {
+        held.close();
+      }
+    };
+    expect(use(Number(fs.readFileSync(childrenFile, 'utf8')))).toMatchObject({ isZombie: true, memoryBytes: 0 });
+    const kernel = fs.existsSync('/proc/2/stat') && fs.readFileSync('/proc/2/comm', 'utf8') === 'kthreadd\n';
+    if (kernel) expect(use(2)).toMatchObject({ kernelThread: true, memoryBytes: 0 });
+  });
+});
+
+it('uptimeOf() is unknown where nothing tells', () => {
+  expect(uptimeOf(liveHost())).toBeGreaterThan(0);
+  expect(uptimeOf(nodeWith({}))).toBeUndefined();
+  expect(uptimeOf(nodeWith({ '/proc/uptime': { text: 'x' } }))).toBeUndefined();
+});

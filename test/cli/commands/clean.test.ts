@@ -1,0 +1,55 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { liveHost } from '../../../src/cgroup/host.js';
+import { Sandbox } from '../../../src/cli/sandbox.js';
+import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../program-run.js';
+
+describe('clean --dry-run', () => {
+  it('refuses a job that slurmstepd still runs: exit code 1, and says what to do', () => {
+    const ran = runProgramFile('clean', '4', '--dry-run', '--from', recording('slurm-22.05-v1'));
+    expect(ran.exitCode).toBe(1);
+    expect(ran.stdout).toMatch(/^job 4 was not touched: slurmstepd \(6493\) still runs job 4: it is Slurm's to end \(scancel\); --force/);
+  });
+
+  it('--force lists what would be ended', () => {
+    const ran = runProgramFile('clean', '4', '--dry-run', '--force', '--from', recording('slurm-22.05-v1'), '--json');
+    expect(ran.exitCode).toBe(0);
+    expect(JSON.parse(ran.stdout)).toMatchObject({ jobId: 4, dryRun: true, survivors: [], ended: expect.arrayContaining([expect.objectContaining({ pid: 6519, comm: 'sleep', signal: 'none' })]) });
+  });
+
+  it.each([
+    [['99'], 1, 'There is no job 99 on this node'],
+    [['0'], 2, 'is not a job id'],
+    [['4294967294'], 2, 'is not a job id'],
+    [['sABC'], 2, 'is not a job id'],
+    [['4', '--grace', 'soon'], 2, 'is not a number of seconds'],
+    [[], 2, 'issing'],
+  ])('%j: exit code %i, one line', (words, exitCode, message) => {
+    const ran = runProgramFile('clean', ...words, '--dry-run', '--from', recording('slurm-22.05-v1'));
+    expect([ran.exitCode, ran.stdout]).toEqual([exitCode, '']);
+    expect(ran.stderr).toContain(message);
+    expect(ran.stderr.trimEnd().split('\n')).toHaveLength(1);
+  });
+
+  it('will not touch a recorded node', () => {
+    expect(runProgramFile('clean', '4', '--from', recording('slurm-22.05-v1')).exitCode).toBe(2);
+  });
+});
+
+const uid = 64_745;
+
+describe.skipIf(!canUseCgroups && mayBeSkipped)('clean (needs root and cgroups)', () => {
+  let sandbox: Sandbox;
+  beforeAll(async () => {
+    sandbox = await Sandbox.create(liveHost(), 'slurm-cgroups-test');
+  });
+  afterAll(() => sandbox.remove());
+
+  it('ends the job and says so: exit code 0; then there is no such job: 1', async () => {
+    const job = await sandbox.addJob({ jobId: 21, uid });
+    const sleeper = await sandbox.startSleeper(uid, job);
+    const ran = runProgramFile('clean', '21', '--grace', '0', '--within', sandbox.within);
+    expect([ran.exitCode, ran.stderr]).toEqual([0, '']);
+    expect(ran.stdout).toMatch(new RegExp(`^job 21: 1 process ended\\n +${sleeper.pid} +uid ${uid} +sleep +(SIGKILL|cgroup.kill) +in step_batch`));
+    expect(runProgramFile('clean', '21', '--within', sandbox.within).exitCode).toBe(1);
+  });
+});
