@@ -12,7 +12,9 @@ process.chdir(root);
 const { version } = JSON.parse(fs.readFileSync('package.json', 'utf8'));
 
 fs.rmSync('dist', { recursive: true, force: true });
-execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { stdio: ['ignore', 2, 2] });
+execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], {
+  stdio: ['ignore', 2, 2],
+});
 await build({
   entryPoints: { 'slurm-cgroups': 'src/cli/main.ts' },
   outdir: 'dist/bin',

@@ -4,7 +4,7 @@
 import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
 import { hierarchyKey } from '../cgroup/membership.js';
-import { endOf, hasEnded, type HierarchyMove, Move, type MoveTarget } from '../cgroup/move.js';
+import { endOf, type HierarchyMove, hasEnded, Move, type MoveTarget } from '../cgroup/move.js';
 import { childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { closeTargets, holdExternLeaves, holdUserCgroups } from '../jobs/leaves.js';
@@ -44,7 +44,10 @@ export interface AdoptionResult {
   /** Why it is not adopted. */
   readonly error?: SlurmCgroupsError;
   /** Children moved along. */
-  readonly descendants: readonly { readonly pid: number; readonly outcome: 'adopted' | 'already' | 'undone' | 'partial' }[];
+  readonly descendants: readonly {
+    readonly pid: number;
+    readonly outcome: 'adopted' | 'already' | 'undone' | 'partial';
+  }[];
   /** Lines for an administrator. */
   readonly trace: readonly string[];
 }
@@ -62,7 +65,11 @@ export async function adopt(pid: number, target: Job | UserTarget, options: Adop
   const uid = target.uid;
   const name = 'kind' in target ? `the cgroup of uid ${target.uid}` : nameOfJob(target);
   if (uid === undefined) {
-    throw new SlurmCgroupsError('ERR_NOT_SUPPORTED', `Cannot adopt process ${pid} into ${name}: whose job it is cannot be told here`, { pid });
+    throw new SlurmCgroupsError(
+      'ERR_NOT_SUPPORTED',
+      `Cannot adopt process ${pid} into ${name}: whose job it is cannot be told here`,
+      { pid },
+    );
   }
   const adoption = new Adoption(node, { uid, name, options });
   try {
@@ -102,7 +109,10 @@ class Adoption {
     const { comm } = held.stat();
     const refusal = refusalToMove(this.#node, held, this.#task.uid);
     if (refusal !== undefined) {
-      throw new SlurmCgroupsError('ERR_PROTECTED', `Process ${pid} (${comm}) is not moved: it ${refusal}`, { pid, uid: this.#task.uid });
+      throw new SlurmCgroupsError('ERR_PROTECTED', `Process ${pid} (${comm}) is not moved: it ${refusal}`, {
+        pid,
+        uid: this.#task.uid,
+      });
     }
     this.#targets = 'kind' in target ? holdUserCgroups(this.#node, target.uid) : holdExternLeaves(this.#node, target);
     this.#moves.push(Move.plan(this.#node.host, held, this.#targets));
@@ -126,10 +136,14 @@ class Adoption {
       return this.#result('adopted');
     }
     if (this.#task.options.onFailure === 'keep') {
-      const reached = session.report.some((one) => one.outcome === 'moved' || one.outcome === 'already' || one.outcome === 'remains');
+      const reached = session.report.some(
+        (one) => one.outcome === 'moved' || one.outcome === 'already' || one.outcome === 'remains',
+      );
       return this.#result(reached ? 'partial' : 'untouched', failure);
     }
-    const touched = this.#moves.some((move) => move.report.some((one) => one.outcome === 'moved' || one.outcome === 'remains'));
+    const touched = this.#moves.some((move) =>
+      move.report.some((one) => one.outcome === 'moved' || one.outcome === 'remains'),
+    );
     await this.#undo();
     return this.#result(this.#remains() ? 'partial' : touched ? 'undone' : 'untouched', failure);
   }
@@ -156,7 +170,10 @@ class Adoption {
       return error; // /proc could not be read: not proven, so not done
     }
     if (move.complete) return undefined;
-    return move.report.find((one) => one.error !== undefined)?.error ?? new SlurmCgroupsError('ERR_CGROUP_REFUSED', `Cannot move process ${move.process.pid}`);
+    return (
+      move.report.find((one) => one.error !== undefined)?.error ??
+      new SlurmCgroupsError('ERR_CGROUP_REFUSED', `Cannot move process ${move.process.pid}`)
+    );
   }
 
   /**
@@ -273,7 +290,8 @@ class Adoption {
 /** `/user.slice` or, where hierarchies differ, `/a in memory, cpuset; /b in freezer`. */
 function placesOf(move: Move): string {
   const byPath = new Map<string, string[]>();
-  for (const { controllers, path } of move.sources) byPath.set(path, [...(byPath.get(path) ?? []), hierarchyKey(controllers)]);
+  for (const { controllers, path } of move.sources)
+    byPath.set(path, [...(byPath.get(path) ?? []), hierarchyKey(controllers)]);
   if (byPath.size === 1) return [...byPath.keys()].join();
   return [...byPath].map(([path, keys]) => `${path} in ${keys.join(', ')}`).join('; ');
 }
@@ -302,5 +320,9 @@ function childrenIfThere(node: SlurmNode, parent: HeldProcess): readonly number[
 }
 
 function suspended(name: string, place: string): SlurmCgroupsError {
-  return new SlurmCgroupsError('ERR_FROZEN', `${name[0]?.toUpperCase()}${name.slice(1)} is suspended: "${place}" is frozen`, { path: place });
+  return new SlurmCgroupsError(
+    'ERR_FROZEN',
+    `${name[0]?.toUpperCase()}${name.slice(1)} is suspended: "${place}" is frozen`,
+    { path: place },
+  );
 }

@@ -1,9 +1,9 @@
 // Gathers one fact when policy asks for it. What cannot be found out is an unknown with its reason, never a
 // "no": the decision then says what follows.
 
+import { Cgroup } from '../cgroup/cgroup.js';
 import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
-import { Cgroup } from '../cgroup/cgroup.js';
 import { cgroupAt } from '../cgroup/hierarchies.js';
 import { cgroupPath, childPath } from '../cgroup/path.js';
 import { discoverJobs } from '../jobs/discovery.js';
@@ -35,21 +35,28 @@ export function withFact(facts: AdoptionFacts, name: FactName, source: FactSourc
 }
 
 function nodeFact(node: SlurmNode): Fact<NodeFact> {
-  if (node.evidence === undefined) return { known: { isSlurmNode: false, why: 'it has neither a cgroup of Slurm nor a spool of slurmd' } };
+  if (node.evidence === undefined)
+    return { known: { isSlurmNode: false, why: 'it has neither a cgroup of Slurm nor a spool of slurmd' } };
   if (node.nodeName === undefined) {
     const names = new Set([...node.tops.flatMap((top) => top.nodeName ?? []), ...node.spools.keys()]);
-    if (names.size > 1) return { unknown: `several nodes of Slurm share this machine: ${[...names].sort().join(', ')}` };
+    if (names.size > 1)
+      return { unknown: `several nodes of Slurm share this machine: ${[...names].sort().join(', ')}` };
     return { unknown: ['nothing here tells its name', ...node.notes].join('; ') };
   }
   const version = node.tops[0]?.version ?? (node.hierarchies.mode === 'unified' ? 2 : 1);
   return { known: { isSlurmNode: true, nodeName: node.nodeName, cgroupVersion: version } };
 }
 
-function jobsFact({ node, request: { uid }, options }: FactSource): { readonly jobs: Fact<readonly Job[]>; readonly states?: readonly JobState[] } {
+function jobsFact({ node, request: { uid }, options }: FactSource): {
+  readonly jobs: Fact<readonly Job[]>;
+  readonly states?: readonly JobState[];
+} {
   try {
     // The ranks of pam_slurm_adopt go by the job's own directory.
     const jobTimes = options.rank.startsWith('pam_slurm_adopt');
-    const jobs = findOwners(discoverJobs(node, { uid, jobTimes }), { node }).filter((job) => job.uid === undefined || job.uid === uid);
+    const jobs = findOwners(discoverJobs(node, { uid, jobTimes }), { node }).filter(
+      (job) => job.uid === undefined || job.uid === uid,
+    );
     return { jobs: { known: jobs }, states: jobs.flatMap((job) => stateOf(node, job) ?? []) };
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return { jobs: { unknown: error.message } };

@@ -43,7 +43,11 @@ export interface Admission {
 const pauseMs = 100;
 
 /** Decides without doing anything: what `--dry-run` shows. Jobs are waited for as the options say. */
-export async function decideSession(request: AdoptionRequest, session: SessionOptions, known: AdoptionFacts = {}): Promise<SessionDecision> {
+export async function decideSession(
+  request: AdoptionRequest,
+  session: SessionOptions,
+  known: AdoptionFacts = {},
+): Promise<SessionDecision> {
   const { node, options = defaultOptions } = session;
   let facts = known;
   for (;;) {
@@ -81,25 +85,51 @@ export async function admitSession(request: SessionRequest, session: SessionOpti
     if (decision.action !== 'adopt') return { action: decision.action, reason: decision.reason, trace: decision.trace };
     const { target } = decision;
     const adoption = await attempt(request, target, session);
-    const report = { outcome: adoption.outcome, ...(adoption.error === undefined ? {} : { reason: adoption.error.message }) };
+    const report = {
+      outcome: adoption.outcome,
+      ...(adoption.error === undefined ? {} : { reason: adoption.error.message }),
+    };
     const answer = decideAfterAdoption(decision, report, options);
     if (answer.action !== 'next') {
-      return { action: answer.action, reason: answer.reason, trace: [...decision.trace, ...adoption.trace, ...answer.trace.slice(decision.trace.length)], target, adoption };
+      return {
+        action: answer.action,
+        reason: answer.reason,
+        trace: [...decision.trace, ...adoption.trace, ...answer.trace.slice(decision.trace.length)],
+        target,
+        adoption,
+      };
     }
     facts = withExcluded(facts, [answer.exclude]);
   }
 }
 
 /** Errors about the process itself are the caller's; those about the job are an outcome for policy. */
-const ofTheProcess: ReadonlySet<string> = new Set(['ERR_NO_SUCH_PROCESS', 'ERR_PROTECTED', 'ERR_NOT_PERMITTED', 'ERR_NOT_RECORDED']);
+const ofTheProcess: ReadonlySet<string> = new Set([
+  'ERR_NO_SUCH_PROCESS',
+  'ERR_PROTECTED',
+  'ERR_NOT_PERMITTED',
+  'ERR_NOT_RECORDED',
+]);
 
-async function attempt(request: SessionRequest, target: AdoptionTarget, session: SessionOptions): Promise<AdoptionResult> {
+async function attempt(
+  request: SessionRequest,
+  target: AdoptionTarget,
+  session: SessionOptions,
+): Promise<AdoptionResult> {
   const { node, options = defaultOptions, descendants = false } = session;
   const onFailure = session.onFailure ?? (options.actionAdoptFailure === 'allow' ? 'keep' : 'undo');
   try {
     return await adopt(request.pid, target.kind === 'job' ? target.job : target, { node, onFailure, descendants });
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError) || ofTheProcess.has(error.code)) throw error;
-    return { outcome: 'untouched', moved: 'none', accounting: 'none', hierarchies: [], error, descendants: [], trace: [] };
+    return {
+      outcome: 'untouched',
+      moved: 'none',
+      accounting: 'none',
+      hierarchies: [],
+      error,
+      descendants: [],
+      trace: [],
+    };
   }
 }

@@ -5,8 +5,8 @@ import { Cgroup } from './cgroup.js';
 import { hasCode, isGone, quote, SlurmCgroupsError } from './errors.js';
 import { canFreeze, type FreezeOptions, freeze, thaw } from './freezer.js';
 import { writeFrozenNote } from './frozen-note.js';
-import type { Directory, Host } from './host.js';
 import type { Hierarchies } from './hierarchies.js';
+import type { Directory, Host } from './host.js';
 import { type KillOptions, type KillReport, killMembers, type Member, memberOf } from './killing.js';
 import { Move, type MoveTarget } from './move.js';
 import { type CgroupPath, childPath } from './path.js';
@@ -102,7 +102,9 @@ export class CgroupSet {
 
   /** The same with what each process is; one that ended meanwhile is left out. */
   members(): readonly Member[] {
-    return this.procs().flatMap(({ pid, seenIn }) => (seenIn[0] === undefined ? [] : (memberOf(this.host, pid, seenIn[0]) ?? [])));
+    return this.procs().flatMap(({ pid, seenIn }) =>
+      seenIn[0] === undefined ? [] : (memberOf(this.host, pid, seenIn[0]) ?? []),
+    );
   }
 
   /**
@@ -144,7 +146,10 @@ export class CgroupSet {
   /** The latest modification time of its directories; `undefined` when all are gone. */
   mtimeNs(): bigint | undefined {
     const times = this.cgroups.flatMap((cgroup) => cgroup.mtimeNs() ?? []);
-    return times.reduce<bigint | undefined>((latest, time) => (latest === undefined || time > latest ? time : latest), undefined);
+    return times.reduce<bigint | undefined>(
+      (latest, time) => (latest === undefined || time > latest ? time : latest),
+      undefined,
+    );
   }
 
   /**
@@ -155,7 +160,9 @@ export class CgroupSet {
    */
   async add(pid: number): Promise<void> {
     if (this.cgroups.length === 0) {
-      throw new SlurmCgroupsError('ERR_CGROUP_GONE', `Cannot add process ${pid}: no hierarchy has that cgroup`, { pid });
+      throw new SlurmCgroupsError('ERR_CGROUP_GONE', `Cannot add process ${pid}: no hierarchy has that cgroup`, {
+        pid,
+      });
     }
     await withProcess(this.host, pid, async (held) => {
       const targets: MoveTarget[] = [];
@@ -208,7 +215,12 @@ export function holdCgroup(host: Host, cgroup: Cgroup): Directory {
     return host.open(cgroup.directory);
   } catch (error) {
     if (!isGone(error)) throw error;
-    throw new SlurmCgroupsError('ERR_CGROUP_GONE', `Cannot open ${quote(cgroup.directory)}: the cgroup is gone`, { path: cgroup.directory }, error);
+    throw new SlurmCgroupsError(
+      'ERR_CGROUP_GONE',
+      `Cannot open ${quote(cgroup.directory)}: the cgroup is gone`,
+      { path: cgroup.directory },
+      error,
+    );
   }
 }
 

@@ -2,8 +2,8 @@
 // hierarchies at once is a CgroupSet.
 
 import { isGone, ParseError, quote, SlurmCgroupsError, SystemCallError } from './errors.js';
+import { directoryOf, type Hierarchy } from './hierarchies.js';
 import type { Directory, Host } from './host.js';
-import { type Hierarchy, directoryOf } from './hierarchies.js';
 import { type CgroupPath, childPath } from './path.js';
 import { type HeldProcess, withProcess } from './process.js';
 
@@ -24,7 +24,8 @@ export class Cgroup {
   /** @throws RangeError when the hierarchy's mount does not show that cgroup. */
   constructor(host: Host, hierarchy: Hierarchy, path: CgroupPath) {
     const directory = directoryOf(hierarchy, path);
-    if (directory === undefined) throw new RangeError(`The mount ${quote(hierarchy.mountPoint)} does not show the cgroup ${quote(path)}`);
+    if (directory === undefined)
+      throw new RangeError(`The mount ${quote(hierarchy.mountPoint)} does not show the cgroup ${quote(path)}`);
     this.host = host;
     this.hierarchy = hierarchy;
     this.path = path;
@@ -160,7 +161,12 @@ export class Cgroup {
       return act();
     } catch (error) {
       if (!isGone(error)) throw error;
-      throw new SlurmCgroupsError('ERR_CGROUP_GONE', `Cannot ${attempt} ${quote(this.directory)}: the cgroup is gone`, { path: this.directory }, error);
+      throw new SlurmCgroupsError(
+        'ERR_CGROUP_GONE',
+        `Cannot ${attempt} ${quote(this.directory)}: the cgroup is gone`,
+        { path: this.directory },
+        error,
+      );
     }
   }
 }
@@ -173,9 +179,13 @@ export class Cgroup {
 export function readPids(text: string): readonly number[] {
   if (text === '') return [];
   const pids = text.split('\n');
-  if (pids.pop() !== '') throw new ParseError('Cannot read a list of processes: its last line is cut off', { line: pids.length + 1 });
+  if (pids.pop() !== '')
+    throw new ParseError('Cannot read a list of processes: its last line is cut off', { line: pids.length + 1 });
   const numbers = pids.map((pid, at) => {
-    if (!/^\d{1,10}$/.test(pid)) throw new ParseError(`Cannot read a list of processes: line ${at + 1} is ${quote(pid.slice(0, 40))}`, { line: at + 1 });
+    if (!/^\d{1,10}$/.test(pid))
+      throw new ParseError(`Cannot read a list of processes: line ${at + 1} is ${quote(pid.slice(0, 40))}`, {
+        line: at + 1,
+      });
     return Number(pid);
   });
   return [...new Set(numbers)].filter((pid) => pid > 0).sort((a, b) => a - b);
@@ -199,7 +209,12 @@ export function wayInto(target: Directory): WayIn {
 }
 
 /** Moves a whole process into a held cgroup, with every thread. */
-export async function writeProcess(host: Host, target: Directory, held: HeldProcess, way: WayIn = wayInto(target)): Promise<void> {
+export async function writeProcess(
+  host: Host,
+  target: Directory,
+  held: HeldProcess,
+  way: WayIn = wayInto(target),
+): Promise<void> {
   // Time passes between two tries, and a pid may be another's by then: the held one says so.
   const isAlive = () => void held.stat();
   if (way === 'cgroup.procs') {

@@ -3,8 +3,8 @@
 
 import type { Cgroup } from './cgroup.js';
 import { isGone } from './errors.js';
-import type { Host } from './host.js';
 import { directoryOf } from './hierarchies.js';
+import type { Host } from './host.js';
 import { cgroupPath, partsOf } from './path.js';
 
 /**
@@ -90,7 +90,12 @@ export function thaw(host: Host, cgroup: Cgroup): void {
 /** Whether this very cgroup was told to freeze (by us, by Slurm, by its owner), not one above it. */
 export function isToldToFreeze(host: Host, cgroup: Cgroup): boolean {
   const { hierarchy, directory } = cgroup;
-  const file = hierarchy.version === 2 ? 'cgroup.freeze' : hierarchy.controllers.includes('freezer') ? 'freezer.self_freezing' : undefined;
+  const file =
+    hierarchy.version === 2
+      ? 'cgroup.freeze'
+      : hierarchy.controllers.includes('freezer')
+        ? 'freezer.self_freezing'
+        : undefined;
   return file !== undefined && readIfThere(host, `${directory}/${file}`) === '1';
 }
 

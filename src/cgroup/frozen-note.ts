@@ -35,9 +35,19 @@ export interface FrozenNote {
  */
 export function writeFrozenNote(host: Host, cgroup: Cgroup): FrozenNote {
   const inode = host.stat(cgroup.directory)?.ino;
-  if (inode === undefined) throw new SlurmCgroupsError('ERR_CGROUP_GONE', `Cannot freeze "${cgroup.directory}": the cgroup is gone`, { path: cgroup.directory });
+  if (inode === undefined)
+    throw new SlurmCgroupsError('ERR_CGROUP_GONE', `Cannot freeze "${cgroup.directory}": the cgroup is gone`, {
+      path: cgroup.directory,
+    });
   const { pid, startTime } = identityOf(host, host.self().pid);
-  const note: Note = { bootId: bootIdOf(host), hierarchy: cgroup.hierarchy.key, path: cgroup.path, inode: inode.toString(), pid, startTime: startTime.toString() };
+  const note: Note = {
+    bootId: bootIdOf(host),
+    hierarchy: cgroup.hierarchy.key,
+    path: cgroup.path,
+    inode: inode.toString(),
+    pid,
+    startTime: startTime.toString(),
+  };
   for (const path of [parent, folder]) makeFolder(host, path);
   const name = `${folder}/${cgroup.hierarchy.key.replace(/[^\w,=.-]/g, '_')}-${inode}-${pid}-${startTime}`;
   // This process may be freezing it twice at once.
@@ -94,8 +104,17 @@ function makeFolder(host: Host, path: string): void {
 /** A folder that somebody else can write to could tell us to thaw whatever he likes. */
 function requireRoots(host: Host, path: string): void {
   const stat = host.stat(path);
-  if (stat === undefined || (stat.mode & 0o170000n) !== 0o040000n || stat.uid !== BigInt(host.self().uid) || (stat.mode & 0o022n) !== 0n) {
-    throw new SlurmCgroupsError('ERR_NOT_PERMITTED', `Cannot use "${path}": it must be a folder that only root can write`, { path });
+  if (
+    stat === undefined ||
+    (stat.mode & 0o170000n) !== 0o040000n ||
+    stat.uid !== BigInt(host.self().uid) ||
+    (stat.mode & 0o022n) !== 0n
+  ) {
+    throw new SlurmCgroupsError(
+      'ERR_NOT_PERMITTED',
+      `Cannot use "${path}": it must be a folder that only root can write`,
+      { path },
+    );
   }
 }
 
@@ -112,7 +131,11 @@ function readNote(host: Host, file: string): Note | undefined {
 function isNote(value: unknown): value is Note {
   if (typeof value !== 'object' || value === null) return false;
   const text = (key: string): boolean => typeof Reflect.get(value, key) === 'string';
-  return ['bootId', 'hierarchy', 'path'].every(text) && ['inode', 'startTime'].every((key) => /^\d+$/.test(String(Reflect.get(value, key)))) && typeof Reflect.get(value, 'pid') === 'number';
+  return (
+    ['bootId', 'hierarchy', 'path'].every(text) &&
+    ['inode', 'startTime'].every((key) => /^\d+$/.test(String(Reflect.get(value, key)))) &&
+    typeof Reflect.get(value, 'pid') === 'number'
+  );
 }
 
 function cgroupOf(host: Host, hierarchies: Hierarchies, note: Note): Cgroup | undefined {

@@ -36,9 +36,13 @@ export function discoverHierarchies(options: DiscoverHierarchiesOptions = {}): H
   const { host = liveHost(), cgroupMountpoint = '/sys/fs/cgroup' } = options;
   const all = chooseMounts(parseMountInfo(host.read('/proc/self/mountinfo')), cgroupMountpoint);
   if (all.length === 0) {
-    throw new SlurmCgroupsError('ERR_NO_CGROUPS', 'Cannot find any cgroup hierarchy: none is mounted (/proc/self/mountinfo)', {
-      path: '/proc/self/mountinfo',
-    });
+    throw new SlurmCgroupsError(
+      'ERR_NO_CGROUPS',
+      'Cannot find any cgroup hierarchy: none is mounted (/proc/self/mountinfo)',
+      {
+        path: '/proc/self/mountinfo',
+      },
+    );
   }
   const v1 = all.some((one) => one.version === 1);
   const v2 = all.some((one) => one.version === 2);
@@ -52,7 +56,9 @@ export function discoverHierarchies(options: DiscoverHierarchiesOptions = {}): H
 /** One mount for each hierarchy: under the usual root, else the one that shows most of it, else a writable one. */
 function chooseMounts(mounts: readonly CgroupMount[], usualRoot: string): readonly Hierarchy[] {
   // A later mount on the same point hides the earlier one.
-  const visible = mounts.filter((mount, at) => !mounts.some((other, later) => later > at && other.mountPoint === mount.mountPoint));
+  const visible = mounts.filter(
+    (mount, at) => !mounts.some((other, later) => later > at && other.mountPoint === mount.mountPoint),
+  );
   const chosen = new Map<string, Hierarchy>();
   for (const mount of visible) {
     const key = hierarchyKey(mount.controllers);

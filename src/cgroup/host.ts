@@ -146,7 +146,8 @@ export function liveHost(): Host {
     mkdir: (path) => attempt('create', path, () => fs.mkdirSync(encodeKernelText(path), 0o755)),
     rmdir: (path) => attempt('remove', path, () => fs.rmdirSync(encodeKernelText(path))),
     write: writeText,
-    create: (path, text) => attempt('create', path, () => fs.writeFileSync(encodeKernelText(path), text, { flag: 'wx', mode: 0o600 })),
+    create: (path, text) =>
+      attempt('create', path, () => fs.writeFileSync(encodeKernelText(path), text, { flag: 'wx', mode: 0o600 })),
     unlink: (path) => attempt('remove', path, () => fs.unlinkSync(encodeKernelText(path))),
     libc: openLibc,
     signal: (pid, signal) => {
@@ -194,9 +195,7 @@ function kindOf(entry: fs.Dirent<Buffer>): EntryKind {
 }
 
 function statOf(path: string): FileStat | undefined {
-  return attempt('look at', path, () =>
-    fs.lstatSync(encodeKernelText(path), { bigint: true, throwIfNoEntry: false }),
-  );
+  return attempt('look at', path, () => fs.lstatSync(encodeKernelText(path), { bigint: true, throwIfNoEntry: false }));
 }
 
 function readLink(path: string): string {
@@ -266,7 +265,9 @@ async function openLibc(): Promise<Libc | undefined> {
     },
     tryLock: (directory) => {
       const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = fs.constants;
-      const fd = attempt('open', directory, () => fs.openSync(encodeKernelText(directory), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+      const fd = attempt('open', directory, () =>
+        fs.openSync(encodeKernelText(directory), O_RDONLY | O_DIRECTORY | O_NOFOLLOW),
+      );
       const answer = raw.lockNow(fd);
       if (answer === 0) return () => fs.closeSync(fd); // closing lets go of it
       const errno = raw.errno();
@@ -287,7 +288,13 @@ async function run(file: string, args: readonly string[], options: RunOptions): 
       execFile(
         file,
         [...args],
-        { cwd: '/', env: { LC_ALL: 'C' }, killSignal: 'SIGKILL', maxBuffer: options.maxBytes ?? 1 << 20, encoding: 'buffer' },
+        {
+          cwd: '/',
+          env: { LC_ALL: 'C' },
+          killSignal: 'SIGKILL',
+          maxBuffer: options.maxBytes ?? 1 << 20,
+          encoding: 'buffer',
+        },
         (error, stdout, stderr) => {
           clearTimeout(timer);
           if (error !== null && typeof error.code === 'string' && child.pid === undefined) {
@@ -383,7 +390,8 @@ export function decodeKernelText(bytes: Uint8Array): string {
 function utf8Length(bytes: Uint8Array, at: number): number {
   const lead = bytes[at] ?? 0;
   if (lead < 0x80) return 1;
-  const length = lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+  const length =
+    lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
   if (length === 0 || at + length > bytes.length) return 0;
   const second = bytes[at + 1] ?? 0;
   const low = lead === 0xe0 ? 0xa0 : lead === 0xf0 ? 0x90 : 0x80;

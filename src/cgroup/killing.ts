@@ -9,7 +9,7 @@ import { writeFrozenNote } from './frozen-note.js';
 import type { Host, Libc, Signal } from './host.js';
 import { hierarchyKey, type Membership, parseProcCgroup } from './membership.js';
 import { pathBelow } from './path.js';
-import { parseProcStat, parseProcStatus, type ProcessIdentity, type ProcessStat } from './process.js';
+import { type ProcessIdentity, type ProcessStat, parseProcStat, parseProcStatus } from './process.js';
 
 /** A process of the set, as it was when it was looked at. */
 export interface Member extends ProcessIdentity {
@@ -69,8 +69,18 @@ export async function killMembers(host: Host, cgroups: readonly Cgroup[], option
 }
 
 /** Sends a signal to every member, one by one. Gives those it reached. */
-export async function signalMembers(host: Host, cgroups: readonly Cgroup[], signal: Signal, spare?: KillOptions['spare']): Promise<readonly Member[]> {
-  const killing = new Killing(host, cgroups, { timeoutMs: 0, ...(spare === undefined ? {} : { spare }) }, await host.libc());
+export async function signalMembers(
+  host: Host,
+  cgroups: readonly Cgroup[],
+  signal: Signal,
+  spare?: KillOptions['spare'],
+): Promise<readonly Member[]> {
+  const killing = new Killing(
+    host,
+    cgroups,
+    { timeoutMs: 0, ...(spare === undefined ? {} : { spare }) },
+    await host.libc(),
+  );
   return killing.look().filter((member) => killing.signalOne(member, signal));
 }
 
@@ -121,7 +131,9 @@ class Killing {
 
   #isInside(memberships: readonly Membership[]): boolean {
     return memberships.some(({ controllers, path }) =>
-      this.#cgroups.some((cgroup) => cgroup.hierarchy.key === hierarchyKey(controllers) && pathBelow(path, cgroup.path) !== undefined),
+      this.#cgroups.some(
+        (cgroup) => cgroup.hierarchy.key === hierarchyKey(controllers) && pathBelow(path, cgroup.path) !== undefined,
+      ),
     );
   }
 
@@ -153,7 +165,8 @@ class Killing {
 
   /** Kills everything in a cgroup at once; gives the pids that need no more. */
   async #killWhole(root: Cgroup): Promise<readonly number[]> {
-    const membersOf = () => treeOf(root).flatMap((cgroup) => procsOf(cgroup).flatMap((pid) => this.#member(pid, cgroup) ?? []));
+    const membersOf = () =>
+      treeOf(root).flatMap((cgroup) => procsOf(cgroup).flatMap((pid) => this.#member(pid, cgroup) ?? []));
     if (root.hierarchy.version === 2 && this.#host.stat(`${root.directory}/cgroup.kill`) !== undefined) {
       const members = membersOf();
       if (this.#freeOfSpared(root)[0] !== root) return []; // somebody came in who is spared: the next round goes round them
@@ -195,8 +208,15 @@ class Killing {
       try {
         // Looked at while the pidfd is held (or, without one, right before): still the one that was listed, still here?
         const now = memberOf(this.#host, member.pid, member.seenIn);
-        if (now === undefined || now.startTime !== member.startTime || this.#member(member.pid, member.seenIn) === undefined) return false;
-        return this.#send(member, signal, () => (held === undefined ? this.#host.signal(member.pid, signal) : held.send(signal)));
+        if (
+          now === undefined ||
+          now.startTime !== member.startTime ||
+          this.#member(member.pid, member.seenIn) === undefined
+        )
+          return false;
+        return this.#send(member, signal, () =>
+          held === undefined ? this.#host.signal(member.pid, signal) : held.send(signal),
+        );
       } finally {
         held?.close();
       }

@@ -36,14 +36,21 @@ function parseLine(line: string, index: number): Membership {
   // Neither a controller nor the name of a hierarchy can hold a colon; a path can.
   const [, id, names, place] = /^(\d{1,10}):([^:]*):(\/.*)$/s.exec(line) ?? [];
   if (id === undefined || names === undefined || place === undefined) {
-    throw new ParseError(`Cannot read memberships: line ${index + 1} is ${quote(line.slice(0, 200))}`, { line: index + 1 });
+    throw new ParseError(`Cannot read memberships: line ${index + 1} is ${quote(line.slice(0, 200))}`, {
+      line: index + 1,
+    });
   }
   // A cgroup may be called ` (deleted)`: what stands behind a slash is a name.
   const before = place.endsWith(deletedSuffix) ? place.slice(0, -deletedSuffix.length) : '/';
   const deleted = !before.endsWith('/');
   const path = deleted ? before : place;
   try {
-    return { hierarchyId: Number(id), controllers: names === '' ? [] : names.split(','), path: cgroupPath(path), deleted };
+    return {
+      hierarchyId: Number(id),
+      controllers: names === '' ? [] : names.split(','),
+      path: cgroupPath(path),
+      deleted,
+    };
   } catch {
     throw new ParseError(`Cannot read memberships: line ${index + 1} has the path ${quote(path)}`, { line: index + 1 });
   }
@@ -54,5 +61,9 @@ function parseLine(line: string, index: number): Membership {
  * `name=systemd`), `unified` for v2.
  */
 export function hierarchyKey(controllers: readonly string[]): string {
-  return controllers.length === 0 ? 'unified' : controllers.length === 1 ? controllers.join() : [...controllers].sort().join();
+  return controllers.length === 0
+    ? 'unified'
+    : controllers.length === 1
+      ? controllers.join()
+      : [...controllers].sort().join();
 }

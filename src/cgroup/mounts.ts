@@ -70,7 +70,11 @@ function placeOf(row: string): Place {
  * A mount is out of sight when another one stands on its root, or on a folder above it in the mount it stands
  * on, and so on upwards. The order of the lines says nothing: the root file system often comes after /sys.
  */
-function isHidden(place: Place, byParent: ReadonlyMap<string, readonly Place[]>, byId: ReadonlyMap<string, Place>): boolean {
+function isHidden(
+  place: Place,
+  byParent: ReadonlyMap<string, readonly Place[]>,
+  byId: ReadonlyMap<string, Place>,
+): boolean {
   if (byParent.get(place.id)?.some((other) => other !== place && other.point === place.point)) return true;
   const seen = new Set<Place>();
   for (let at: Place | undefined = place; at !== undefined && !seen.has(at); at = byId.get(at.parent)) {
@@ -89,12 +93,14 @@ function isHidden(place: Place, byParent: ReadonlyMap<string, readonly Place[]>,
 function parseLine(text: string, line: number): CgroupMount | undefined {
   // A blank cannot be part of a field (it is written \040), so the separator can only be the separator.
   const split = text.indexOf(' - ');
-  const bad = () => new ParseError(`Cannot read the mount table: line ${line} is ${quote(text.slice(0, 200))}`, { line });
+  const bad = () =>
+    new ParseError(`Cannot read the mount table: line ${line} is ${quote(text.slice(0, 200))}`, { line });
   if (split === -1) throw bad();
   const [type, , superOptions] = text.slice(split + 3).split(' ');
   if (type !== 'cgroup' && type !== 'cgroup2') return undefined;
   const [, , , root, mountPoint, options] = text.slice(0, split).split(' ');
-  if (root === undefined || mountPoint === undefined || options === undefined || superOptions === undefined) throw bad();
+  if (root === undefined || mountPoint === undefined || options === undefined || superOptions === undefined)
+    throw bad();
   // SELinux puts a context that holds commas between quotes (security/selinux/hooks.c, selinux_sb_show_options).
   const superWords = superOptions.replace(/="[^"]*"/g, '=').split(',');
   const point = decodeOctal(mountPoint);

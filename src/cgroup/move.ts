@@ -4,8 +4,8 @@
 
 import { type Cgroup, type WayIn, wayInto, writePid, writeProcess } from './cgroup.js';
 import { isGone, quote, SlurmCgroupsError } from './errors.js';
-import type { Directory, Host } from './host.js';
 import { directoryOf } from './hierarchies.js';
+import type { Directory, Host } from './host.js';
 import { hierarchyKey, type Membership } from './membership.js';
 import { type CgroupPath, cgroupPath } from './path.js';
 import type { HeldProcess } from './process.js';
@@ -168,7 +168,9 @@ export class Move {
       const wrong = here.find((one) => pathOf(one) !== leg.target.cgroup.path);
       if (here.length > 0 && wrong === undefined) continue;
       leg.outcome = 'remains';
-      leg.error = endOf(this.process) ?? this.#unproven(leg, wrong === undefined ? `nothing of the hierarchy ${key}` : quote(pathOf(wrong)));
+      leg.error =
+        endOf(this.process) ??
+        this.#unproven(leg, wrong === undefined ? `nothing of the hierarchy ${key}` : quote(pathOf(wrong)));
     }
   }
 
@@ -288,14 +290,20 @@ function isThreadAlive(process: HeldProcess, tid: number): boolean {
 }
 
 function freezerLast(a: MoveTarget, b: MoveTarget): number {
-  return Number(a.cgroup.hierarchy.controllers.includes('freezer')) - Number(b.cgroup.hierarchy.controllers.includes('freezer'));
+  return (
+    Number(a.cgroup.hierarchy.controllers.includes('freezer')) -
+    Number(b.cgroup.hierarchy.controllers.includes('freezer'))
+  );
 }
 
 function placeIn(memberships: readonly Membership[], target: MoveTarget): CgroupPath {
   const key = target.cgroup.hierarchy.key;
   const found = memberships.find((one) => hierarchyKey(one.controllers) === key);
   if (found === undefined) {
-    throw new SlurmCgroupsError('ERR_NO_CGROUPS', `Cannot tell where the process is in the hierarchy of ${key}: /proc does not name it`);
+    throw new SlurmCgroupsError(
+      'ERR_NO_CGROUPS',
+      `Cannot tell where the process is in the hierarchy of ${key}: /proc does not name it`,
+    );
   }
   return pathOf(found);
 }

@@ -65,7 +65,10 @@ export function holdProcess(host: Host, pid: number): HeldProcess {
   const status = () => parseProcStatus(directory.read('status'));
   try {
     const { tgid } = status();
-    if (tgid !== pid) throw new SlurmCgroupsError('ERR_NO_SUCH_PROCESS', `${pid} is a thread of process ${tgid}, not a process`, { pid });
+    if (tgid !== pid)
+      throw new SlurmCgroupsError('ERR_NO_SUCH_PROCESS', `${pid} is a thread of process ${tgid}, not a process`, {
+        pid,
+      });
     return {
       pid,
       startTime: stat().startTime,
@@ -128,7 +131,8 @@ export function childrenOf(host: Host, held: HeldProcess): readonly number[] {
     } catch (error) {
       // A thread may end meanwhile. Without CONFIG_PROC_CHILDREN the file is missing in a thread that lives.
       if (!isGone(error)) throw error;
-      if (held.directory.stat(`task/${tid}`) !== undefined) return listPids(host).filter((pid) => parentOf(host, pid) === held.pid);
+      if (held.directory.stat(`task/${tid}`) !== undefined)
+        return listPids(host).filter((pid) => parentOf(host, pid) === held.pid);
     }
   }
   return children;
@@ -152,11 +156,22 @@ export function parseProcStat(text: string): ProcessStat {
   // The name may hold blanks, parentheses and line breaks; no later field holds a parenthesis.
   const open = text.indexOf('(');
   const close = text.lastIndexOf(')');
-  const fields = text.slice(close + 2).trimEnd().split(' ');
+  const fields = text
+    .slice(close + 2)
+    .trimEnd()
+    .split(' ');
   const pid = text.slice(0, open).trim();
   const [state, ppid, , , , , flags] = fields;
   const startTime = fields[19];
-  if (open < 1 || close < open || state === undefined || !isNumber(pid) || !isNumber(ppid ?? '') || !isNumber(flags ?? '') || !isNumber(startTime ?? '')) {
+  if (
+    open < 1 ||
+    close < open ||
+    state === undefined ||
+    !isNumber(pid) ||
+    !isNumber(ppid ?? '') ||
+    !isNumber(flags ?? '') ||
+    !isNumber(startTime ?? '')
+  ) {
     throw new ParseError('Cannot read the state of a process: /proc/PID/stat does not have its form', { line: 1 });
   }
   return {
@@ -181,7 +196,11 @@ export function parseProcStatus(text: string): ProcessStatus {
   if (tgid === undefined || pid === undefined || uid === null) {
     throw new ParseError('Cannot read the users of a process: /proc/PID/status lacks Tgid, Pid or Uid');
   }
-  return { tgid: Number(tgid), pid: Number(pid), uids: [Number(uid[1]), Number(uid[2]), Number(uid[3]), Number(uid[4])] };
+  return {
+    tgid: Number(tgid),
+    pid: Number(pid),
+    uids: [Number(uid[1]), Number(uid[2]), Number(uid[3]), Number(uid[4])],
+  };
 }
 
 function isNumber(text: string): boolean {

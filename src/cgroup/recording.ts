@@ -22,7 +22,7 @@ export type RecordedAnswer =
   | { readonly list: string; readonly entries: Readonly<Record<string, EntryKind>> }
   | { readonly stat: string; readonly is: RecordedStat | null }
   | { readonly link: string; readonly to: string }
-  | { readonly [call in Call]?: string } & { readonly errno: string };
+  | ({ readonly [call in Call]?: string } & { readonly errno: string });
 
 type Call = 'read' | 'list' | 'stat' | 'link';
 
@@ -57,7 +57,12 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
     if (!kept.has(key) && !secret.test(where)) keep(JSON.stringify({ [call]: where, ...answer }));
     kept.add(key);
   };
-  const asked = <T>(call: Call, where: string, act: () => T, answer: (value: T) => Readonly<Record<string, unknown>>): T => {
+  const asked = <T>(
+    call: Call,
+    where: string,
+    act: () => T,
+    answer: (value: T) => Readonly<Record<string, unknown>>,
+  ): T => {
     let value: T;
     try {
       value = act();
@@ -69,9 +74,14 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
     return value;
   };
   const entries = (where: string) =>
-    asked('list', where, () => host.entries(where), (list) => ({
-      entries: Object.fromEntries(list.map((entry) => [entry.name, entry.kind])),
-    }));
+    asked(
+      'list',
+      where,
+      () => host.entries(where),
+      (list) => ({
+        entries: Object.fromEntries(list.map((entry) => [entry.name, entry.kind])),
+      }),
+    );
   const stat = (where: string, act: () => FileStat | undefined) =>
     asked('stat', where, act, (value) => ({ is: value === undefined ? null : recordedStat(value) }));
   /** Played, a directory opens where its listing or its lstat is known: one that is only opened is looked at too. */
@@ -93,19 +103,43 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
   };
   return {
     ...host,
-    read: (where) => asked('read', where, () => host.read(where), (text) => ({ text })),
+    read: (where) =>
+      asked(
+        'read',
+        where,
+        () => host.read(where),
+        (text) => ({ text }),
+      ),
     entries,
     names: (where) => entries(where).map((entry) => entry.name),
     stat: (where) => stat(where, () => host.stat(where)),
-    readlink: (where) => asked('link', where, () => host.readlink(where), (to) => ({ to })),
+    readlink: (where) =>
+      asked(
+        'link',
+        where,
+        () => host.readlink(where),
+        (to) => ({ to }),
+      ),
     open: (where) => {
       const held = openNoted(where);
       const inside = (name: string) => (name === '' ? where : path.join(where, name));
       return {
         ...held,
-        read: (name) => asked('read', inside(name), () => held.read(name), (text) => ({ text })),
+        read: (name) =>
+          asked(
+            'read',
+            inside(name),
+            () => held.read(name),
+            (text) => ({ text }),
+          ),
         names: (name = '') => entries(inside(name)).map((entry) => entry.name),
-        readlink: (name) => asked('link', inside(name), () => held.readlink(name), (to) => ({ to })),
+        readlink: (name) =>
+          asked(
+            'link',
+            inside(name),
+            () => held.readlink(name),
+            (to) => ({ to }),
+          ),
         stat: (name = '') => stat(inside(name), () => held.stat(name)),
       };
     },
@@ -234,9 +268,12 @@ function parseRecording(text: string): Recorded {
   const lines = text.split('\n');
   const header = parseLine(lines[0] ?? '', 1);
   if (!isHeader(header)) {
-    throw new ParseError('Cannot play the recording: line 1 is not the header of a slurm-cgroups recording of version 1', {
-      line: 1,
-    });
+    throw new ParseError(
+      'Cannot play the recording: line 1 is not the header of a slurm-cgroups recording of version 1',
+      {
+        line: 1,
+      },
+    );
   }
   const answers = new Map<string, RecordedAnswer>();
   for (const [index, line] of lines.entries()) {
@@ -244,7 +281,9 @@ function parseRecording(text: string): Recorded {
     const value = parseLine(line, index + 1);
     const call = calls.find((name) => typeof Reflect.get(value, name) === 'string');
     if (call === undefined || !isAnswer(value, call)) {
-      throw new ParseError(`Cannot play the recording: line ${index + 1} holds no answer of a host`, { line: index + 1 });
+      throw new ParseError(`Cannot play the recording: line ${index + 1} holds no answer of a host`, {
+        line: index + 1,
+      });
     }
     answers.set(`${call} ${Reflect.get(value, call)}`, value);
   }
@@ -287,7 +326,9 @@ function isAnswer(value: object, call: Call): value is RecordedAnswer {
     case 'list':
       return typeof entries === 'object' && entries !== null;
     case 'stat':
-      return is === null || (Array.isArray(is) && is.length === statFields.length && is.every((n) => /^-?\d+$/.test(n)));
+      return (
+        is === null || (Array.isArray(is) && is.length === statFields.length && is.every((n) => /^-?\d+$/.test(n)))
+      );
     case 'link':
       return typeof Reflect.get(value, 'to') === 'string';
   }

@@ -28,7 +28,8 @@ export async function removeTrees(host: Host, tops: readonly Cgroup[], options: 
   const removed: string[] = [];
   for (let pause = pauses.firstMs; ; pause = Math.min(pause * 2, pauses.longestMs)) {
     const left = tops.flatMap((top) => removeTree(top, removed));
-    if (left.every((one) => !one.passes) || host.now() > deadline) return { removed, left: left.map(({ path, why }) => ({ path, why })) };
+    if (left.every((one) => !one.passes) || host.now() > deadline)
+      return { removed, left: left.map(({ path, why }) => ({ path, why })) };
     await host.sleep(pause, options.signal);
   }
 }
@@ -63,7 +64,8 @@ function removeOne(cgroup: Cgroup, removed: string[]): Left | undefined {
     return undefined;
   } catch (error) {
     if (isGone(error)) return undefined;
-    if (hasCode(error, 'ERR_CGROUP_BUSY')) return { path: cgroup.directory, why: 'the kernel says that it is still in use', passes: true };
+    if (hasCode(error, 'ERR_CGROUP_BUSY'))
+      return { path: cgroup.directory, why: 'the kernel says that it is still in use', passes: true };
     if (error instanceof SlurmCgroupsError) return { path: cgroup.directory, why: error.message, passes: false };
     throw error;
   }

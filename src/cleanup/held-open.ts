@@ -14,17 +14,20 @@ export interface OpenLinks {
 /** A link costs 3 µs, and a process may hold a million. */
 const mostLinks = 4096;
 
-/** @throws SlurmCgroupsError when the descriptors cannot be listed or seen. */
-export function readOpenLinks(process: Directory): OpenLinks {
+/**
+ * @param folder `fd`, or `task/TID/fd` where the first thread has ended: it then has none any more
+ * @throws SlurmCgroupsError when the descriptors cannot be listed or seen.
+ */
+export function readOpenLinks(process: Directory, folder = 'fd'): OpenLinks {
   const fds = process
-    .names('fd')
+    .names(folder)
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
     .sort((a, b) => a - b);
   const links = new Map<number, string>();
   for (const fd of fds.slice(0, mostLinks)) {
     try {
-      links.set(fd, process.readlink(`fd/${fd}`));
+      links.set(fd, process.readlink(`${folder}/${fd}`));
     } catch (error) {
       if (!isGone(error)) throw error; // closed between being listed and being looked at
     }

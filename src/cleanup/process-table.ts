@@ -1,7 +1,7 @@
 // Who runs what on this machine, at the least cost: for each process one lstat of /proc/PID, and more only for
 // those of people. The whole of a process is read, held open, when somebody is to be named.
 
-import { hasCode, isGone } from '../cgroup/errors.js';
+import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import type { Host } from '../cgroup/host.js';
 import { type Membership, parseProcCgroup } from '../cgroup/membership.js';
 import { type HeldProcess, listPids, parseProcStatus } from '../cgroup/process.js';
@@ -99,7 +99,7 @@ export function uptimeOf(host: Host): number | undefined {
     const seconds = Number(host.read('/proc/uptime').split(' ')[0]);
     return Number.isFinite(seconds) ? seconds : undefined;
   } catch (error) {
-    if (isGone(error) || hasCode(error, 'ERR_NOT_PERMITTED', 'ERR_NOT_RECORDED')) return undefined;
+    if (error instanceof SlurmCgroupsError) return undefined;
     throw error;
   }
 }

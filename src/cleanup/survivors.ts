@@ -77,7 +77,7 @@ async function gather(host: Host, { held, comm, look }: Looking) {
     calls === undefined
       ? undefined
       : parseCurrentCall(calls, look.see('machine', () => hasNumbersOfX86(host)) === true);
-  const open = isDead ? undefined : look.see('descriptors', () => readOpenLinks(directory));
+  const open = isDead ? undefined : look.see('descriptors', () => readOpenLinks(directory, `${task}/fd`));
   const mount = isDead ? undefined : mountOf(directoryPaths({ held, look, open, call }), { held, look, state, frames });
   const tracer = tracerOf(
     host,
@@ -153,7 +153,7 @@ function directoryPaths({
   open,
   call,
 }: Pick<Looking, 'held' | 'look'> & { readonly open: OpenLinks | undefined; readonly call: CallState }): Paths {
-  const link = (what: string, name: string) => look.see(what, () => withoutDeleted(held.directory.readlink(name)));
+  const link = (what: string, name: string) => look.see(what, () => withoutDeleted(held.directory.readlink(`task/${tid}/${name}`)));
   const root = link('root', 'root');
   // Links are told from our root, mount tables from the process's own.
   const inside = (path: string) =>
@@ -183,7 +183,7 @@ function mountOf(
 ): BlockedMount | undefined {
   const family = familyIn(frames);
   if (activityIn(frames) === 'frozen' || (state !== 'D' && family === undefined)) return undefined;
-  const table = look.see('mounts', () => mountTable(held.directory.read('mountinfo')));
+  const table = look.see('mounts', () => mountTable(held.directory.read(`task/${tid}/mountinfo`)));
   return table === undefined
     ? undefined
     : blockedMount({ table, ...paths, ...(family === undefined ? {} : { family }) });
@@ -217,7 +217,7 @@ function named(host: Host, pid: number | undefined): NamedProcess | undefined {
 
 function frozenCgroup(host: Host, held: HeldProcess): string | undefined {
   const hierarchies = discoverHierarchies({ host });
-  for (const membership of held.memberships()) {
+  for (const membership of held.membershipsOf(tid)) {
     const hierarchy = hierarchyOf(hierarchies, membership);
     if (hierarchy === undefined || directoryOf(hierarchy, membership.path) === undefined) continue;
     const frozen = frozenAt(host, new Cgroup(host, hierarchy, membership.path));

@@ -1,11 +1,11 @@
 // What every command begins with: the machine or a recording, the node on it, and a log if one is wanted.
 
-import { type CgroupPath, cgroupPath } from '../cgroup/path.js';
-import { type Host, liveHost } from '../cgroup/host.js';
 import { hasCode, SlurmCgroupsError } from '../cgroup/errors.js';
+import { type Host, liveHost } from '../cgroup/host.js';
+import { type CgroupPath, cgroupPath } from '../cgroup/path.js';
 import { readNode, type SlurmNode } from '../jobs/node.js';
-import { usageError } from './exit.js';
 import type { LogLevel } from '../policy/options.js';
+import { usageError } from './exit.js';
 import { flagValue, type Words } from './spec.js';
 
 export type Log = (level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>) => void;
@@ -66,5 +66,8 @@ export async function requireSlurm(node: SlurmNode): Promise<void> {
   } catch (error) {
     if (!hasCode(error, 'ERR_NOT_RECORDED')) throw error;
   }
-  throw new SlurmCgroupsError('ERR_NOT_SLURM', 'This is not a Slurm node: there is no cgroup of Slurm, no spool of slurmd and no slurmd');
+  throw new SlurmCgroupsError(
+    'ERR_NOT_SLURM',
+    'This is not a Slurm node: there is no cgroup of Slurm, no spool of slurmd and no slurmd',
+  );
 }

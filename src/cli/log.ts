@@ -3,8 +3,8 @@
 
 import { pino } from 'pino';
 import { type LogLevel, logLevels } from '../policy/options.js';
-import { numberOf } from './spec.js';
 import { usageError } from './exit.js';
+import { numberOf } from './spec.js';
 
 /** pino's numbers: fatal 60, error 50, warn 40, info 30, debug 20, trace 10. */
 const levels: Readonly<Record<LogLevel, number>> = {
@@ -24,8 +24,11 @@ export type Log = (level: LogLevel, message: string, fields?: Readonly<Record<st
 
 /** A log for the value of `--log-level`: a name, or its number as in slurm.conf. */
 export function openLog(command: string, wanted: string): Log {
-  const level = /^\d+$/.test(wanted) ? logLevels[numberOf(wanted, 'a log level', { from: 0, to: 9 })] : logLevels.find((name) => name === wanted.toLowerCase());
-  if (level === undefined) throw usageError(`There is no log level "${wanted}"; there are ${logLevels.join(' ')} and 0–9`);
+  const level = /^\d+$/.test(wanted)
+    ? logLevels[numberOf(wanted, 'a log level', { from: 0, to: 9 })]
+    : logLevels.find((name) => name === wanted.toLowerCase());
+  if (level === undefined)
+    throw usageError(`There is no log level "${wanted}"; there are ${logLevels.join(' ')} and 0–9`);
   const logger = pino(
     {
       base: { command },

@@ -55,7 +55,10 @@ export interface TreeNode {
 export function treeLines(nodes: readonly TreeNode[], indent = ''): readonly string[] {
   return nodes.flatMap((node, at) => {
     const last = at === nodes.length - 1;
-    return [`${indent}${last ? '└─ ' : '├─ '}${node.line}`, ...treeLines(node.children ?? [], `${indent}${last ? '   ' : '│  '}`)];
+    return [
+      `${indent}${last ? '└─ ' : '├─ '}${node.line}`,
+      ...treeLines(node.children ?? [], `${indent}${last ? '   ' : '│  '}`),
+    ];
   });
 }
 
@@ -63,7 +66,12 @@ export function treeLines(nodes: readonly TreeNode[], indent = ''): readonly str
 export function columns(rows: readonly (readonly string[])[]): readonly string[] {
   const widths: number[] = [];
   for (const row of rows) for (const [at, cell] of row.entries()) widths[at] = Math.max(widths[at] ?? 0, cell.length);
-  return rows.map((row) => row.map((cell, at) => (at === row.length - 1 ? cell : cell.padEnd(widths[at] ?? 0))).join('  ').trimEnd());
+  return rows.map((row) =>
+    row
+      .map((cell, at) => (at === row.length - 1 ? cell : cell.padEnd(widths[at] ?? 0)))
+      .join('  ')
+      .trimEnd(),
+  );
 }
 
 /** `2 jobs`, `1 job`. */

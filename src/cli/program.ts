@@ -10,7 +10,7 @@ import { listSpec } from './commands/list.js';
 import { straysSpec } from './commands/strays.js';
 import { verifySpec } from './commands/verify.js';
 import { usageError } from './exit.js';
-import { checkWords, type CommandSpec, type RunCommand } from './spec.js';
+import { type CommandSpec, checkWords, type RunCommand } from './spec.js';
 
 /** A command and how to load it. */
 interface Loadable {
@@ -35,17 +35,27 @@ const commands: readonly Loadable[] = [
 export async function runProgram(words: readonly string[], version: string): Promise<number> {
   let exitCode = 0;
   const program = new Command('slurm-cgroups')
-    .description("Finds Slurm's job cgroups on this node, puts sessions into the right job, and proves what belongs to what.")
+    .description(
+      "Finds Slurm's job cgroups on this node, puts sessions into the right job, and proves what belongs to what.",
+    )
     .version(version, '-V, --version', 'print the version')
     .helpCommand(false)
     .showHelpAfterError(false)
     .configureOutput({ writeErr: () => {} })
     .exitOverride();
   for (const { spec, load } of commands) {
-    const command = program.command(spec.name).summary(spec.summary).description(spec.about).allowExcessArguments(false);
+    const command = program
+      .command(spec.name)
+      .summary(spec.summary)
+      .description(spec.about)
+      .allowExcessArguments(false);
     for (const operand of spec.operands) command.argument(operand);
-    for (const flag of spec.flags) command.option(`--${flag.name}${flag.takes === undefined ? '' : ` <${flag.takes}>`}`, flag.description);
-    command.addHelpText('after', `\nExamples:\n${spec.examples.map(([line, meaning]) => `  ${line}\n      ${meaning}`).join('\n')}`);
+    for (const flag of spec.flags)
+      command.option(`--${flag.name}${flag.takes === undefined ? '' : ` <${flag.takes}>`}`, flag.description);
+    command.addHelpText(
+      'after',
+      `\nExamples:\n${spec.examples.map(([line, meaning]) => `  ${line}\n      ${meaning}`).join('\n')}`,
+    );
     command.configureOutput({ writeErr: () => {} }).exitOverride();
     command.action(async () => {
       const options: Readonly<Record<string, unknown>> = command.opts();
@@ -57,7 +67,10 @@ export async function runProgram(words: readonly string[], version: string): Pro
       exitCode = await (await load())(checkWords(spec, { operands: command.args, flags }));
     });
   }
-  program.addHelpText('after', '\nExit codes: 0 done, 1 the answer is no, 2 usage or configuration, 3 not permitted, 4 no cgroups or no Slurm node.');
+  program.addHelpText(
+    'after',
+    '\nExit codes: 0 done, 1 the answer is no, 2 usage or configuration, 3 not permitted, 4 no cgroups or no Slurm node.',
+  );
   try {
     await program.parseAsync([...words], { from: 'user' });
   } catch (error) {
@@ -68,11 +81,20 @@ export async function runProgram(words: readonly string[], version: string): Pro
 }
 
 function asUsage(error: CommanderError, spec: CommandSpec | undefined): SlurmCgroupsError {
-  if (error.code === 'commander.help') return usageError(`Name a command: ${commands.map((one) => one.spec.name).join(', ')}`);
-  const message = error.message.replace(/^error: /, '').replace(/\n.*$/s, '').replaceAll("'", '"');
+  if (error.code === 'commander.help')
+    return usageError(`Name a command: ${commands.map((one) => one.spec.name).join(', ')}`);
+  const message = error.message
+    .replace(/^error: /, '')
+    .replace(/\n.*$/s, '')
+    .replaceAll("'", '"');
   const line = `${message[0]?.toUpperCase()}${message.slice(1)}`;
-  if (error.code === 'commander.unknownCommand') return usageError(`${line}; there are ${commands.map((one) => one.spec.name).join(', ')}`);
-  return usageError(error.code === 'commander.unknownOption' && spec !== undefined ? `${line}; there are ${spec.flags.map((flag) => `--${flag.name}`).join(' ')}` : line);
+  if (error.code === 'commander.unknownCommand')
+    return usageError(`${line}; there are ${commands.map((one) => one.spec.name).join(', ')}`);
+  return usageError(
+    error.code === 'commander.unknownOption' && spec !== undefined
+      ? `${line}; there are ${spec.flags.map((flag) => `--${flag.name}`).join(' ')}`
+      : line,
+  );
 }
 
 function camel(name: string): string {

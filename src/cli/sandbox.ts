@@ -63,7 +63,10 @@ export class Sandbox {
     const hierarchies = usable(host);
     const { pid } = host.self();
     const name = `${prefix}-${pid}-${identityOf(host, pid).startTime}`;
-    const roots = new CgroupSet(host, hierarchies.map((hierarchy) => new Cgroup(host, hierarchy, hierarchy.root)));
+    const roots = new CgroupSet(
+      host,
+      hierarchies.map((hierarchy) => new Cgroup(host, hierarchy, hierarchy.root)),
+    );
     const sandbox = new Sandbox(host, hierarchies[0]?.version ?? 2, roots.create(name), childPath(rootPath, name));
     try {
       await sandbox.#keepState();
@@ -110,7 +113,9 @@ export class Sandbox {
     const job = this.#ensure('slurm', `uid_${uid}`, `job_${jobId}`);
     const leaves = ['step_extern', 'step_batch'].map((step) => {
       const made = job.create(step);
-      const withTasks = made.cgroups.filter((cgroup) => cgroup.hierarchy.controllers.some((one) => taskControllers.includes(one)));
+      const withTasks = made.cgroups.filter((cgroup) =>
+        cgroup.hierarchy.controllers.some((one) => taskControllers.includes(one)),
+      );
       const tasks = new CgroupSet(this.host, withTasks).create('task_0').cgroups;
       return new CgroupSet(this.host, [...made.cgroups.filter((cgroup) => !withTasks.includes(cgroup)), ...tasks]);
     });
@@ -171,7 +176,12 @@ export async function removeLeftovers(host: Host, prefix: string): Promise<reado
   const removed: string[] = [];
   for (const name of [...names].sort()) {
     const [, pid, startTime] = pattern.exec(name) ?? [];
-    if (pid === undefined || startTime === undefined || isThere(host, { pid: Number(pid), startTime: BigInt(startTime) })) continue;
+    if (
+      pid === undefined ||
+      startTime === undefined ||
+      isThere(host, { pid: Number(pid), startTime: BigInt(startTime) })
+    )
+      continue;
     const state = await readState(`${stateFolder}/${name}`, name);
     await removeSandbox(host, state, CgroupSet.at(host, hierarchies, childPath(rootPath, name)));
     await fsExtra.remove(`${stateFolder}/${name}`);
@@ -197,7 +207,8 @@ const removal = { timeoutMs: 5000, pauseMs: 10 };
 
 async function removeSandbox(host: Host, state: State, top: CgroupSet): Promise<void> {
   const deadline = host.now() + removal.timeoutMs;
-  for (const sleeper of state.sleepers) endProcess(host, sleeper.pid, (held) => held.startTime.toString() === sleeper.startTime);
+  for (const sleeper of state.sleepers)
+    endProcess(host, sleeper.pid, (held) => held.startTime.toString() === sleeper.startTime);
   const isInside = (held: HeldProcess) =>
     held.memberships().some(({ path }) => top.cgroups.some((cgroup) => pathBelow(path, cgroup.path) !== undefined));
   for (;;) {
@@ -205,7 +216,10 @@ async function removeSandbox(host: Host, state: State, top: CgroupSet): Promise<
     for (const { pid } of members) endProcess(host, pid, isInside);
     if (members.length === 0 && tryRemove(top)) return;
     if (host.now() > deadline) {
-      throw new SlurmCgroupsError('ERR_CGROUP_BUSY', `Cannot remove the sandbox ${state.name}: ${members.length} processes are still in it`);
+      throw new SlurmCgroupsError(
+        'ERR_CGROUP_BUSY',
+        `Cannot remove the sandbox ${state.name}: ${members.length} processes are still in it`,
+      );
     }
     await host.sleep(removal.pauseMs);
   }
@@ -242,12 +256,18 @@ function tryRemove(top: CgroupSet): boolean {
 
 /** Writable v1 hierarchies that Slurm uses; without any, a writable v2. */
 function usable(host: Host): readonly Hierarchy[] {
-  const writable = discoverHierarchies({ host }).all.filter((hierarchy) => !hierarchy.readOnly && hierarchy.root === '/');
+  const writable = discoverHierarchies({ host }).all.filter(
+    (hierarchy) => !hierarchy.readOnly && hierarchy.root === '/',
+  );
   const v1 = writable.filter((hierarchy) => hierarchy.controllers.some((one) => slurmControllers.includes(one)));
   const chosen = v1.length > 0 ? v1 : writable.filter((hierarchy) => hierarchy.version === 2);
   if (chosen.length === 0) {
-    throw new SlurmCgroupsError('ERR_READ_ONLY', 'Cannot make a sandbox: every cgroup hierarchy is mounted read-only or shows a part only');
+    throw new SlurmCgroupsError(
+      'ERR_READ_ONLY',
+      'Cannot make a sandbox: every cgroup hierarchy is mounted read-only or shows a part only',
+    );
   }
-  if (host.self().uid !== 0) throw new SlurmCgroupsError('ERR_NOT_PERMITTED', 'Cannot make a sandbox: only root may create cgroups here');
+  if (host.self().uid !== 0)
+    throw new SlurmCgroupsError('ERR_NOT_PERMITTED', 'Cannot make a sandbox: only root may create cgroups here');
   return chosen;
 }

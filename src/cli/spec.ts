@@ -36,16 +36,33 @@ export type RunCommand = (words: Words) => Promise<number>;
 export const commonFlags: readonly FlagSpec[] = [
   { name: 'json', description: 'print one JSON object for programs' },
   { name: 'node', takes: 'NAME', description: 'only this NodeName, where several nodes share the machine' },
-  { name: 'within', takes: 'CGROUP', description: "look for Slurm's tree below this cgroup of each hierarchy, without configuration" },
-  { name: 'log-level', takes: 'LEVEL', description: 'log to stderr: quiet, fatal, error, info, verbose, debug … debug5, or 0–9' },
+  {
+    name: 'within',
+    takes: 'CGROUP',
+    description: "look for Slurm's tree below this cgroup of each hierarchy, without configuration",
+  },
+  {
+    name: 'log-level',
+    takes: 'LEVEL',
+    description: 'log to stderr: quiet, fatal, error, info, verbose, debug … debug5, or 0–9',
+  },
 ];
 
 /** Where a node in a file can stand in for this machine. */
-export const fromFlag: FlagSpec = { name: 'from', takes: 'FILE', description: 'look at a recorded node instead of this machine' };
+export const fromFlag: FlagSpec = {
+  name: 'from',
+  takes: 'FILE',
+  description: 'look at a recorded node instead of this machine',
+};
 
 /** @throws SlurmCgroupsError ERR_USAGE, one line that says what is allowed. */
 export function parseWords(spec: CommandSpec, words: readonly string[]): Words {
-  const options = Object.fromEntries(spec.flags.map((flag) => [flag.name, { type: flag.takes === undefined ? ('boolean' as const) : ('string' as const) }]));
+  const options = Object.fromEntries(
+    spec.flags.map((flag) => [
+      flag.name,
+      { type: flag.takes === undefined ? ('boolean' as const) : ('string' as const) },
+    ]),
+  );
   const parsed = (() => {
     try {
       return parseArgs({ args: joinValues(spec, words), options, allowPositionals: true, strict: true });
@@ -53,7 +70,10 @@ export function parseWords(spec: CommandSpec, words: readonly string[]): Words {
       throw usageError(explain(spec, error));
     }
   })();
-  return checkWords(spec, { operands: parsed.positionals, flags: new Map(Object.entries(parsed.values).map(([name, value]) => [name, value === true ? true : String(value)])) });
+  return checkWords(spec, {
+    operands: parsed.positionals,
+    flags: new Map(Object.entries(parsed.values).map(([name, value]) => [name, value === true ? true : String(value)])),
+  });
 }
 
 /** `--uid -5` names a value, not a flag: what follows a flag that takes something is its value. */
@@ -77,7 +97,9 @@ function explain(spec: CommandSpec, error: unknown): string {
   const known = spec.flags.map((flag) => `--${flag.name}`).join(' ');
   if (unknown !== undefined) return `Unknown option ${quote(unknown)}; there are ${known}`;
   const needs = /^Option '--([a-z-]+)/.exec(message)?.[1];
-  return needs === undefined ? message.split('\n')[0] ?? message : `Option --${needs} ${spec.flags.some((flag) => flag.name === needs && flag.takes) ? 'needs a value' : 'takes no value'}`;
+  return needs === undefined
+    ? (message.split('\n')[0] ?? message)
+    : `Option --${needs} ${spec.flags.some((flag) => flag.name === needs && flag.takes) ? 'needs a value' : 'takes no value'}`;
 }
 
 /** The right number of operands, whoever split the words. */
@@ -85,7 +107,8 @@ export function checkWords(spec: CommandSpec, words: Words): Words {
   const operands = words.operands.map((operand) => operand.replace(/^=(?=-\d)/, ''));
   const needed = spec.operands.filter((operand) => operand.startsWith('<')).length;
   if (operands.length < needed) throw usageError(`Missing ${spec.operands.slice(operands.length, needed).join(' ')}`);
-  if (operands.length > spec.operands.length) throw usageError(`Too many words: ${quote(operands[spec.operands.length] ?? '')}`);
+  if (operands.length > spec.operands.length)
+    throw usageError(`Too many words: ${quote(operands[spec.operands.length] ?? '')}`);
   return { operands, flags: words.flags };
 }
 
@@ -98,7 +121,8 @@ export function flagValue(words: Words, name: string): string | undefined {
 /** @throws SlurmCgroupsError ERR_USAGE unless it is a decimal number in the range. */
 export function numberOf(text: string, what: string, range: { readonly from: number; readonly to: number }): number {
   const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
-  if (!(value >= range.from && value <= range.to)) throw usageError(`${quote(text)} is not ${what}: a number from ${range.from} to ${range.to}`);
+  if (!(value >= range.from && value <= range.to))
+    throw usageError(`${quote(text)} is not ${what}: a number from ${range.from} to ${range.to}`);
   return value;
 }
 
@@ -122,7 +146,8 @@ export function uidOf(text: string): number {
  */
 export function whose(words: Words): { readonly uid: number } | { readonly user: string } | undefined {
   const [uid, user] = [flagValue(words, 'uid'), flagValue(words, 'user')];
-  if (uid !== undefined && user !== undefined) throw usageError('--uid and --user say the same thing: give one of them');
+  if (uid !== undefined && user !== undefined)
+    throw usageError('--uid and --user say the same thing: give one of them');
   if (uid !== undefined) return { uid: uidOf(uid) };
   return user === undefined ? undefined : { user };
 }

@@ -11,7 +11,10 @@ const exitCodes: Readonly<Record<string, number>> = { SIGINT: 130, SIGTERM: 143,
  * Runs `act` with a signal that aborts when the program is asked to stop. If it then ends with an error, that is
  * the stopping: `stopped` says so to the user, and the exit code is a shell's.
  */
-export async function stoppable(act: (signal: AbortSignal) => Promise<number>, stopped: (by: string) => void): Promise<number> {
+export async function stoppable(
+  act: (signal: AbortSignal) => Promise<number>,
+  stopped: (by: string) => void,
+): Promise<number> {
   const controller = new AbortController();
   let by = '';
   const stop = (signal: NodeJS.Signals) => {

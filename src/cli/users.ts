@@ -34,7 +34,11 @@ export async function uidOfUser(host: Host, user: string): Promise<number> {
   // A name that begins with a dash would be an option, one of digits a uid.
   if (!/^[^-:\s\d][^:\s]*$/.test(user)) throw usageError(`${quote(user)} is not the name of a user`);
   const lines = await ask(host, [user]);
-  if (lines === undefined) throw new SlurmCgroupsError('ERR_TIMEOUT', `Cannot tell the uid of ${quote(user)}: "${getent} passwd" did not answer`);
+  if (lines === undefined)
+    throw new SlurmCgroupsError(
+      'ERR_TIMEOUT',
+      `Cannot tell the uid of ${quote(user)}: "${getent} passwd" did not answer`,
+    );
   const uid = lines.map((line) => line.split(':')).find(([name]) => name === user)?.[2];
   if (uid === undefined || !/^\d+$/.test(uid)) throw usageError(`There is no user ${quote(user)}`);
   return Number(uid);

@@ -7,7 +7,7 @@ import type { Host } from '../cgroup/host.js';
 import { type ConfigFiles, configFiles, type LocatedFile } from './config-files.js';
 import { type LoadedConfig, loadConfig, wholeBudget } from './config-includes.js';
 import { findSlurmds, type SlurmdProcess, slurmdOf } from './config-slurmd.js';
-import { rootOnly, strangerAt, trustAlso, type TrustedUids, uidOfUser, usualSlurmUser } from './config-trust.js';
+import { rootOnly, strangerAt, type TrustedUids, trustAlso, uidOfUser, usualSlurmUser } from './config-trust.js';
 import { meaningOf, type SlurmConfiguration } from './config-values.js';
 
 export type { NodeEntry, Place } from './config-nodes.js';

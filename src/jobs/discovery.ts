@@ -35,7 +35,9 @@ export function discoverJobs(node: SlurmNode, options: DiscoverJobsOptions = {})
   const drafts = new Map<string, Draft>();
   for (const top of node.tops) {
     if (top.version === 2) readJobs(node, top, { directory: top.directory, uid: undefined, drafts, options });
-    else for (const uid of usersOf(node, top, options.uid)) readJobs(node, top, { directory: `${top.directory}/uid_${uid}`, uid, drafts, options });
+    else
+      for (const uid of usersOf(node, top, options.uid))
+        readJobs(node, top, { directory: `${top.directory}/uid_${uid}`, uid, drafts, options });
   }
   return [...drafts.values()].sort(byName).map((draft) => toJob(draft, node));
 }
@@ -85,7 +87,15 @@ function draftOf(place: Place, top: LocatedTop, name: JobName, jobName: string):
   const id = `${top.version} ${top.nodeName ?? ''} ${place.uid ?? ''} ${jobName}`;
   const known = place.drafts.get(id);
   if (known !== undefined) return known;
-  const made: Draft = { name, uid: place.uid, nodeName: top.nodeName, version: top.version, cgroups: [], steps: new Map(), extern: [] };
+  const made: Draft = {
+    name,
+    uid: place.uid,
+    nodeName: top.nodeName,
+    version: top.version,
+    cgroups: [],
+    steps: new Map(),
+    extern: [],
+  };
   place.drafts.set(id, made);
   return made;
 }
@@ -137,7 +147,11 @@ function byStep(a: Step, b: Step): number {
     const named = namedSteps.indexOf(step.stepId);
     return named !== -1 ? named : /^\d+(\+\d+)?$/.test(step.stepId) ? namedSteps.length : namedSteps.length + 1;
   };
-  return compare(rank(a), rank(b)) || (rank(a) === namedSteps.length ? compare(Number.parseInt(a.stepId, 10), Number.parseInt(b.stepId, 10)) : 0) || compare(a.stepId, b.stepId);
+  return (
+    compare(rank(a), rank(b)) ||
+    (rank(a) === namedSteps.length ? compare(Number.parseInt(a.stepId, 10), Number.parseInt(b.stepId, 10)) : 0) ||
+    compare(a.stepId, b.stepId)
+  );
 }
 
 function compare<T extends string | number>(a: T, b: T): number {

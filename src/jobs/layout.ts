@@ -80,7 +80,12 @@ export function parseJobPath(path: CgroupPath, top: SlurmTop): JobPlace | undefi
   const above = partsOf(top.path);
   const parts = partsOf(path);
   if (above.some((name, at) => parts[at] !== name)) return undefined;
-  const base: JobPlace = { version: top.version, top: top.path, ...(top.nodeName === undefined ? {} : { nodeName: top.nodeName }), below: [] };
+  const base: JobPlace = {
+    version: top.version,
+    top: top.path,
+    ...(top.nodeName === undefined ? {} : { nodeName: top.nodeName }),
+    below: [],
+  };
   const rest = parts.slice(above.length);
   return top.version === 1 ? readV1(base, rest) : readV2(base, rest);
 }
@@ -144,7 +149,8 @@ export function formatJobPath(place: JobPlace): CgroupPath {
     (place.stepId !== undefined && place.job === undefined) ||
     (place.side !== undefined && place.stepId === undefined) ||
     (place.taskId !== undefined && (place.version === 2 ? place.side !== 'user' : place.stepId === undefined));
-  if (gap) throw new ParseError(`Cannot write the path of a job: ${quote(JSON.stringify(place))} leaves out what lies above`);
+  if (gap)
+    throw new ParseError(`Cannot write the path of a job: ${quote(JSON.stringify(place))} leaves out what lies above`);
   const split = [...names, ...place.below].find((name) => name.includes('/'));
   if (split !== undefined) throw new ParseError(`Cannot write the path of a job: ${quote(split)} is not one name`);
   return childPath(place.top, ...names, ...place.below);

@@ -21,7 +21,11 @@ import type { SlurmNode } from './node.js';
 export function holdExternLeaves(node: SlurmNode, job: Job): readonly MoveTarget[] {
   const cgroups = job.extern?.cgroups ?? [];
   if (cgroups.length === 0) {
-    throw new SlurmCgroupsError('ERR_NOT_SUPPORTED', `Cannot adopt into ${nameOfJob(job)}: it has no extern step here (PrologFlags=Contain of slurm.conf makes one)`, about(job));
+    throw new SlurmCgroupsError(
+      'ERR_NOT_SUPPORTED',
+      `Cannot adopt into ${nameOfJob(job)}: it has no extern step here (PrologFlags=Contain of slurm.conf makes one)`,
+      about(job),
+    );
   }
   if (job.externMissingIn.length > 0) {
     throw needsStepd(job, `it has no extern step in ${job.externMissingIn.join(', ')} yet`);
@@ -37,15 +41,24 @@ export function holdExternLeaves(node: SlurmNode, job: Job): readonly MoveTarget
 export function holdUserCgroups(node: SlurmNode, uid: number): readonly MoveTarget[] {
   const tops = node.tops.filter((top) => top.version === 1);
   if (tops.length === 0) {
-    throw new SlurmCgroupsError('ERR_NOT_SUPPORTED', `Cannot adopt into the cgroup of uid ${uid}: Slurm has one for each user on cgroup v1 only`, { uid });
+    throw new SlurmCgroupsError(
+      'ERR_NOT_SUPPORTED',
+      `Cannot adopt into the cgroup of uid ${uid}: Slurm has one for each user on cgroup v1 only`,
+      { uid },
+    );
   }
   const cgroups = tops
     .map((top) => new Cgroup(node.host, top.hierarchy, childPath(top.path, `uid_${uid}`)))
     .filter((cgroup) => node.host.stat(cgroup.directory) !== undefined);
-  if (cgroups.length === 0) throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `uid ${uid} has no job on this node`, { uid });
+  if (cgroups.length === 0)
+    throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `uid ${uid} has no job on this node`, { uid });
   const keys = cgroups.map((cgroup) => cgroup.hierarchy.key);
   if (new Set(keys).size < keys.length) {
-    throw new SlurmCgroupsError('ERR_NOT_SUPPORTED', `Cannot adopt into the cgroup of uid ${uid}: several nodes of Slurm on this machine have one, and none was named`, { uid });
+    throw new SlurmCgroupsError(
+      'ERR_NOT_SUPPORTED',
+      `Cannot adopt into the cgroup of uid ${uid}: several nodes of Slurm on this machine have one, and none was named`,
+      { uid },
+    );
   }
   return holdAll(cgroups.map((cgroup) => () => ({ cgroup, directory: holdCgroup(node.host, cgroup) })));
 }
@@ -101,7 +114,11 @@ function leafOf(host: Host, job: Job, step: Cgroup): Cgroup {
 
 function tasksIn(parent: Cgroup): readonly string[] {
   try {
-    return parent.children().map((child) => partsOf(child.path).at(-1) ?? '').filter((name) => parseTaskName(name) !== undefined).sort();
+    return parent
+      .children()
+      .map((child) => partsOf(child.path).at(-1) ?? '')
+      .filter((name) => parseTaskName(name) !== undefined)
+      .sort();
   } catch (error) {
     if (isGone(error)) throw gone(parent.directory, error);
     throw error;
@@ -109,14 +126,22 @@ function tasksIn(parent: Cgroup): readonly string[] {
 }
 
 function needsStepd(job: Job, why: string): SlurmCgroupsError {
-  return new SlurmCgroupsError('ERR_NOT_SUPPORTED', `Cannot adopt into ${nameOfJob(job)} by its cgroups alone: ${why}, which needs stepd (slurmstepd of its extern step)`, about(job));
+  return new SlurmCgroupsError(
+    'ERR_NOT_SUPPORTED',
+    `Cannot adopt into ${nameOfJob(job)} by its cgroups alone: ${why}, which needs stepd (slurmstepd of its extern step)`,
+    about(job),
+  );
 }
 
 function gone(path: string, cause?: unknown): SlurmCgroupsError {
-  return new SlurmCgroupsError('ERR_CGROUP_GONE', `The extern step ${quote(path)} is gone: its job is ending, or began anew`, { path }, cause);
+  return new SlurmCgroupsError(
+    'ERR_CGROUP_GONE',
+    `The extern step ${quote(path)} is gone: its job is ending, or began anew`,
+    { path },
+    cause,
+  );
 }
 
 function about(job: Job): { readonly jobId?: number } {
   return job.jobId === undefined ? {} : { jobId: job.jobId };
 }
-

@@ -9,7 +9,12 @@ import type { Host } from '../cgroup/host.js';
 const pauseMs = 20;
 
 /** Does `act` under the lock. Else why it was not done: nobody is made to wait for it. */
-export async function withSlurmLock(host: Host, hierarchy: Hierarchy, options: { readonly timeoutMs: number }, act: () => void): Promise<'done' | string> {
+export async function withSlurmLock(
+  host: Host,
+  hierarchy: Hierarchy,
+  options: { readonly timeoutMs: number },
+  act: () => void,
+): Promise<'done' | string> {
   const libc = await host.libc();
   if (libc === undefined) return "it is removed under Slurm's lock only, which needs the optional package koffi";
   const deadline = host.now() + options.timeoutMs;

@@ -2,7 +2,7 @@
 // once and handed to whatever looks for jobs. A machine can hold several Slurm nodes (multiple-slurmd).
 
 import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
-import { type Hierarchies, type Hierarchy, directoryOf, discoverHierarchies } from '../cgroup/hierarchies.js';
+import { directoryOf, discoverHierarchies, type Hierarchies, type Hierarchy } from '../cgroup/hierarchies.js';
 import { type Host, type HostOption, liveHost } from '../cgroup/host.js';
 import { type CgroupPath, childPath, partsOf, rootPath } from '../cgroup/path.js';
 import { readSlurmConfiguration, type SlurmConfiguration } from './config.js';
@@ -71,26 +71,51 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
       : undefined;
   notes.push(...(configuration?.notes ?? []));
   const mountpoint = configuration?.cgroupMountpoint;
-  const hierarchies = discoverHierarchies({ host, ...(mountpoint === undefined ? {} : { cgroupMountpoint: mountpoint }) });
+  const hierarchies = discoverHierarchies({
+    host,
+    ...(mountpoint === undefined ? {} : { cgroupMountpoint: mountpoint }),
+  });
   const found = findTops({ host, hierarchies, within, configuration, notes });
-  const tops = options.nodeName === undefined ? found : found.filter((top) => top.nodeName === undefined || top.nodeName === options.nodeName);
+  const tops =
+    options.nodeName === undefined
+      ? found
+      : found.filter((top) => top.nodeName === undefined || top.nodeName === options.nodeName);
   const hostName = readHostName(host, notes);
   const nodeNames = namesOfNodes(tops, { given: options.nodeName, configuration, hostName });
-  const spoolDir = options.spoolDir ?? (options.within === undefined ? (configuration?.slurmdSpoolDir ?? defaultSpool) : undefined);
+  const spoolDir =
+    options.spoolDir ?? (options.within === undefined ? (configuration?.slurmdSpoolDir ?? defaultSpool) : undefined);
   const spools = new Map<string, string>();
   for (const nodeName of nodeNames) {
     const spool = spoolDir === undefined ? undefined : expandSlurmdPath(spoolDir, { nodeName, hostName });
     if (spool !== undefined && (await isSpool(host, spool, { timeoutMs, notes }))) spools.set(nodeName, spool);
   }
   const [top, spool] = [tops[0], [...spools.values()][0]];
-  const evidence = top !== undefined ? `Slurm's cgroup "${top.directory}"` : spool === undefined ? undefined : `the spool of slurmd "${spool}"`;
-  return { host, hierarchies, tops, nodeName: nodeNames.length === 1 ? nodeNames[0] : undefined, configuration, spools, evidence, notes };
+  const evidence =
+    top !== undefined
+      ? `Slurm's cgroup "${top.directory}"`
+      : spool === undefined
+        ? undefined
+        : `the spool of slurmd "${spool}"`;
+  return {
+    host,
+    hierarchies,
+    tops,
+    nodeName: nodeNames.length === 1 ? nodeNames[0] : undefined,
+    configuration,
+    spools,
+    evidence,
+    notes,
+  };
 }
 
 /** Which nodes of Slurm this machine is: most machines are one. */
 function namesOfNodes(
   tops: readonly LocatedTop[],
-  known: { readonly given: string | undefined; readonly configuration: SlurmConfiguration | undefined; readonly hostName: string | undefined },
+  known: {
+    readonly given: string | undefined;
+    readonly configuration: SlurmConfiguration | undefined;
+    readonly hostName: string | undefined;
+  },
 ): readonly string[] {
   if (known.given !== undefined) return [known.given];
   const named = [...new Set(tops.flatMap((top) => top.nodeName ?? []))];
@@ -103,9 +128,14 @@ function namesOfNodes(
 }
 
 /** A folder, looked at only where the answer comes at once: a spool on another machine is no evidence worth a hang. */
-async function isSpool(host: Host, spool: string, { timeoutMs, notes }: { readonly timeoutMs: number; readonly notes: string[] }): Promise<boolean> {
+async function isSpool(
+  host: Host,
+  spool: string,
+  { timeoutMs, notes }: { readonly timeoutMs: number; readonly notes: string[] },
+): Promise<boolean> {
   try {
-    const local = host.source === 'recording' || answersAtOnce(fileSystemAt(parseMounts(host.read('/proc/self/mountinfo')), spool));
+    const local =
+      host.source === 'recording' || answersAtOnce(fileSystemAt(parseMounts(host.read('/proc/self/mountinfo')), spool));
     const look = await boundedReads(host, { timeoutMs }).look(spool);
     if (look === undefined || !isDirectory(look.mode)) return false;
     if (!local) notes.push(`The spool of slurmd "${spool}" is on a file system that may not answer: it is not read`);
@@ -133,7 +163,11 @@ interface Search {
 function findTops(search: Search): readonly LocatedTop[] {
   const { host, hierarchies, within, configuration, notes } = search;
   const tops: LocatedTop[] = [];
-  const look = (hierarchy: Hierarchy, parent: CgroupPath, read: (name: string) => { readonly nodeName?: string } | undefined) => {
+  const look = (
+    hierarchy: Hierarchy,
+    parent: CgroupPath,
+    read: (name: string) => { readonly nodeName?: string } | undefined,
+  ) => {
     const directory = directoryOf(hierarchy, parent);
     if (directory === undefined) return;
     let names: readonly string[];
@@ -153,7 +187,13 @@ function findTops(search: Search): readonly LocatedTop[] {
         notes.push(`"${directory}/${name}" belongs to uid ${stat.uid}, not to root: it is not Slurm's`);
         continue;
       }
-      tops.push({ version: hierarchy.version, hierarchy, path: childPath(parent, name), directory: `${directory}/${name}`, ...top });
+      tops.push({
+        version: hierarchy.version,
+        hierarchy,
+        path: childPath(parent, name),
+        directory: `${directory}/${name}`,
+        ...top,
+      });
     }
   };
   const prepend = configuration?.cgroupPrepend;

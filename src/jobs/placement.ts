@@ -2,7 +2,7 @@
 // hierarchies in which that job exists, and the limits it is under. It only looks.
 
 import { isGone, SlurmCgroupsError } from '../cgroup/errors.js';
-import { type Hierarchy, directoryOf, hierarchyOf } from '../cgroup/hierarchies.js';
+import { directoryOf, type Hierarchy, hierarchyOf } from '../cgroup/hierarchies.js';
 import type { Host } from '../cgroup/host.js';
 import { hierarchyKey, type Membership } from '../cgroup/membership.js';
 import { type CgroupPath, cgroupPath, partsOf } from '../cgroup/path.js';
@@ -50,7 +50,13 @@ export interface Verification {
   readonly uid: number;
   readonly comm: string;
   readonly inJob: boolean;
-  readonly job: { readonly jobId?: number; readonly sluid?: string; readonly uid?: number; readonly nodeName?: string; readonly stepId?: string } | null;
+  readonly job: {
+    readonly jobId?: number;
+    readonly sluid?: string;
+    readonly uid?: number;
+    readonly nodeName?: string;
+    readonly stepId?: string;
+  } | null;
   readonly verdict: Verdict;
   readonly hierarchies: readonly HierarchyPlacement[];
   readonly limits: Limits;
@@ -85,8 +91,18 @@ function verifyHeld(node: SlurmNode, held: HeldProcess): Verification {
   const hierarchies = placed.map((one) => stateOf(node, one, main, notes));
   const count = (state: PlacementState) => hierarchies.filter((one) => one.state === state).length;
   const verdict: Verdict =
-    main === undefined ? 'outside' : count('other-job') > 0 ? 'conflict' : count('missing') + count('unknown') > 0 ? 'partial' : 'contained';
-  const steps = [...new Set(places.filter((one) => main !== undefined && isSameJob(one.job, main.job)).flatMap((one) => one.stepId ?? []))];
+    main === undefined
+      ? 'outside'
+      : count('other-job') > 0
+        ? 'conflict'
+        : count('missing') + count('unknown') > 0
+          ? 'partial'
+          : 'contained';
+  const steps = [
+    ...new Set(
+      places.filter((one) => main !== undefined && isSameJob(one.job, main.job)).flatMap((one) => one.stepId ?? []),
+    ),
+  ];
   if (steps.length > 1) notes.push(`it is in different steps: ${steps.join(', ')}`);
   noteThreads(held, placed, notes);
   noteLimitless(node, main, notes);
@@ -128,10 +144,18 @@ export function placeOf(node: Pick<SlurmNode, 'tops'>, membership: Membership): 
 /** The job that most hierarchies name; of equals the first. */
 function mostNamed(places: readonly PlaceInJob[]): PlaceInJob | undefined {
   const votes = (job: JobName) => places.filter((one) => isSameJob(one.job, job)).length;
-  return places.reduce<PlaceInJob | undefined>((best, one) => (best === undefined || votes(one.job) > votes(best.job) ? one : best), undefined);
+  return places.reduce<PlaceInJob | undefined>(
+    (best, one) => (best === undefined || votes(one.job) > votes(best.job) ? one : best),
+    undefined,
+  );
 }
 
-function stateOf(node: SlurmNode, { membership, place }: Placed, main: PlaceInJob | undefined, notes: string[]): HierarchyPlacement {
+function stateOf(
+  node: SlurmNode,
+  { membership, place }: Placed,
+  main: PlaceInJob | undefined,
+  notes: string[],
+): HierarchyPlacement {
   const base = {
     hierarchyId: membership.hierarchyId,
     version: membership.controllers.length === 0 ? (2 as const) : (1 as const),
@@ -143,11 +167,16 @@ function stateOf(node: SlurmNode, { membership, place }: Placed, main: PlaceInJo
   if (main === undefined) return { ...base, state: 'outside' };
   if (place?.job !== undefined) return { ...base, state: isSameJob(place.job, main.job) ? 'in-job' : 'other-job' };
   const key = hierarchyKey(membership.controllers);
-  const top = node.tops.find((one) => one.hierarchy.key === key && one.nodeName === main.nodeName && one.version === main.version);
+  const top = node.tops.find(
+    (one) => one.hierarchy.key === key && one.nodeName === main.nodeName && one.version === main.version,
+  );
   if (top === undefined) return { ...base, state: 'outside' };
   const directory = jobDirectory(top, main);
   try {
-    return { ...base, state: directory === undefined || node.host.stat(directory) === undefined ? 'outside' : 'missing' };
+    return {
+      ...base,
+      state: directory === undefined || node.host.stat(directory) === undefined ? 'outside' : 'missing',
+    };
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error;
     notes.push(error.message);
@@ -156,13 +185,20 @@ function stateOf(node: SlurmNode, { membership, place }: Placed, main: PlaceInJo
 }
 
 function jobDirectory(top: LocatedTop, main: PlaceInJob): string | undefined {
-  const path = formatJobPath({ version: main.version, top: top.path, ...(main.uid === undefined ? {} : { uid: main.uid }), job: main.job, below: [] });
+  const path = formatJobPath({
+    version: main.version,
+    top: top.path,
+    ...(main.uid === undefined ? {} : { uid: main.uid }),
+    job: main.job,
+    below: [],
+  });
   return directoryOf(top.hierarchy, path);
 }
 
 /** v1 lets threads of one process stand in different cgroups; the leader's alone would be half the truth. */
 function noteThreads(held: HeldProcess, placed: readonly Placed[], notes: string[]): void {
-  const where = (memberships: readonly Membership[]) => memberships.map((one) => `${hierarchyKey(one.controllers)}:${one.path}`).join('\n');
+  const where = (memberships: readonly Membership[]) =>
+    memberships.map((one) => `${hierarchyKey(one.controllers)}:${one.path}`).join('\n');
   const leader = where(placed.map((one) => one.membership));
   const apart = held.threads().filter((tid) => {
     if (tid === held.pid) return false;
@@ -173,7 +209,8 @@ function noteThreads(held: HeldProcess, placed: readonly Placed[], notes: string
       throw error;
     }
   });
-  if (apart.length > 0) notes.push(`${apart.length} of its threads are in other cgroups than its first: ${apart.slice(0, 5).join(', ')}`);
+  if (apart.length > 0)
+    notes.push(`${apart.length} of its threads are in other cgroups than its first: ${apart.slice(0, 5).join(', ')}`);
 }
 
 /** Where this node's Slurm has a tree but the job has no cgroup, nothing limits it there. */
@@ -191,12 +228,15 @@ function noteLimitless(node: SlurmNode, main: PlaceInJob | undefined, notes: str
       }
     })
     .map((top) => top.hierarchy.key);
-  if (without.length > 0) notes.push(`the job has no cgroup in ${without.join(', ')}: nothing of the job limits it there`);
+  if (without.length > 0)
+    notes.push(`the job has no cgroup in ${without.join(', ')}: nothing of the job limits it there`);
 }
 
 function limitsOf(node: SlurmNode, placed: readonly Placed[]): Limits {
   const at = (controller: string): readonly [Hierarchy, CgroupPath] | undefined => {
-    const one = placed.find(({ membership }) => membership.controllers.includes(controller)) ?? placed.find(({ membership }) => membership.controllers.length === 0);
+    const one =
+      placed.find(({ membership }) => membership.controllers.includes(controller)) ??
+      placed.find(({ membership }) => membership.controllers.length === 0);
     const hierarchy = one === undefined ? undefined : hierarchyOf(node.hierarchies, one.membership);
     return one === undefined || hierarchy === undefined ? undefined : [hierarchy, one.membership.path];
   };
@@ -256,5 +296,7 @@ function quotaOf(node: SlurmNode, found: readonly [Hierarchy, CgroupPath] | unde
   }
   const quotas = upwards(node.host, hierarchy, path, 'cpu.cfs_quota_us');
   const periods = upwards(node.host, hierarchy, path, 'cpu.cfs_period_us');
-  return tightest(quotas.map((text, level) => (text.trim() === '-1' ? 'max' : Number(text) / Number(periods[level] ?? '100000'))));
+  return tightest(
+    quotas.map((text, level) => (text.trim() === '-1' ? 'max' : Number(text) / Number(periods[level] ?? '100000'))),
+  );
 }

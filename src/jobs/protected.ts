@@ -71,7 +71,9 @@ export function rootExecutable(host: Host, held: HeldProcess): string | undefine
     throw error;
   }
   const stat = file.startsWith('/') ? host.stat(file) : undefined;
-  return stat !== undefined && stat.uid === 0n && (stat.mode & 0o170000n) === 0o100000n ? file.slice(file.lastIndexOf('/') + 1) : undefined;
+  return stat !== undefined && stat.uid === 0n && (stat.mode & 0o170000n) === 0o100000n
+    ? file.slice(file.lastIndexOf('/') + 1)
+    : undefined;
 }
 
 interface Sockets {

@@ -26,6 +26,7 @@ describe('readProcessTable()', () => {
     '/proc/12/status': status(0),
     '/proc/13': { uid: 33 },
     '/proc/14': { uid: 1001 }, // it has ended: its files are gone
+    '/proc/14/x': { text: '' },
     '/proc/self/x': { text: '' },
   });
 
@@ -46,7 +47,7 @@ describe('readProcessTable()', () => {
         throw new SystemCallError('read', path, errno);
       },
     });
-    expect(readProcessTable(refusing('EACCES'), isPerson)).toEqual({ rows: [], hidden: 3 });
+    expect(readProcessTable(refusing('EACCES'), isPerson)).toEqual({ rows: [], hidden: 4 });
     expect(() => readProcessTable(refusing('EIO'), isPerson)).toThrow(SystemCallError);
   });
 

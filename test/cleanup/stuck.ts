@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import process from 'node:process';
 import { setTimeout as pause } from 'node:timers/promises';
-import { afterEach } from 'vitest';
+import { afterEach, test } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
 import { type Host, liveHost } from '../../src/cgroup/host.js';
@@ -71,7 +71,16 @@ export function memberFor(pid: number, host: Host = liveHost()): Member {
   return member;
 }
 
-export const canMountFuse: boolean = process.geteuid?.() === 0 && fs.existsSync('/dev/fuse');
+/** A test that mounts a file system of its own. In CI only a kernel without FUSE is a reason to skip it. */
+export function fuseTest(name: string, act: () => Promise<void>): void {
+  test(name, async (context) => {
+    const isRoot = process.geteuid?.() === 0;
+    if (!isRoot && process.env['CI'] === 'true') throw new Error('Skipped, which CI does not allow: needs root');
+    if (!isRoot) context.skip('needs root');
+    if (!fs.existsSync('/dev/fuse')) context.skip('this kernel has no FUSE');
+    await act();
+  });
+}
 
 /**
  * The program behind a FUSE file system with one file in which it never answers a read (include/uapi/linux/fuse.h).
@@ -95,6 +104,7 @@ const fuseProgram = `
       try { length = fs.readSync(fd, request, 0, request.length, null); } catch (error) { if (error.code === 'ENODEV') process.exit(0); if (error.code === 'EINTR' || error.code === 'ENOENT') continue; throw error; }
       const opcode = request.readUInt32LE(4), unique = request.readBigUInt64LE(8), node = request.readBigUInt64LE(16);
       const silent = [2, 15, 36, 42];
+      if (opcode === 15) fs.writeSync(1, 'read\\n');
       if (silent.includes(opcode)) continue;
       const answers = { 1: () => Buffer.concat([valid(), attributes(2n)]), 3: () => attr(node), 14: opened, 27: opened, 26: init };
       const body = answers[opcode]?.();
@@ -105,12 +115,19 @@ const fuseProgram = `
   }
 `;
 
-/** Mounts it on a folder of its own, and gives the path of the file. Ending the program frees whoever waits. */
-export async function mountSilentFuse(source: string): Promise<{ readonly folder: string; readonly file: string }> {
+export interface SilentFuse {
+  readonly folder: string;
+  readonly file: string;
+  /** Waits until the program has taken a read: from then on who waits for it cannot be killed. */
+  taken(): Promise<void>;
+}
+
+/** Mounts it on a folder of its own. Ending the program frees whoever waits. */
+export async function mountSilentFuse(source: string): Promise<SilentFuse> {
   const folder = fs.mkdtempSync('/run/slurm-cgroups-test-fuse-');
   afterwards(() => fs.rmdirSync(folder));
   afterwards(() => void spawnSync('umount', ['-l', folder]));
   const program = await started(process.execPath, ['-e', fuseProgram, folder, source]);
   if ((await lineFrom(program)) !== 'mounted') throw new Error('It was not mounted');
-  return { folder, file: `${folder}/file` };
+  return { folder, file: `${folder}/file`, taken: async () => void (await lineFrom(program)) };
 }

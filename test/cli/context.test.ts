@@ -26,10 +26,20 @@ describe('openContext()', () => {
     ['empty', '', 'ERR_PARSE'],
     ['cut', '{"recording":"slurm-cgroups","version":1,"self":{"pid":1,"uid":0}}\n{"read":"/proc/se', 'ERR_PARSE'],
     ['other', '{"recording":"other"}\n', 'ERR_PARSE'],
-    ['no-mounts', '{"recording":"slurm-cgroups","version":1,"self":{"pid":1,"uid":0}}\n{"read":"/proc/self/mountinfo","text":"1 2 0:1 / / rw - ext4 x rw\\n"}\n', 'ERR_NO_CGROUPS'],
-    ['bad-mounts', '{"recording":"slurm-cgroups","version":1,"self":{"pid":1,"uid":0}}\n{"read":"/proc/self/mountinfo","text":"1 2 0:1 / /sys cgr"}\n', 'ERR_PARSE'],
+    [
+      'no-mounts',
+      '{"recording":"slurm-cgroups","version":1,"self":{"pid":1,"uid":0}}\n{"read":"/proc/self/mountinfo","text":"1 2 0:1 / / rw - ext4 x rw\\n"}\n',
+      'ERR_NO_CGROUPS',
+    ],
+    [
+      'bad-mounts',
+      '{"recording":"slurm-cgroups","version":1,"self":{"pid":1,"uid":0}}\n{"read":"/proc/self/mountinfo","text":"1 2 0:1 / /sys cgr"}\n',
+      'ERR_PARSE',
+    ],
   ])('refuses the recording %s with %s', async (name, text, code) => {
-    await expect(openContext('list', words({ from: file(name, text) }))).rejects.toMatchObject({ code: expect.stringMatching(code === 'ERR_NO_CGROUPS' ? /NO_CGROUPS/ : code) });
+    await expect(openContext('list', words({ from: file(name, text) }))).rejects.toMatchObject({
+      code: expect.stringMatching(code === 'ERR_NO_CGROUPS' ? /NO_CGROUPS/ : code),
+    });
   });
 
   it.each(['relative', '/a//b', '/a/./b'])('refuses --within %j', async (within) => {
@@ -47,7 +57,10 @@ describe('requireSlurm()', () => {
       [
         { recording: 'slurm-cgroups', version: 1, self: { pid: 1, uid: 0 } },
         { read: '/proc/self/mountinfo', text: '30 1 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n' },
-        { list: '/', entries: { proc: 'directory', sys: 'directory', etc: 'directory', run: 'directory', var: 'directory' } },
+        {
+          list: '/',
+          entries: { proc: 'directory', sys: 'directory', etc: 'directory', run: 'directory', var: 'directory' },
+        },
         { list: '/etc', entries: {} },
         { list: '/run', entries: {} },
         { list: '/var', entries: {} },

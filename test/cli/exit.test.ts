@@ -1,5 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { ConfigError, type ErrorCode, ParseError, SlurmCgroupsError, SystemCallError } from '../../src/cgroup/errors.js';
+import {
+  ConfigError,
+  type ErrorCode,
+  ParseError,
+  SlurmCgroupsError,
+  SystemCallError,
+} from '../../src/cgroup/errors.js';
 import { exitCodeOf, lineOf, usageError } from '../../src/cli/exit.js';
 
 const cases: readonly (readonly [ErrorCode, number])[] = [

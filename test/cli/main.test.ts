@@ -4,7 +4,17 @@ import { programFile, recording, runProgramFile } from './program-run.js';
 
 describe('main()', () => {
   it('ends quietly when its reader stops early', () => {
-    const { stdout, stderr, status } = spawnSync('/bin/sh', ['-c', `"$0" "$1" list --from "$2" --json | head -1; echo end`, process.execPath, programFile, recording('slurm-24.11-v1')], { encoding: 'utf8' });
+    const { stdout, stderr, status } = spawnSync(
+      '/bin/sh',
+      [
+        '-c',
+        `"$0" "$1" list --from "$2" --json | head -1; echo end`,
+        process.execPath,
+        programFile,
+        recording('slurm-24.11-v1'),
+      ],
+      { encoding: 'utf8' },
+    );
     expect([stdout, stderr, status]).toEqual(['{\nend\n', '', 0]);
   });
 

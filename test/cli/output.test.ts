@@ -26,26 +26,35 @@ describe('visible()', () => {
 
 describe('treeLines()', () => {
   it('joins children by rules', () => {
-    expect(treeLines([{ line: 'a', children: [{ line: 'b' }, { line: 'c' }] }, { line: 'd', children: [{ line: 'e' }] }])).toEqual([
-      '├─ a',
-      '│  ├─ b',
-      '│  └─ c',
-      '└─ d',
-      '   └─ e',
-    ]);
+    expect(
+      treeLines([
+        { line: 'a', children: [{ line: 'b' }, { line: 'c' }] },
+        { line: 'd', children: [{ line: 'e' }] },
+      ]),
+    ).toEqual(['├─ a', '│  ├─ b', '│  └─ c', '└─ d', '   └─ e']);
   });
 });
 
 describe('columns()', () => {
   it('makes each as wide as its longest cell and pads no line at its end', () => {
-    expect(columns([['a', 'bb', ''], ['aaa', 'b', 'c']])).toEqual(['a    bb', 'aaa  b   c']);
+    expect(
+      columns([
+        ['a', 'bb', ''],
+        ['aaa', 'b', 'c'],
+      ]),
+    ).toEqual(['a    bb', 'aaa  b   c']);
     expect(columns([])).toEqual([]);
   });
 });
 
 describe('count()', () => {
   it('knows one and many', () => {
-    expect([count(1, 'job'), count(2, 'job'), count(0, 'process'), count(1, 'process')]).toEqual(['1 job', '2 jobs', '0 processes', '1 process']);
+    expect([count(1, 'job'), count(2, 'job'), count(0, 'process'), count(1, 'process')]).toEqual([
+      '1 job',
+      '2 jobs',
+      '0 processes',
+      '1 process',
+    ]);
   });
 });
 

@@ -12,7 +12,10 @@ export interface Ran {
 }
 
 export function runProgramFile(...words: readonly string[]): Ran {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [programFile, ...words], { encoding: 'utf8', env: { PATH: '/usr/bin:/bin' } });
+  const { status, stdout, stderr } = spawnSync(process.execPath, [programFile, ...words], {
+    encoding: 'utf8',
+    env: { PATH: '/usr/bin:/bin' },
+  });
   return { exitCode: status, stdout, stderr };
 }
 

@@ -2,12 +2,15 @@ import { describe, expect, it } from 'vitest';
 import { runProgramFile } from './program-run.js';
 
 describe('The program', () => {
-  it.each(['list', 'verify', 'adopt', 'clean', 'demo'])('%s --help names the command, its options and examples', (name) => {
-    const { exitCode, stdout, stderr } = runProgramFile(name, '--help');
-    expect([exitCode, stderr]).toEqual([0, '']);
-    expect(stdout).toContain(`Usage: slurm-cgroups ${name}`);
-    expect(stdout).toContain('Examples:');
-  });
+  it.each(['list', 'verify', 'adopt', 'clean', 'demo'])(
+    '%s --help names the command, its options and examples',
+    (name) => {
+      const { exitCode, stdout, stderr } = runProgramFile(name, '--help');
+      expect([exitCode, stderr]).toEqual([0, '']);
+      expect(stdout).toContain(`Usage: slurm-cgroups ${name}`);
+      expect(stdout).toContain('Examples:');
+    },
+  );
 
   it('--help lists the commands and the exit codes', () => {
     const { exitCode, stdout } = runProgramFile('--help');

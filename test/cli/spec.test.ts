@@ -6,7 +6,11 @@ describe('parseWords()', () => {
   it('reads flags, values and operands in any order', () => {
     const words = parseWords(adoptSpec, ['--uid', '1001', '4711', '--dry-run', '--action-unknown=deny']);
     expect(words.operands).toEqual(['4711']);
-    expect([flagValue(words, 'uid'), flagValue(words, 'action-unknown'), words.flags.get('dry-run')]).toEqual(['1001', 'deny', true]);
+    expect([flagValue(words, 'uid'), flagValue(words, 'action-unknown'), words.flags.get('dry-run')]).toEqual([
+      '1001',
+      'deny',
+      true,
+    ]);
   });
 
   it.each([
@@ -29,19 +33,25 @@ describe('parseWords()', () => {
 
 describe('checkWords()', () => {
   it('counts the operands, whoever split the words', () => {
-    expect(() => checkWords({ ...adoptSpec, operands: [] }, { operands: ['x'], flags: new Map() })).toThrow('Too many words');
+    expect(() => checkWords({ ...adoptSpec, operands: [] }, { operands: ['x'], flags: new Map() })).toThrow(
+      'Too many words',
+    );
   });
 });
 
 describe('numberOf()', () => {
   it.each(['', ' 1', '1 ', '0x10', '1e3', '-1', '+1', '1.0', '١', '99999999999999999999'])('refuses %j', (text) => {
-    expect(() => numberOf(text, 'a number', { from: 0, to: 10_000 })).toThrow('is not a number: a number from 0 to 10000');
+    expect(() => numberOf(text, 'a number', { from: 0, to: 10_000 })).toThrow(
+      'is not a number: a number from 0 to 10000',
+    );
   });
 });
 
 describe('pidOf(), jobIdOf(), uidOf()', () => {
   it('know their ranges', () => {
-    expect([pidOf('1'), pidOf('2147483648'), jobIdOf('4294967293'), uidOf('0')]).toEqual([1, 2147483648, 4294967293, 0]);
+    expect([pidOf('1'), pidOf('2147483648'), jobIdOf('4294967293'), uidOf('0')]).toEqual([
+      1, 2147483648, 4294967293, 0,
+    ]);
     for (const bad of ['0', '-1', 'self']) expect(() => pidOf(bad)).toThrow('is not a process id');
     for (const bad of ['0', '4294967294', '4294967296']) expect(() => jobIdOf(bad)).toThrow('is not a job id');
     expect(() => uidOf('4294967295')).toThrow('is not a user id');

@@ -7,7 +7,12 @@ const { pid } = liveHost().self();
 describe('stoppable()', () => {
   it('gives the exit code of what it runs, and leaves no handler behind', async () => {
     const before = process.listenerCount('SIGTERM');
-    expect(await stoppable(async () => 7, () => expect.unreachable())).toBe(7);
+    expect(
+      await stoppable(
+        async () => 7,
+        () => expect.unreachable(),
+      ),
+    ).toBe(7);
     expect(process.listenerCount('SIGTERM')).toBe(before);
   });
 
@@ -29,6 +34,11 @@ describe('stoppable()', () => {
   });
 
   it('passes on an error that is none of stopping', async () => {
-    await expect(stoppable(() => Promise.reject(new TypeError('x')), () => expect.unreachable())).rejects.toThrow('x');
+    await expect(
+      stoppable(
+        () => Promise.reject(new TypeError('x')),
+        () => expect.unreachable(),
+      ),
+    ).rejects.toThrow('x');
   });
 });

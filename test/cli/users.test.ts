@@ -28,7 +28,10 @@ describe('namesOf()', () => {
     const { host, asked } = answering('');
     await namesOf(host, []);
     expect(asked).toHaveLength(0);
-    await namesOf(host, Array.from({ length: 1200 }, (_, at) => at));
+    await namesOf(
+      host,
+      Array.from({ length: 1200 }, (_, at) => at),
+    );
     expect(asked).toHaveLength(3);
   });
 

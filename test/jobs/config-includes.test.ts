@@ -5,7 +5,7 @@ import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { configFiles } from '../../src/jobs/config-files.js';
 import { type LoadOptions, loadConfig, wholeBudget } from '../../src/jobs/config-includes.js';
 import { rootOnly, type TrustedUids } from '../../src/jobs/config-trust.js';
-import { isRoot, needsRoot, type NodeFile, nodeWith, put, trustedFolder } from './config-sandbox.js';
+import { isRoot, type NodeFile, needsRoot, nodeWith, put, trustedFolder } from './config-sandbox.js';
 
 const main = '/etc/slurm/slurm.conf';
 const load = async (host: Host, file = main, options: Partial<LoadOptions> = {}) => {

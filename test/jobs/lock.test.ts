@@ -19,7 +19,9 @@ describe('withSlurmLock()', () => {
   it('does nothing while somebody else holds it, and says so when the time is over', async () => {
     const unlock = (await host.libc())?.tryLock(hierarchy.mountPoint);
     try {
-      expect(await withSlurmLock(host, hierarchy, { timeoutMs: 50 }, () => expect.unreachable())).toContain("holds Slurm's lock");
+      expect(await withSlurmLock(host, hierarchy, { timeoutMs: 50 }, () => expect.unreachable())).toContain(
+        "holds Slurm's lock",
+      );
     } finally {
       unlock?.();
     }

@@ -1,11 +1,11 @@
 // slurm-cgroups adopt: one process into one job, chosen by the rules or named. On the login path: nothing
 // that is not needed is imported, no package at all.
 
+import { type AdoptionResult, adopt } from '../../adopt/adoption.js';
+import { admitSession, decideSession } from '../../adopt/session.js';
 import { SlurmCgroupsError } from '../../cgroup/errors.js';
 import { hierarchyKey } from '../../cgroup/membership.js';
 import { withProcess } from '../../cgroup/process.js';
-import { type AdoptionResult, adopt } from '../../adopt/adoption.js';
-import { admitSession, decideSession } from '../../adopt/session.js';
 import { discoverJobs } from '../../jobs/discovery.js';
 import { type Job, nameOfJob } from '../../jobs/job.js';
 import { findOwners } from '../../jobs/owners.js';
@@ -15,11 +15,20 @@ import { type AdoptionOptions, checkOptions, defaultOptions, optionTable, readOp
 import { type Context, openContext, requireSlurm } from '../context.js';
 import { usageError } from '../exit.js';
 import { columns, count, json, type Output, standardOutput, visible } from '../output.js';
-import { commonFlags, type CommandSpec, fromFlag, jobIdOf, pidOf, flagValue, whose, type Words } from '../spec.js';
+import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, pidOf, type Words, whose } from '../spec.js';
 
 /** Options of a login that steer the decision; the rest is about PAM and has no meaning here. */
 const decisionOptions = optionTable.filter((option) =>
-  ['action_no_jobs', 'action_unknown', 'action_adopt_failure', 'action_generic_failure', 'action_suspended', 'ignore_root', 'rank', 'wait_for_job'].includes(option.name),
+  [
+    'action_no_jobs',
+    'action_unknown',
+    'action_adopt_failure',
+    'action_generic_failure',
+    'action_suspended',
+    'ignore_root',
+    'rank',
+    'wait_for_job',
+  ].includes(option.name),
 );
 
 /** By hand nobody waits three seconds for a job that may start. */
@@ -30,7 +39,7 @@ export const adoptSpec: CommandSpec = {
   summary: 'put a process into a job, prove it, or leave it where it was',
   about:
     "Moves a process of the job's user (or the sshd that watches over that user's connection) into the extern step of " +
-    "the job, in every cgroup hierarchy, and proves it from /proc; a failure in the middle is undone. Without --job the " +
+    'the job, in every cgroup hierarchy, and proves it from /proc; a failure in the middle is undone. Without --job the ' +
     'rules of a login choose: the only job, else action_unknown (the newest). Exit code 0: it is in the job.',
   operands: ['<pid>'],
   flags: [
@@ -39,7 +48,11 @@ export const adoptSpec: CommandSpec = {
     { name: 'job', takes: 'N', description: 'into this job instead of the one the rules choose' },
     { name: 'dry-run', description: 'decide and explain, move nothing' },
     { name: 'descendants', description: 'move its living children too, until no new one appears' },
-    ...decisionOptions.map((option) => ({ name: option.flag, takes: 'VALUE', description: `${option.description}: ${option.allowed}` })),
+    ...decisionOptions.map((option) => ({
+      name: option.flag,
+      takes: 'VALUE',
+      description: `${option.description}: ${option.allowed}`,
+    })),
     { ...fromFlag, description: `${fromFlag.description} (with --dry-run)` },
     ...commonFlags,
   ],
@@ -68,17 +81,25 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
   const job = flagValue(words, 'job');
   const wanted = job === undefined ? undefined : jobIdOf(job);
   const options = optionsOf(words);
-  if (wanted !== undefined && words.flags.has('action-unknown')) throw usageError('--job and --action-unknown both say which job: give one of them');
+  if (wanted !== undefined && words.flags.has('action-unknown'))
+    throw usageError('--job and --action-unknown both say which job: give one of them');
   const context = await openContext('adopt', words);
   await requireSlurm(context.node);
   if (context.node.tops[0] !== undefined) checkOptions(options, { cgroupVersion: context.node.tops[0].version });
-  if (!dryRun && context.host.self().uid !== 0) throw new SlurmCgroupsError('ERR_NOT_PERMITTED', `Cannot move process ${pid}: only root may move processes between jobs`, { pid });
+  if (!dryRun && context.host.self().uid !== 0)
+    throw new SlurmCgroupsError(
+      'ERR_NOT_PERMITTED',
+      `Cannot move process ${pid}: only root may move processes between jobs`,
+      { pid },
+    );
   const uid = await uidFor(context, said, pid);
   const request: Adopting = { pid, uid, dryRun, options, descendants: words.flags.has('descendants') };
-  const report = wanted === undefined ? await adoptByRules(context, request) : await adoptInto(context, request, wanted);
+  const report =
+    wanted === undefined ? await adoptByRules(context, request) : await adoptInto(context, request, wanted);
   for (const line of report.trace) context.log('verbose', line);
   context.log('info', report.reason, { action: report.action, pid, uid, dryRun, outcome: report.adoption?.outcome });
-  if (words.flags.has('json')) output.print(json({ ...report, ...(report.adoption === undefined ? {} : { adoption: plain(report.adoption) }) }));
+  if (words.flags.has('json'))
+    output.print(json({ ...report, ...(report.adoption === undefined ? {} : { adoption: plain(report.adoption) }) }));
   else output.print(...render(pid, report, output));
   return report.action === 'adopt' ? 0 : 1;
 }
@@ -100,22 +121,41 @@ function optionsOf(words: Words): AdoptionOptions {
 
 /** Whose session it is: as said, else the user all of whose uids the process has. */
 async function uidFor(context: Context, whoseIt: ReturnType<typeof whose>, pid: number): Promise<number> {
-  const said = whoseIt === undefined ? undefined : 'uid' in whoseIt ? whoseIt.uid : await (await import('../users.js')).uidOfUser(context.host, whoseIt.user);
+  const said =
+    whoseIt === undefined
+      ? undefined
+      : 'uid' in whoseIt
+        ? whoseIt.uid
+        : await (await import('../users.js')).uidOfUser(context.host, whoseIt.user);
   return withProcess(context.host, pid, (held) => {
     const { uids } = held.status();
     const whose = said ?? uids[1];
-    if (said === undefined && whose === 0) throw usageError(`Process ${pid} is root's: say whose session it is with --uid or --user`);
+    if (said === undefined && whose === 0)
+      throw usageError(`Process ${pid} is root's: say whose session it is with --uid or --user`);
     const refusal = refusalToMove(context.node, held, whose);
-    if (refusal !== undefined) throw new SlurmCgroupsError('ERR_PROTECTED', `Process ${pid} (${held.stat().comm}) is not moved: it ${refusal}`, { pid, uid: whose });
+    if (refusal !== undefined)
+      throw new SlurmCgroupsError('ERR_PROTECTED', `Process ${pid} (${held.stat().comm}) is not moved: it ${refusal}`, {
+        pid,
+        uid: whose,
+      });
     return whose;
   });
 }
 
-async function adoptByRules({ node }: Context, { pid, uid, dryRun, options, descendants }: Adopting): Promise<AdoptReport> {
+async function adoptByRules(
+  { node }: Context,
+  { pid, uid, dryRun, options, descendants }: Adopting,
+): Promise<AdoptReport> {
   const session = { node, options, descendants, onFailure: 'undo' as const };
   if (dryRun) {
     const { decision } = await decideSession({ uid }, session);
-    return { action: decision.action, ...jobOf(decision.action === 'adopt' ? decision.target : undefined, uid), reason: decision.reason, trace: decision.trace, dryRun };
+    return {
+      action: decision.action,
+      ...jobOf(decision.action === 'adopt' ? decision.target : undefined, uid),
+      reason: decision.reason,
+      trace: decision.trace,
+      dryRun,
+    };
   }
   const { action, reason, trace, target, adoption } = await admitSession({ uid, pid }, session);
   const adopted = adoption?.outcome === 'adopted';
@@ -129,11 +169,20 @@ async function adoptByRules({ node }: Context, { pid, uid, dryRun, options, desc
   };
 }
 
-async function adoptInto({ node }: Context, { pid, uid, dryRun, descendants }: Adopting, jobId: number): Promise<AdoptReport> {
+async function adoptInto(
+  { node }: Context,
+  { pid, uid, dryRun, descendants }: Adopting,
+  jobId: number,
+): Promise<AdoptReport> {
   const here = findOwners(discoverJobs(node, { uid }), { node }).filter((job) => job.jobId === jobId);
   const job = here.find((one) => one.uid === uid) ?? here[0];
-  if (job === undefined) throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `uid ${uid} has no job ${jobId} on this node`, { jobId, uid });
-  if (job.uid !== undefined && job.uid !== uid) throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `Job ${jobId} belongs to uid ${job.uid}, not to uid ${uid}`, { jobId, uid });
+  if (job === undefined)
+    throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `uid ${uid} has no job ${jobId} on this node`, { jobId, uid });
+  if (job.uid !== undefined && job.uid !== uid)
+    throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `Job ${jobId} belongs to uid ${job.uid}, not to uid ${uid}`, {
+      jobId,
+      uid,
+    });
   const reason = `The session goes into ${nameOfJob(job)}: it was named`;
   const about = jobOf({ kind: 'job', job }, uid);
   if (dryRun) return { action: 'adopt', ...about, reason, trace: [reason], dryRun };
@@ -142,7 +191,9 @@ async function adoptInto({ node }: Context, { pid, uid, dryRun, descendants }: A
   return {
     action: adopted ? 'adopt' : 'deny',
     ...about,
-    reason: adopted ? `The session is in ${nameOfJob(job)}` : `The session could not be put into ${nameOfJob(job)}: ${adoption.error?.message ?? adoption.outcome}`,
+    reason: adopted
+      ? `The session is in ${nameOfJob(job)}`
+      : `The session could not be put into ${nameOfJob(job)}: ${adoption.error?.message ?? adoption.outcome}`,
     trace: [reason, ...adoption.trace],
     dryRun,
     adoption,
@@ -152,21 +203,44 @@ async function adoptInto({ node }: Context, { pid, uid, dryRun, descendants }: A
 function jobOf(target: AdoptionTarget | undefined, uid: number): Pick<AdoptReport, 'job'> {
   if (target === undefined || target.kind === 'user') return {};
   const job: Job = target.job;
-  return { job: { ...(job.jobId === undefined ? {} : { jobId: job.jobId }), ...(job.sluid === undefined ? {} : { sluid: job.sluid }), uid } };
+  return {
+    job: {
+      ...(job.jobId === undefined ? {} : { jobId: job.jobId }),
+      ...(job.sluid === undefined ? {} : { sluid: job.sluid }),
+      uid,
+    },
+  };
 }
 
 /** Errors as their code and message: JSON knows no Error. */
 function plain(adoption: AdoptionResult): unknown {
-  const say = (error: SlurmCgroupsError | undefined) => (error === undefined ? {} : { error: { code: error.code, message: error.message } });
-  return { ...adoption, ...say(adoption.error), hierarchies: adoption.hierarchies.map((one) => ({ ...one, ...say(one.error) })) };
+  const say = (error: SlurmCgroupsError | undefined) =>
+    error === undefined ? {} : { error: { code: error.code, message: error.message } };
+  return {
+    ...adoption,
+    ...say(adoption.error),
+    hierarchies: adoption.hierarchies.map((one) => ({ ...one, ...say(one.error) })),
+  };
 }
 
 function render(pid: number, report: AdoptReport, output: Output): readonly string[] {
   const { adoption } = report;
-  const head = report.action === 'adopt' ? output.style('green', visible(report.reason)) : output.style('red', `${report.action}: ${visible(report.reason)}`);
+  const head =
+    report.action === 'adopt'
+      ? output.style('green', visible(report.reason))
+      : output.style('red', `${report.action}: ${visible(report.reason)}`);
   const trace = report.trace.map((line) => output.style('dim', `  ${visible(line)}`));
   if (adoption === undefined) return [head, ...trace, ...(report.dryRun ? ['Nothing was moved (--dry-run).'] : [])];
-  const rows = adoption.hierarchies.map((one) => [hierarchyKey(one.controllers), one.outcome, visible(one.error === undefined ? one.path : one.error.message)]);
-  const children = adoption.descendants.length === 0 ? [] : [`${count(adoption.descendants.length, 'child process')} of ${pid} moved along: ${adoption.descendants.map((one) => one.pid).join(', ')}`];
+  const rows = adoption.hierarchies.map((one) => [
+    hierarchyKey(one.controllers),
+    one.outcome,
+    visible(one.error === undefined ? one.path : one.error.message),
+  ]);
+  const children =
+    adoption.descendants.length === 0
+      ? []
+      : [
+          `${count(adoption.descendants.length, 'child process')} of ${pid} moved along: ${adoption.descendants.map((one) => one.pid).join(', ')}`,
+        ];
   return [head, ...trace, ...columns(rows).map((line) => `  ${line}`), ...children];
 }

@@ -3,16 +3,16 @@
 import { SlurmCgroupsError } from '../../cgroup/errors.js';
 import { type CleanOptions, cleanJob } from '../../cleanup/ending.js';
 import type { CleanReport } from '../../cleanup/report.js';
-import { type JobName, parseJobName } from '../../jobs/layout.js';
 import { nameOfJob } from '../../jobs/job.js';
+import { type JobName, parseJobName } from '../../jobs/layout.js';
 import { openContext, requireSlurm } from '../context.js';
 import { columns, count, json, type Output, standardOutput, visible } from '../output.js';
-import { commonFlags, type CommandSpec, fromFlag, flagValue, jobIdOf, numberOf, type Words } from '../spec.js';
+import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, numberOf, type Words } from '../spec.js';
 import { stoppable } from '../stop.js';
 
 export const cleanSpec: CommandSpec = {
   name: 'clean',
-  summary: "end everything of a job on this node, nothing else, and say what survived",
+  summary: 'end everything of a job on this node, nothing else, and say what survived',
   about:
     "Ends every process in the job's cgroups (SIGTERM, after --grace SIGKILL, again until nothing new appears) and removes " +
     'the cgroups it emptied. What belongs to the job is known by membership alone, never by the name of a user. ' +
@@ -37,18 +37,21 @@ export const cleanSpec: CommandSpec = {
 export async function runClean(words: Words, output: Output = standardOutput()): Promise<number> {
   return stoppable(
     (signal) => clean(words, output, signal),
-    (by) => output.print(`Stopped by ${by}: nothing is left frozen, but processes of the job may be left; run it again.`),
+    (by) =>
+      output.print(`Stopped by ${by}: nothing is left frozen, but processes of the job may be left; run it again.`),
   );
 }
 
 async function clean(words: Words, output: Output, signal: AbortSignal): Promise<number> {
   const job = jobNameOf(words.operands[0] ?? '');
   const dryRun = words.flags.has('dry-run');
-  if (words.flags.has('from') && !dryRun) throw new SlurmCgroupsError('ERR_USAGE', 'A recorded node can only be asked with --dry-run');
+  if (words.flags.has('from') && !dryRun)
+    throw new SlurmCgroupsError('ERR_USAGE', 'A recorded node can only be asked with --dry-run');
   const [graceMs, timeoutMs] = [secondsOf(words, 'grace'), secondsOf(words, 'timeout')];
   const { node, host, log } = await openContext('clean', words);
   await requireSlurm(node);
-  if (!dryRun && host.self().uid !== 0) throw new SlurmCgroupsError('ERR_NOT_PERMITTED', `Cannot end ${nameOfJob(job)}: only root may`);
+  if (!dryRun && host.self().uid !== 0)
+    throw new SlurmCgroupsError('ERR_NOT_PERMITTED', `Cannot end ${nameOfJob(job)}: only root may`);
   const options: CleanOptions = {
     node,
     dryRun,
@@ -58,7 +61,11 @@ async function clean(words: Words, output: Output, signal: AbortSignal): Promise
     signal,
   };
   const report = await cleanJob(job, options);
-  log('info', `${nameOfJob(job)}: ${count(report.ended.length, 'process')} ended, ${count(report.survivors.length, 'survivor')}`, { refused: report.refused });
+  log(
+    'info',
+    `${nameOfJob(job)}: ${count(report.ended.length, 'process')} ended, ${count(report.survivors.length, 'survivor')}`,
+    { refused: report.refused },
+  );
   if (words.flags.has('json')) output.print(json(report));
   else output.print(...render(nameOfJob(job), report, output));
   return report.refused === undefined && report.survivors.length === 0 && report.left.length === 0 ? 0 : 1;
@@ -75,7 +82,15 @@ function secondsOf(words: Words, flag: string): number | undefined {
 }
 
 function render(name: string, report: CleanReport, output: Output): readonly string[] {
-  const rows = columns(report.ended.map((one) => [`  ${one.pid}`, `uid ${one.uid}`, visible(one.comm), one.signal === 'none' ? '' : one.signal, visible(placeOf(one.cgroup))]));
+  const rows = columns(
+    report.ended.map((one) => [
+      `  ${one.pid}`,
+      `uid ${one.uid}`,
+      visible(one.comm),
+      one.signal === 'none' ? '' : one.signal,
+      visible(placeOf(one.cgroup)),
+    ]),
+  );
   const lines = [headOf(name, report, output), ...rows];
   for (const one of report.spared) lines.push(`  spared ${one.pid} (${visible(one.comm)}): ${visible(one.why)}`);
   for (const one of report.survivors) lines.push(output.style('red', `  survivor: ${visible(one.why)}`));
@@ -90,8 +105,13 @@ function placeOf(cgroup: string): string {
 }
 
 function headOf(name: string, report: CleanReport, output: Output): string {
-  if (report.refused !== undefined) return output.style('red', `${visible(name)} was not touched: ${visible(report.refused)}`);
-  if (report.dryRun) return `${visible(name)}: ${count(report.ended.length, 'process')} would be ended. Nothing was touched (--dry-run).`;
+  if (report.refused !== undefined)
+    return output.style('red', `${visible(name)} was not touched: ${visible(report.refused)}`);
+  if (report.dryRun)
+    return `${visible(name)}: ${count(report.ended.length, 'process')} would be ended. Nothing was touched (--dry-run).`;
   const survivors = report.survivors.length === 0 ? '' : `, ${count(report.survivors.length, 'process')} survived`;
-  return output.style(survivors === '' ? 'green' : 'red', `${visible(name)}: ${count(report.ended.length, 'process')} ended${survivors}`);
+  return output.style(
+    survivors === '' ? 'green' : 'red',
+    `${visible(name)}: ${count(report.ended.length, 'process')} ended${survivors}`,
+  );
 }

@@ -44,13 +44,18 @@ export const runDemo: RunCommand = async () => {
     return await runReal(host, output);
   } catch (error) {
     if (!hasCode(error, 'ERR_NOT_PERMITTED', 'ERR_READ_ONLY', 'ERR_NO_CGROUPS')) throw error;
-    output.print(output.style('yellow', `No real cgroups for this demo: ${visible(error.message)}.`), 'Here is the same story on a RECORDED node (Slurm 22.05, cgroup v1); nothing on this machine is touched.', '');
+    output.print(
+      output.style('yellow', `No real cgroups for this demo: ${visible(error.message)}.`),
+      'Here is the same story on a RECORDED node (Slurm 22.05, cgroup v1); nothing on this machine is touched.',
+      '',
+    );
     return runRecorded(output);
   }
 };
 
 async function runReal(host: Host, output: Output): Promise<number> {
-  for (const name of await removeLeftovers(host, prefix)) output.print(`Removed what an earlier demo left behind: ${name}`, '');
+  for (const name of await removeLeftovers(host, prefix))
+    output.print(`Removed what an earlier demo left behind: ${name}`, '');
   return stoppable(
     async (signal) => {
       const sandbox = await Sandbox.create(host, prefix);
@@ -58,7 +63,10 @@ async function runReal(host: Host, output: Output): Promise<number> {
         return await tell(sandbox, output, signal);
       } finally {
         await sandbox.remove();
-        output.print('', `Ended what was started and removed ${sandbox.within} from ${sandbox.controllers.join(', ')}.`);
+        output.print(
+          '',
+          `Ended what was started and removed ${sandbox.within} from ${sandbox.controllers.join(', ')}.`,
+        );
       }
     },
     (by) => output.print(`Stopped by ${by}.`),
@@ -71,7 +79,10 @@ async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Prom
     await host.sleep(0, signal); // lets a signal in
     output.print('', output.style('bold', `# ${title}`));
   };
-  output.print(output.style('bold', '# A sandbox of this machine’s real cgroups'), `${within} in ${sandbox.controllers.join(', ')} (cgroup v${sandbox.version})`);
+  output.print(
+    output.style('bold', '# A sandbox of this machine’s real cgroups'),
+    `${within} in ${sandbox.controllers.join(', ')} (cgroup v${sandbox.version})`,
+  );
 
   await step(`Two jobs of uid ${demoUid}, laid out as Slurm does, with real processes`);
   const first = await sandbox.addJob({ jobId: firstJob, uid: demoUid });
@@ -79,36 +90,65 @@ async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Prom
   await host.sleep(betweenJobsMs, signal);
   const second = await sandbox.addJob({ jobId: secondJob, uid: demoUid });
   await sandbox.startSleeper(demoUid, second);
-  await show(output, listSpec.name, ['--within', within], async (words) => runList(parseWords(listSpec, words), output));
+  await show(output, listSpec.name, ['--within', within], async (words) =>
+    runList(parseWords(listSpec, words), output),
+  );
 
   await step('A session arrives from outside: which job is it, and why?');
   const session = await sandbox.startSleeper(demoUid);
   const pid = String(session.pid);
-  await show(output, verifySpec.name, [pid, '--within', within], async (words) => runVerify(parseWords(verifySpec, words), output));
-  await show(output, adoptSpec.name, [pid, '--dry-run', '--within', within], async (words) => runAdopt(parseWords(adoptSpec, words), output));
+  await show(output, verifySpec.name, [pid, '--within', within], async (words) =>
+    runVerify(parseWords(verifySpec, words), output),
+  );
+  await show(output, adoptSpec.name, [pid, '--dry-run', '--within', within], async (words) =>
+    runAdopt(parseWords(adoptSpec, words), output),
+  );
 
   await step('Adopted, in every hierarchy or not at all');
-  const adopted = await show(output, adoptSpec.name, [pid, '--within', within], async (words) => runAdopt(parseWords(adoptSpec, words), output));
+  const adopted = await show(output, adoptSpec.name, [pid, '--within', within], async (words) =>
+    runAdopt(parseWords(adoptSpec, words), output),
+  );
 
   await step('Proven from /proc');
-  const proven = await show(output, verifySpec.name, [pid, '--job', String(secondJob), '--within', within], async (words) => runVerify(parseWords(verifySpec, words), output));
-  await show(output, listSpec.name, ['--job', String(secondJob), '--within', within], async (words) => runList(parseWords(listSpec, words), output));
+  const proven = await show(
+    output,
+    verifySpec.name,
+    [pid, '--job', String(secondJob), '--within', within],
+    async (words) => runVerify(parseWords(verifySpec, words), output),
+  );
+  await show(output, listSpec.name, ['--job', String(secondJob), '--within', within], async (words) =>
+    runList(parseWords(listSpec, words), output),
+  );
 
   await step(`Job ${firstJob} ends, though its processes fork, leave their session, ignore SIGTERM and are stopped`);
   await sandbox.startScript(demoUid, resisting, first);
   const stopped = await sandbox.startSleeper(demoUid, first);
   await host.sleep(forkingMs, signal);
   host.signal(stopped.pid, 'SIGSTOP');
-  const cleaned = await show(output, cleanSpec.name, [String(firstJob), '--grace', '1', '--within', within], async (words) => runClean(parseWords(cleanSpec, words), output));
-  await show(output, listSpec.name, ['--within', within], async (words) => runList(parseWords(listSpec, words), output));
+  const cleaned = await show(
+    output,
+    cleanSpec.name,
+    [String(firstJob), '--grace', '1', '--within', within],
+    async (words) => runClean(parseWords(cleanSpec, words), output),
+  );
+  await show(output, listSpec.name, ['--within', within], async (words) =>
+    runList(parseWords(listSpec, words), output),
+  );
   await host.sleep(0, signal);
-  if (cleaned !== 0) throw new SlurmCgroupsError('ERR_CGROUP_REFUSED', `The demo failed: job ${firstJob} has not ended`);
-  if (adopted !== 0 || proven !== 0) throw new SlurmCgroupsError('ERR_CGROUP_REFUSED', `The demo failed: process ${pid} is not in job ${secondJob}`);
+  if (cleaned !== 0)
+    throw new SlurmCgroupsError('ERR_CGROUP_REFUSED', `The demo failed: job ${firstJob} has not ended`);
+  if (adopted !== 0 || proven !== 0)
+    throw new SlurmCgroupsError('ERR_CGROUP_REFUSED', `The demo failed: process ${pid} is not in job ${secondJob}`);
   return 0;
 }
 
 /** Prints the command as one would type it, then runs it. */
-async function show(output: Output, name: string, words: readonly string[], run: (words: readonly string[]) => Promise<number>): Promise<number> {
+async function show(
+  output: Output,
+  name: string,
+  words: readonly string[],
+  run: (words: readonly string[]) => Promise<number>,
+): Promise<number> {
   output.print(output.style('bold', `$ slurm-cgroups ${name} ${words.join(' ')}`));
   const exitCode = await run(words);
   if (exitCode !== 0) output.print(output.style('dim', `(exit code ${exitCode})`));
@@ -124,15 +164,21 @@ async function runRecorded(output: Output): Promise<number> {
   output.print(output.style('bold', '# RECORDED: two jobs of uid 1001, one of uid 1002'));
   await show(output, listSpec.name, from, async (words) => runList(parseWords(listSpec, words), output));
   output.print('', output.style('bold', '# RECORDED: which job would a process of uid 1001 be adopted into, and why?'));
-  await show(output, adoptSpec.name, [pid, '--dry-run', ...from], async (words) => runAdopt(parseWords(adoptSpec, words), output));
+  await show(output, adoptSpec.name, [pid, '--dry-run', ...from], async (words) =>
+    runAdopt(parseWords(adoptSpec, words), output),
+  );
   output.print('', output.style('bold', '# RECORDED: what does it belong to?'));
-  await show(output, verifySpec.name, [pid, ...from], async (words) => runVerify(parseWords(verifySpec, words), output));
+  await show(output, verifySpec.name, [pid, ...from], async (words) =>
+    runVerify(parseWords(verifySpec, words), output),
+  );
   return 0;
 }
 
 /** A process of uid 1001 in the recording. */
 function sessionIn(node: Host): string {
-  const found = node.names('/proc').find((name) => /^\d+$/.test(name) && /^Uid:\t1001\t/m.test(node.read(`/proc/${name}/status`)));
+  const found = node
+    .names('/proc')
+    .find((name) => /^\d+$/.test(name) && /^Uid:\t1001\t/m.test(node.read(`/proc/${name}/status`)));
   if (found === undefined) throw new SlurmCgroupsError('ERR_PARSE', 'The recorded node has no process of uid 1001');
   return found;
 }

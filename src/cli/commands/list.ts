@@ -14,7 +14,7 @@ import { findOwners } from '../../jobs/owners.js';
 import { newestJob } from '../../policy/newest.js';
 import { openContext, requireSlurm } from '../context.js';
 import { columns, count, json, type Output, standardOutput, type TreeNode, treeLines, visible } from '../output.js';
-import { commonFlags, type CommandSpec, fromFlag, jobIdOf, flagValue, whose, type Words } from '../spec.js';
+import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, type Words, whose } from '../spec.js';
 import { namesOf, type UserNames, uidOfUser } from '../users.js';
 
 export const listSpec: CommandSpec = {
@@ -67,18 +67,25 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   const { node, log } = await openContext('list', words);
   await requireSlurm(node);
   const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await uidOfUser(node.host, said.user);
-  const all = findOwners(discoverJobs(node, uid === undefined ? {} : { uid }), { node }).filter((job) => uid === undefined || job.uid === uid);
+  const all = findOwners(discoverJobs(node, uid === undefined ? {} : { uid }), { node }).filter(
+    (job) => uid === undefined || job.uid === uid,
+  );
   const newest = newestByUser(all);
   const jobs = wanted === undefined ? all : all.filter((job) => job.jobId === wanted);
   if (wanted !== undefined && jobs.length === 0) {
-    throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `There is no job ${wanted}${uid === undefined ? '' : ` of uid ${uid}`} on this node`, { jobId: wanted });
+    throw new SlurmCgroupsError(
+      'ERR_NO_SUCH_JOB',
+      `There is no job ${wanted}${uid === undefined ? '' : ` of uid ${uid}`} on this node`,
+      { jobId: wanted },
+    );
   }
   log('verbose', `found ${count(jobs.length, 'job')}`);
   const listed = jobs.map((job) => listJob(node, job, job.uid === undefined ? null : newest.has(job)));
   const names = await namesOf(node.host, uidsIn(listed));
   const named = listed.map((job) => withNames(job, names));
   const notes = [...node.notes, ...jobs.flatMap(notesOf)];
-  if (words.flags.has('json')) output.print(json({ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: named, notes }));
+  if (words.flags.has('json'))
+    output.print(json({ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: named, notes }));
   else output.print(...render(node, named, notes, output));
   return 0;
 }
@@ -104,7 +111,9 @@ function listJob(node: SlurmNode, job: Job, newest: boolean | null): ListedJob {
     newest,
     steps: job.steps.map((step) => ({
       stepId: step.stepId,
-      processes: setOf(node, step.cgroups).procs().map(({ pid }) => describe(node.host, pid)),
+      processes: setOf(node, step.cgroups)
+        .procs()
+        .map(({ pid }) => describe(node.host, pid)),
       cgroups: step.cgroups.map(({ controllers, path }) => ({ controllers, path })),
     })),
   };
@@ -134,7 +143,8 @@ function describe(host: Host, pid: number): ListedProcess {
 function* uidsIn(jobs: readonly ListedJob[]): Generator<number> {
   for (const job of jobs) {
     if (job.uid !== undefined) yield job.uid;
-    for (const step of job.steps) for (const process of step.processes) if (process.uid !== undefined) yield process.uid;
+    for (const step of job.steps)
+      for (const process of step.processes) if (process.uid !== undefined) yield process.uid;
   }
 }
 
@@ -147,7 +157,14 @@ function withNames(job: ListedJob, names: UserNames): ListedJob {
       ...step,
       processes: step.processes.map((process) => {
         const name = process.uid === undefined ? undefined : names(process.uid);
-        return name === undefined ? process : { pid: process.pid, ...(process.uid === undefined ? {} : { uid: process.uid }), user: name, ...(process.comm === undefined ? {} : { comm: process.comm }) };
+        return name === undefined
+          ? process
+          : {
+              pid: process.pid,
+              ...(process.uid === undefined ? {} : { uid: process.uid }),
+              user: name,
+              ...(process.comm === undefined ? {} : { comm: process.comm }),
+            };
       }),
     })),
   };
@@ -155,15 +172,32 @@ function withNames(job: ListedJob, names: UserNames): ListedJob {
 
 function notesOf(job: Job): readonly string[] {
   if (job.extern === undefined) return [`${nameOfJob(job)} has no extern step: no session can be adopted into it`];
-  return job.externMissingIn.length === 0 ? [] : [`${nameOfJob(job)} has no extern step in ${job.externMissingIn.join(', ')} yet: slurmstepd makes it at the first adoption`];
+  return job.externMissingIn.length === 0
+    ? []
+    : [
+        `${nameOfJob(job)} has no extern step in ${job.externMissingIn.join(', ')} yet: slurmstepd makes it at the first adoption`,
+      ];
 }
 
-function render(node: SlurmNode, jobs: readonly ListedJob[], notes: readonly string[], output: Output): readonly string[] {
+function render(
+  node: SlurmNode,
+  jobs: readonly ListedJob[],
+  notes: readonly string[],
+  output: Output,
+): readonly string[] {
   const name = node.nodeName === undefined ? 'this node' : `node ${visible(node.nodeName)}`;
   const head = `${output.style('bold', name)}: ${count(jobs.length, 'job')}, ${node.hierarchies.mode} cgroups`;
   const several = new Set(jobs.map((job) => job.nodeName)).size > 1;
-  const trees = jobs.flatMap((job) => ['', headOf(job, several, output), ...treeLines(job.steps.map((step) => stepNode(step)))]);
-  return [head, ...trees, ...(notes.length === 0 ? [] : ['', ...notes.map((note) => output.style('yellow', `note: ${visible(note)}`))])];
+  const trees = jobs.flatMap((job) => [
+    '',
+    headOf(job, several, output),
+    ...treeLines(job.steps.map((step) => stepNode(step))),
+  ]);
+  return [
+    head,
+    ...trees,
+    ...(notes.length === 0 ? [] : ['', ...notes.map((note) => output.style('yellow', `note: ${visible(note)}`))]),
+  ];
 }
 
 function headOf(job: ListedJob, several: boolean, output: Output): string {
@@ -181,5 +215,8 @@ function stepNode(step: ListedStep): TreeNode {
   ]);
   const where = step.cgroups.map((cgroup) => cgroup.controllers.join(',') || 'unified').join(' ');
   const total = step.processes.length === 0 ? 'no process' : count(step.processes.length, 'process');
-  return { line: `step ${visible(step.stepId)}: ${total}  (${where})`, children: columns(rows).map((line) => ({ line })) };
+  return {
+    line: `step ${visible(step.stepId)}: ${total}  (${where})`,
+    children: columns(rows).map((line) => ({ line })),
+  };
 }

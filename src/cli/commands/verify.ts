@@ -1,11 +1,18 @@
 // slurm-cgroups verify: which job and step a process is in, hierarchy by hierarchy, proven from /proc.
 
-import { type HierarchyPlacement, type Limits, type PlacementState, type Verification, type Verdict, verify } from '../../jobs/placement.js';
-import { nameOfJob } from '../../jobs/job.js';
 import { hierarchyKey } from '../../cgroup/membership.js';
+import { nameOfJob } from '../../jobs/job.js';
+import {
+  type HierarchyPlacement,
+  type Limits,
+  type PlacementState,
+  type Verdict,
+  type Verification,
+  verify,
+} from '../../jobs/placement.js';
 import { openContext } from '../context.js';
 import { columns, json, type Output, standardOutput, visible } from '../output.js';
-import { commonFlags, type CommandSpec, fromFlag, jobIdOf, pidOf, flagValue, type Words } from '../spec.js';
+import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, pidOf, type Words } from '../spec.js';
 import { namesOf } from '../users.js';
 
 export const verifySpec: CommandSpec = {
@@ -31,12 +38,16 @@ export async function runVerify(words: Words, output: Output = standardOutput())
   const found = await verify(pid, { node });
   log('verbose', `process ${found.pid}: ${found.verdict}`, { job: found.job });
   const yes = found.verdict === 'contained' && (wanted === undefined || found.job?.jobId === wanted);
-  const notes = node.evidence === undefined ? [...found.notes, 'this is not a Slurm node: it has neither a cgroup of Slurm nor a spool of slurmd'] : found.notes;
+  const notes =
+    node.evidence === undefined
+      ? [...found.notes, 'this is not a Slurm node: it has neither a cgroup of Slurm nor a spool of slurmd']
+      : found.notes;
   if (words.flags.has('json')) output.print(json({ ...found, notes }));
   else {
     const names = await namesOf(node.host, [found.uid]);
     output.print(...render({ ...found, notes }, names(found.uid) ?? `uid ${found.uid}`, output));
-    if (!yes && wanted !== undefined && found.verdict === 'contained') output.print(output.style('red', `It is not in job ${wanted}.`));
+    if (!yes && wanted !== undefined && found.verdict === 'contained')
+      output.print(output.style('red', `It is not in job ${wanted}.`));
   }
   return yes ? 0 : 1;
 }
@@ -57,11 +68,19 @@ const states: Readonly<Record<PlacementState, string>> = {
 };
 
 function render(found: Verification, user: string, output: Output): readonly string[] {
-  const job = found.job === null ? '' : `${nameOfJob(found.job)}${found.job.stepId === undefined ? '' : ` step ${found.job.stepId}`}`;
+  const job =
+    found.job === null
+      ? ''
+      : `${nameOfJob(found.job)}${found.job.stepId === undefined ? '' : ` step ${found.job.stepId}`}`;
   const style = found.verdict === 'contained' ? 'green' : found.verdict === 'outside' ? 'yellow' : 'red';
   const head = `process ${found.pid} (${visible(found.comm)}) of ${visible(user)} ${output.style(style, verdicts[found.verdict](visible(job)))}`;
   const rows = columns(found.hierarchies.map(row)).map((line) => `  ${line}`);
-  return [head, ...rows, `limits: ${limitsLine(found.limits)}`, ...found.notes.map((note) => output.style('yellow', `note: ${visible(note)}`))];
+  return [
+    head,
+    ...rows,
+    `limits: ${limitsLine(found.limits)}`,
+    ...found.notes.map((note) => output.style('yellow', `note: ${visible(note)}`)),
+  ];
 }
 
 function row(one: HierarchyPlacement): readonly string[] {
@@ -73,7 +92,9 @@ const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
 
 function limitsLine(limits: Limits): string {
   const parts = [
-    limits.memoryBytes === undefined ? undefined : `memory ${limits.memoryBytes === 'max' ? 'unlimited' : bytes(limits.memoryBytes)}`,
+    limits.memoryBytes === undefined
+      ? undefined
+      : `memory ${limits.memoryBytes === 'max' ? 'unlimited' : bytes(limits.memoryBytes)}`,
     limits.cpus === undefined ? undefined : `CPUs ${limits.cpus}`,
     limits.cpuQuota === undefined || limits.cpuQuota === 'max' ? undefined : `${limits.cpuQuota} CPUs of time`,
     limits.pids === undefined ? undefined : `processes ${limits.pids === 'max' ? 'unlimited' : limits.pids}`,

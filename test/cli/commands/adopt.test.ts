@@ -16,7 +16,13 @@ describe('adopt --dry-run', () => {
   it('decides as a login would, explains, and moves nothing', async () => {
     const { exitCode, output } = await dryRun('slurm-22.05-v1', '6516', '--json');
     expect(exitCode).toBe(0);
-    expect(output.json()).toMatchObject({ action: 'adopt', job: { jobId: 5, uid: 1001 }, dryRun: true, reason: expect.any(String), trace: expect.arrayContaining([expect.stringContaining('uid 1001 has 2 jobs here')]) });
+    expect(output.json()).toMatchObject({
+      action: 'adopt',
+      job: { jobId: 5, uid: 1001 },
+      dryRun: true,
+      reason: expect.any(String),
+      trace: expect.arrayContaining([expect.stringContaining('uid 1001 has 2 jobs here')]),
+    });
   });
 
   it.each([
@@ -52,7 +58,15 @@ describe('adopt --dry-run', () => {
   });
 
   it('refuses action_unknown=user on cgroup v2', () => {
-    const ran = runProgramFile('adopt', '--from', recording('slurm-24.11-v2'), '--dry-run', '489', '--action-unknown', 'user');
+    const ran = runProgramFile(
+      'adopt',
+      '--from',
+      recording('slurm-24.11-v2'),
+      '--dry-run',
+      '489',
+      '--action-unknown',
+      'user',
+    );
     expect([ran.exitCode, ran.stdout]).toEqual([2, '']);
   });
 
@@ -89,7 +103,12 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('adopt (needs root and cgroups)'
   it('puts a session into the newest job, and it is there', () => {
     const ran = runProgramFile('adopt', String(session.pid), '--within', sandbox.within, '--json');
     expect([ran.exitCode, ran.stderr]).toEqual([0, '']);
-    expect(JSON.parse(ran.stdout)).toMatchObject({ action: 'adopt', job: { jobId: 12, uid }, dryRun: false, adoption: { outcome: 'adopted', moved: 'cgroup', accounting: 'none' } });
+    expect(JSON.parse(ran.stdout)).toMatchObject({
+      action: 'adopt',
+      job: { jobId: 12, uid },
+      dryRun: false,
+      adoption: { outcome: 'adopted', moved: 'cgroup', accounting: 'none' },
+    });
     expect(runProgramFile('verify', String(session.pid), '--job', '12', '--within', sandbox.within).exitCode).toBe(0);
   });
 

@@ -7,13 +7,20 @@ describe('clean --dry-run', () => {
   it('refuses a job that slurmstepd still runs: exit code 1, and says what to do', () => {
     const ran = runProgramFile('clean', '4', '--dry-run', '--from', recording('slurm-22.05-v1'));
     expect(ran.exitCode).toBe(1);
-    expect(ran.stdout).toMatch(/^job 4 was not touched: slurmstepd \(6493\) still runs job 4: it is Slurm's to end \(scancel\); --force/);
+    expect(ran.stdout).toMatch(
+      /^job 4 was not touched: slurmstepd \(6493\) still runs job 4: it is Slurm's to end \(scancel\); --force/,
+    );
   });
 
   it('--force lists what would be ended', () => {
     const ran = runProgramFile('clean', '4', '--dry-run', '--force', '--from', recording('slurm-22.05-v1'), '--json');
     expect(ran.exitCode).toBe(0);
-    expect(JSON.parse(ran.stdout)).toMatchObject({ jobId: 4, dryRun: true, survivors: [], ended: expect.arrayContaining([expect.objectContaining({ pid: 6519, comm: 'sleep', signal: 'none' })]) });
+    expect(JSON.parse(ran.stdout)).toMatchObject({
+      jobId: 4,
+      dryRun: true,
+      survivors: [],
+      ended: expect.arrayContaining([expect.objectContaining({ pid: 6519, comm: 'sleep', signal: 'none' })]),
+    });
   });
 
   it.each([
@@ -49,7 +56,11 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('clean (needs root and cgroups)'
     const sleeper = await sandbox.startSleeper(uid, job);
     const ran = runProgramFile('clean', '21', '--grace', '0', '--within', sandbox.within);
     expect([ran.exitCode, ran.stderr]).toEqual([0, '']);
-    expect(ran.stdout).toMatch(new RegExp(`^job 21: 1 process ended\\n +${sleeper.pid} +uid ${uid} +sleep +(SIGKILL|cgroup.kill) +in step_batch`));
+    expect(ran.stdout).toMatch(
+      new RegExp(
+        `^job 21: 1 process ended\\n +${sleeper.pid} +uid ${uid} +sleep +(SIGKILL|cgroup.kill) +in step_batch`,
+      ),
+    );
     expect(runProgramFile('clean', '21', '--within', sandbox.within).exitCode).toBe(1);
   });
 });

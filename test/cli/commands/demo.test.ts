@@ -8,11 +8,16 @@ import { canUseCgroups, mayBeSkipped, programFile } from '../program-run.js';
 
 function leftBehind(): readonly string[] {
   const folders = [...discoverHierarchies().all.map((hierarchy) => hierarchy.mountPoint), '/run/slurm-cgroups'];
-  return folders.flatMap((folder) => (fs.existsSync(folder) ? fs.readdirSync(folder).filter((name) => name.startsWith('slurm-cgroups-demo')) : []));
+  return folders.flatMap((folder) =>
+    fs.existsSync(folder) ? fs.readdirSync(folder).filter((name) => name.startsWith('slurm-cgroups-demo')) : [],
+  );
 }
 
 /** Starts the demo and sends `signal` once `text` was printed; gives what it printed and how it ended. */
-async function interrupt(text: string, signal: NodeJS.Signals): Promise<{ readonly stdout: string; readonly code: number | null; readonly signal: NodeJS.Signals | null }> {
+async function interrupt(
+  text: string,
+  signal: NodeJS.Signals,
+): Promise<{ readonly stdout: string; readonly code: number | null; readonly signal: NodeJS.Signals | null }> {
   const child = spawn(process.execPath, [programFile, 'demo'], { stdio: ['ignore', 'pipe', 'inherit'] });
   let stdout = '';
   let sent = false;
@@ -56,7 +61,10 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('demo (needs root and cgroups)',
 describe('demo without root', () => {
   it('says so and tells the story on a recorded node, marked as such', () => {
     const asNobody = canUseCgroups ? { uid: 65_534, gid: 65_534 } : {};
-    const { status, stdout, stderr } = spawnSync(process.execPath, [programFile, 'demo'], { encoding: 'utf8', ...asNobody });
+    const { status, stdout, stderr } = spawnSync(process.execPath, [programFile, 'demo'], {
+      encoding: 'utf8',
+      ...asNobody,
+    });
     expect([status, stderr]).toEqual([0, '']);
     expect(stdout).toMatch(/^No real cgroups for this demo: .*\.\nHere is the same story on a RECORDED node/);
     expect(stdout).toContain('# RECORDED: ');

@@ -15,13 +15,33 @@ describe('list --json', () => {
   it.each(recordingNames)('shows the jobs of %s, with their processes', async (name) => {
     const { output } = await list(name, '--json');
     const expected = expectedFor(name, 'recorded');
-    const shown = output.json() as { jobs: { jobId: number | null; sluid?: string; uid?: number; newest: boolean | null; steps: { stepId: string; processes: { pid: number }[] }[] }[] };
+    const shown = output.json() as {
+      jobs: {
+        jobId: number | null;
+        sluid?: string;
+        uid?: number;
+        newest: boolean | null;
+        steps: { stepId: string; processes: { pid: number }[] }[];
+      }[];
+    };
     expect(
-      shown.jobs.map((job) => ({ jobId: job.jobId, steps: job.steps.map((step) => ({ stepId: step.stepId, pids: step.processes.map((one) => one.pid) })) })),
-    ).toEqual(expect.arrayContaining(expected.list.map((job) => ({ jobId: job.jobId, steps: job.steps.map(({ stepId, pids }) => ({ stepId, pids })) }))));
+      shown.jobs.map((job) => ({
+        jobId: job.jobId,
+        steps: job.steps.map((step) => ({ stepId: step.stepId, pids: step.processes.map((one) => one.pid) })),
+      })),
+    ).toEqual(
+      expect.arrayContaining(
+        expected.list.map((job) => ({
+          jobId: job.jobId,
+          steps: job.steps.map(({ stepId, pids }) => ({ stepId, pids })),
+        })),
+      ),
+    );
     expect(shown.jobs).toHaveLength(expected.list.length);
     for (const job of shown.jobs) {
-      const real = expected.list.find((one) => (job.sluid === undefined ? one.jobId === job.jobId : one.sluid === job.sluid))?.real;
+      const real = expected.list.find((one) =>
+        job.sluid === undefined ? one.jobId === job.jobId : one.sluid === job.sluid,
+      )?.real;
       if (job.uid !== undefined) expect(job.uid).toBe(real?.uid);
       expect(job.newest === null).toBe(job.uid === undefined);
     }
@@ -35,13 +55,26 @@ describe('list --json', () => {
       mode: 'hybrid',
       notes: expect.any(Array),
       jobs: expect.arrayContaining([
-        expect.objectContaining({ jobId: 4, uid: 1001, steps: expect.arrayContaining([expect.objectContaining({ stepId: 'extern', cgroups: expect.arrayContaining([{ controllers: ['memory'], path: '/sys/fs/cgroup/memory/slurm_vm/uid_1001/job_4/step_extern' }]) })]) }),
+        expect.objectContaining({
+          jobId: 4,
+          uid: 1001,
+          steps: expect.arrayContaining([
+            expect.objectContaining({
+              stepId: 'extern',
+              cgroups: expect.arrayContaining([
+                { controllers: ['memory'], path: '/sys/fs/cgroup/memory/slurm_vm/uid_1001/job_4/step_extern' },
+              ]),
+            }),
+          ]),
+        }),
       ]),
     });
   });
 
   it('marks the newest job of each user, whatever else is filtered', async () => {
-    const shown = (await list('slurm-22.05-v1', '--job', '4', '--json')).output.json() as { jobs: { newest: boolean }[] };
+    const shown = (await list('slurm-22.05-v1', '--job', '4', '--json')).output.json() as {
+      jobs: { newest: boolean }[];
+    };
     expect(shown.jobs.map((job) => job.newest)).toEqual([false]);
   });
 });
@@ -77,8 +110,12 @@ describe('list', () => {
   it('says that a job is not here (exit code 1), and what conflicts (2)', () => {
     const gone = runProgramFile('list', '--from', recording('slurm-22.05-v1'), '--job', '99');
     expect([gone.exitCode, gone.stdout]).toEqual([1, '']);
-    expect(gone.stderr).toBe('slurm-cgroups list: There is no job 99 on this node; "slurm-cgroups list" shows the jobs that are here\n');
+    expect(gone.stderr).toBe(
+      'slurm-cgroups list: There is no job 99 on this node; "slurm-cgroups list" shows the jobs that are here\n',
+    );
     expect(runProgramFile('list', '--uid', '1', '--user', 'root').exitCode).toBe(2);
-    expect(runProgramFile('list', '--user', 'no-such-user-here', '--from', recording('slurm-22.05-v1')).exitCode).not.toBe(0);
+    expect(
+      runProgramFile('list', '--user', 'no-such-user-here', '--from', recording('slurm-22.05-v1')).exitCode,
+    ).not.toBe(0);
   });
 });

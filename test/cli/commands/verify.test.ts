@@ -14,13 +14,22 @@ describe('verify', () => {
   it('answers 0 for a process in its job', async () => {
     const { exitCode, output } = await verify('slurm-22.05-v1', '6516', '--json');
     expect(exitCode).toBe(0);
-    expect(output.json()).toMatchObject({ pid: 6516, uid: 1001, comm: 'slurm_script', inJob: true, verdict: 'contained', job: { jobId: 5, stepId: 'batch' } });
+    expect(output.json()).toMatchObject({
+      pid: 6516,
+      uid: 1001,
+      comm: 'slurm_script',
+      inJob: true,
+      verdict: 'contained',
+      job: { jobId: 5, stepId: 'batch' },
+    });
   });
 
   it('answers 1 for another job than the one asked for, and says so', async () => {
     const { exitCode, output } = await verify('slurm-22.05-v1', '6516', '--job', '4');
     expect(exitCode).toBe(1);
-    expect(output.lines[0]).toBe('process 6516 (slurm_script) of uid 1001 is in job 5 step batch, in every hierarchy the job has');
+    expect(output.lines[0]).toBe(
+      'process 6516 (slurm_script) of uid 1001 is in job 5 step batch, in every hierarchy the job has',
+    );
     expect(output.lines.at(-1)).toBe('It is not in job 4.');
   });
 
