@@ -1,26 +1,97 @@
 // The public names of the library, one by one. What a name promises is said where it is made.
 
-export { type AdoptionOutcome, type AdoptionResult, type AdoptOptions, adopt, type UserTarget } from './adopt/adoption.js';
-export { type Admission, admitSession, decideSession, type SessionDecision, type SessionOptions, type SessionRequest } from './adopt/session.js';
+export {
+  type AdoptionOutcome,
+  type AdoptionResult,
+  type AdoptOptions,
+  adopt,
+  type UserTarget,
+} from './adopt/adoption.js';
+export {
+  type Admission,
+  admitSession,
+  decideSession,
+  type SessionDecision,
+  type SessionOptions,
+  type SessionRequest,
+} from './adopt/session.js';
 export { Cgroup } from './cgroup/cgroup.js';
 export { CgroupSet, type SetMember } from './cgroup/cgroup-set.js';
-export { ConfigError, type ErrorCode, type ErrorSubject, ParseError, SlurmCgroupsError, SystemCallError } from './cgroup/errors.js';
-export { type DiscoverHierarchiesOptions, discoverHierarchies, type Hierarchies, type Hierarchy } from './cgroup/hierarchies.js';
+export {
+  ConfigError,
+  type ErrorCode,
+  type ErrorSubject,
+  ParseError,
+  SlurmCgroupsError,
+  SystemCallError,
+} from './cgroup/errors.js';
+export {
+  type DiscoverHierarchiesOptions,
+  discoverHierarchies,
+  type Hierarchies,
+  type Hierarchy,
+} from './cgroup/hierarchies.js';
 export { type Host, type HostOption, liveHost } from './cgroup/host.js';
 export { type Membership, parseProcCgroup } from './cgroup/membership.js';
 export { type CgroupMount, parseMountInfo } from './cgroup/mounts.js';
 export type { HierarchyMove, MoveOutcome } from './cgroup/move.js';
 export { type CgroupPath, cgroupPath } from './cgroup/path.js';
 export type { ProcessIdentity } from './cgroup/process.js';
+export { type CleanOptions, cleanJob } from './cleanup/ending.js';
+export type { CleanReport, EndedProcess, SparedProcess, Survivor } from './cleanup/report.js';
+export { findStrays } from './cleanup/strays.js';
 export type { NodeEntry, Place, SlurmConfiguration } from './jobs/config.js';
 export { type DiscoverJobsOptions, discoverJobs } from './jobs/discovery.js';
 export type { ExternCgroup, ExternStep, Job, JobCgroup, Step } from './jobs/job.js';
 export { formatJobPath, type JobName, type JobPlace, parseJobPath, type SlurmTop } from './jobs/layout.js';
 export { type LocatedTop, type ReadNodeOptions, readNode, type SlurmNode } from './jobs/node.js';
 export { findOwners, type OwnedJob, type OwnerSource } from './jobs/owners.js';
-export { type HierarchyPlacement, type Limits, type PlacementState, type Verdict, type Verification, type VerifyOptions, verify } from './jobs/placement.js';
-export type { AdoptDecision, AdoptionDecision, AdoptionReport, AdoptionTarget, AnswerDecision, AskDecision, FinalAnswer, NextDecision, Rule, WaitDecision } from './policy/answer.js';
+export {
+  type HierarchyPlacement,
+  type Limits,
+  type PlacementState,
+  type Verdict,
+  type Verification,
+  type VerifyOptions,
+  verify,
+} from './jobs/placement.js';
+export type {
+  AdoptDecision,
+  AdoptionDecision,
+  AdoptionReport,
+  AdoptionTarget,
+  AnswerDecision,
+  AskDecision,
+  FinalAnswer,
+  NextDecision,
+  Rule,
+  WaitDecision,
+} from './policy/answer.js';
 export { decideAdoption, decideAfterAdoption } from './policy/decision.js';
-export { type AdoptionFacts, type AdoptionRequest, afterWaiting, type Fact, type FactName, type NodeFact, withExcluded } from './policy/facts.js';
-export { type NewestJob, type NewestOptions, newestJob, type RankName, type Ranking, rankJobs, rankNames } from './policy/newest.js';
-export { type AdoptionOptions, checkOptions, defaultOptions, formatOptions, type OptionSpec, optionTable, parseOptions } from './policy/options.js';
+export {
+  type AdoptionFacts,
+  type AdoptionRequest,
+  afterWaiting,
+  type Fact,
+  type FactName,
+  type NodeFact,
+  withExcluded,
+} from './policy/facts.js';
+export {
+  type NewestJob,
+  type NewestOptions,
+  newestJob,
+  type Ranking,
+  type RankName,
+  rankJobs,
+  rankNames,
+} from './policy/newest.js';
+export {
+  type AdoptionOptions,
+  checkOptions,
+  defaultOptions,
+  formatOptions,
+  type OptionSpec,
+  optionTable,
+  parseOptions,
+} from './policy/options.js';

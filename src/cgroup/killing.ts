@@ -118,11 +118,13 @@ class Killing {
   #member(pid: number, seenIn: Cgroup): Member | undefined {
     const member = memberOf(this.#host, pid, seenIn);
     if (member === undefined) return undefined;
-    if (this.#isInside(member.memberships)) {
+    const threads = () => threadsOf(this.#host, pid).some((memberships) => this.#isInside(memberships));
+    // A dead first thread is in the root on v1, whatever the others do: then they say where the process is.
+    if (this.#isInside(member.memberships) || (isDead(member.state) && threads())) {
       const why = this.#options.spare?.(member);
       if (why === undefined) return member;
       this.#spared.set(keyOf(member), { member, why });
-    } else if (threadsOf(this.#host, pid).some((memberships) => this.#isInside(memberships))) {
+    } else if (threads()) {
       // A process belongs where its first thread is: on v1 a thread of a foreign one can be moved in here.
       this.#spared.set(keyOf(member), { member, why: 'has only threads here, and belongs elsewhere' });
     }
@@ -253,10 +255,7 @@ class Killing {
 
   /** Those that were signalled and still are there: a dying process leaves its cgroup before it is gone. */
   remaining(): readonly Member[] {
-    return [...this.#signalled.values()].filter(({ pid, startTime, seenIn }) => {
-      const now = memberOf(this.#host, pid, seenIn);
-      return now !== undefined && now.startTime === startTime && !/[ZX]/.test(now.state);
-    });
+    return [...this.#signalled.values()].filter((member) => !isOver(this.#host, member));
   }
 
   report(): KillReport {
@@ -286,6 +285,34 @@ export function memberOf(host: Host, pid: number, seenIn: Cgroup): Member | unde
     return { pid, startTime, comm, state, ppid, kernelThread, uids, memberships, seenIn };
   } catch (error) {
     if (isGone(error)) return undefined;
+    throw error;
+  }
+}
+
+function isDead(state: string): boolean {
+  return state === 'Z' || state === 'X';
+}
+
+/** Whether nothing of a process runs or waits any more: it is gone, or every thread of it is a zombie. */
+function isOver(host: Host, { pid, startTime }: ProcessIdentity): boolean {
+  try {
+    const stat = parseProcStat(host.read(`/proc/${pid}/stat`));
+    if (stat.startTime !== startTime) return true;
+    if (!isDead(stat.state)) return false;
+    return host
+      .names(`/proc/${pid}/task`)
+      .every((tid) => tid === String(pid) || isThreadOver(host, `/proc/${pid}/task/${tid}/stat`));
+  } catch (error) {
+    if (isGone(error)) return true;
+    throw error;
+  }
+}
+
+function isThreadOver(host: Host, path: string): boolean {
+  try {
+    return isDead(parseProcStat(host.read(path)).state);
+  } catch (error) {
+    if (isGone(error)) return true;
     throw error;
   }
 }

@@ -2,12 +2,12 @@
 // to the job is known by membership alone, never by a user's name; what could not be read ends nothing.
 
 import { Cgroup } from '../cgroup/cgroup.js';
+import { CgroupSet } from '../cgroup/cgroup-set.js';
 import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { thawLeftovers } from '../cgroup/frozen-note.js';
 import { cgroupAt, hierarchyOfKey } from '../cgroup/hierarchies.js';
 import type { Host } from '../cgroup/host.js';
 import { type KillReport, killMembers, type Member, signalMembers } from '../cgroup/killing.js';
-import { CgroupSet } from '../cgroup/cgroup-set.js';
 import { cgroupPath, parentPath } from '../cgroup/path.js';
 import { removeTrees } from '../cgroup/removal.js';
 import { discoverJobs } from '../jobs/discovery.js';
@@ -45,12 +45,26 @@ const lookMs = 20;
 export async function cleanJob(job: JobName, options: CleanOptions): Promise<CleanReport> {
   const { node, dryRun = false } = options;
   const notes: string[] = [];
-  if (!dryRun) notes.push(...thawLeftovers(node.host, node.hierarchies).map((path) => `thawed "${path}", which an earlier run that was killed had frozen`));
+  if (!dryRun)
+    notes.push(
+      ...thawLeftovers(node.host, node.hierarchies).map(
+        (path) => `thawed "${path}", which an earlier run that was killed had frozen`,
+      ),
+    );
   const plan = planJob(job, options);
   const base = { ...namesOf(job), dryRun, notes: [...notes, ...plan.notes] };
   if (dryRun || plan.refused !== undefined) {
-    const ended = plan.refused === undefined ? plan.members.map((member) => endedAs(member, 'none', { node, job })) : [];
-    return { ...base, ended, survivors: [], spared: plan.spared, removed: [], left: [], ...(plan.refused === undefined ? {} : { refused: plan.refused }) };
+    const ended =
+      plan.refused === undefined ? plan.members.map((member) => endedAs(member, 'none', { node, job })) : [];
+    return {
+      ...base,
+      ended,
+      survivors: [],
+      spared: plan.spared,
+      removed: [],
+      left: [],
+      ...(plan.refused === undefined ? {} : { refused: plan.refused }),
+    };
   }
   return carryOut(plan, base, options);
 }
@@ -71,10 +85,22 @@ export function planJob(job: JobName, options: CleanOptions): CleanPlan {
   const { node, force = false } = options;
   const nothing = { job, found: [], cgroups: [], members: [], spared: [], notes: [] };
   try {
-    const found = discoverJobs(node).filter((one) => ('jobId' in job ? one.jobId === job.jobId : one.sluid === job.sluid));
-    if (found.length === 0) throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `There is no ${nameOfJob(job)} on this node`, 'jobId' in job ? { jobId: job.jobId } : {});
+    const found = discoverJobs(node).filter((one) =>
+      'jobId' in job ? one.jobId === job.jobId : one.sluid === job.sluid,
+    );
+    if (found.length === 0)
+      throw new SlurmCgroupsError(
+        'ERR_NO_SUCH_JOB',
+        `There is no ${nameOfJob(job)} on this node`,
+        'jobId' in job ? { jobId: job.jobId } : {},
+      );
     const owners = new Set(found.map((one) => `${one.nodeName ?? ''} ${one.uid ?? ''}`));
-    if (owners.size > 1) return { ...nothing, found, refused: `${nameOfJob(job)} is there more than once (uids or nodes: ${[...owners].join('; ')}): name the node` };
+    if (owners.size > 1)
+      return {
+        ...nothing,
+        found,
+        refused: `${nameOfJob(job)} is there more than once (uids or nodes: ${[...owners].join('; ')}): name the node`,
+      };
     const cgroups = cgroupsOf(node, found);
     const line = lineOfDescent(node.host);
     const spared: SparedProcess[] = [];
@@ -86,11 +112,17 @@ export function planJob(job: JobName, options: CleanOptions): CleanPlan {
       else spared.push({ pid: member.pid, comm: member.comm, why });
       if (isSlurmstepd(node, member)) stepd ??= member;
     }
-    const refused = stepd !== undefined && !force ? `slurmstepd (${stepd.pid}) still runs ${nameOfJob(job)}: it is Slurm's to end (scancel); --force ends its processes all the same` : undefined;
+    const refused =
+      stepd !== undefined && !force
+        ? `slurmstepd (${stepd.pid}) still runs ${nameOfJob(job)}: it is Slurm's to end (scancel); --force ends its processes all the same`
+        : undefined;
     return { job, found, cgroups, members, spared, notes: [], ...(refused === undefined ? {} : { refused }) };
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError) || error.code === 'ERR_NO_SUCH_JOB') throw error;
-    return { ...nothing, refused: `nothing was ended, since what belongs to the job could not be read: ${error.message}` };
+    return {
+      ...nothing,
+      refused: `nothing was ended, since what belongs to the job could not be read: ${error.message}`,
+    };
   }
 }
 
@@ -107,29 +139,50 @@ function membersIn(host: Host, cgroups: readonly Cgroup[]): readonly Member[] {
   return new CgroupSet(host, cgroups).members();
 }
 
-async function carryOut(plan: CleanPlan, base: Pick<CleanReport, 'jobId' | 'dryRun' | 'notes'>, options: CleanOptions): Promise<CleanReport> {
+async function carryOut(
+  plan: CleanPlan,
+  base: Pick<CleanReport, 'jobId' | 'dryRun' | 'notes'>,
+  options: CleanOptions,
+): Promise<CleanReport> {
   const { node, signal } = options;
   const { host } = node;
   const { job, cgroups } = plan;
   const spare = (member: Member) => spareReason(member, { node, job, line: lineOfDescent(host) });
   const graceMs = options.graceMs ?? defaults.graceMs;
   const timeoutMs = options.timeoutMs ?? defaults.timeoutMs;
-  const asked = graceMs > 0 ? await askToEnd(host, cgroups, { spare, graceMs, ...(signal === undefined ? {} : { signal }) }) : [];
-  const killed: KillReport = await killMembers(host, cgroups, { spare, timeoutMs, ...(signal === undefined ? {} : { signal }) });
+  const asked =
+    graceMs > 0 ? await askToEnd(host, cgroups, { spare, graceMs, ...(signal === undefined ? {} : { signal }) }) : [];
+  const killed: KillReport = await killMembers(host, cgroups, {
+    spare,
+    timeoutMs,
+    ...(signal === undefined ? {} : { signal }),
+  });
   const byKill = new Set(killed.ended.map((member) => `${member.pid} ${member.startTime}`));
-  const byTerm = asked.filter((member) => !byKill.has(`${member.pid} ${member.startTime}`) && !killed.remaining.some((one) => one.pid === member.pid));
-  const removal = await removeTrees(host, cgroups, { timeoutMs: killed.remaining.length > 0 ? 0 : timeoutMs, ...(signal === undefined ? {} : { signal }) });
+  const byTerm = asked.filter(
+    (member) =>
+      !byKill.has(`${member.pid} ${member.startTime}`) && !killed.remaining.some((one) => one.pid === member.pid),
+  );
+  const removal = await removeTrees(host, cgroups, {
+    timeoutMs: killed.remaining.length > 0 ? 0 : timeoutMs,
+    ...(signal === undefined ? {} : { signal }),
+  });
   const parents = await removeUsers(node, cgroups, timeoutMs);
   const survivors = [];
   for (const member of killed.remaining) survivors.push(await describeSurvivor(host, member));
   return {
     ...base,
-    ended: [...byTerm.map((member) => endedAs(member, 'SIGTERM', { node, job })), ...killed.ended.map((member) => endedAs(member, member.by, { node, job }))],
+    ended: [
+      ...byTerm.map((member) => endedAs(member, 'SIGTERM', { node, job })),
+      ...killed.ended.map((member) => endedAs(member, member.by, { node, job })),
+    ],
     survivors,
     spared: killed.spared.map(({ member, why }) => ({ pid: member.pid, comm: member.comm, why })),
     removed: [...removal.removed, ...parents.removed],
     left: [...removal.left, ...parents.left],
-    notes: [...base.notes, ...killed.thawed.map((path) => `"${path}" was suspended: thawed so that what is in it can end`)],
+    notes: [
+      ...base.notes,
+      ...killed.thawed.map((path) => `"${path}" was suspended: thawed so that what is in it can end`),
+    ],
   };
 }
 
@@ -137,7 +190,11 @@ async function carryOut(plan: CleanPlan, base: Pick<CleanReport, 'jobId' | 'dryR
 async function askToEnd(
   host: Host,
   cgroups: readonly Cgroup[],
-  options: { readonly spare: (member: Member) => string | undefined; readonly graceMs: number; readonly signal?: AbortSignal },
+  options: {
+    readonly spare: (member: Member) => string | undefined;
+    readonly graceMs: number;
+    readonly signal?: AbortSignal;
+  },
 ): Promise<readonly Member[]> {
   const asked = await signalMembers(host, cgroups, 'SIGTERM', options.spare);
   await signalMembers(host, cgroups, 'SIGCONT', options.spare);
@@ -159,14 +216,20 @@ async function removeUsers(node: SlurmNode, cgroups: readonly Cgroup[], timeoutM
     if (parseUidName(path.slice(path.lastIndexOf('/') + 1)) === undefined) continue;
     const stat = node.host.stat(user.directory);
     if (stat === undefined || stat.nlink > 2n) continue; // gone, or it holds other jobs
-    const outcome = await withSlurmLock(node.host, cgroup.hierarchy, { timeoutMs: Math.min(timeoutMs, 2000) }, () => user.remove());
+    const outcome = await withSlurmLock(node.host, cgroup.hierarchy, { timeoutMs: Math.min(timeoutMs, 2000) }, () =>
+      user.remove(),
+    );
     if (outcome === 'done') removed.push(user.directory);
     else left.push({ path: user.directory, why: outcome });
   }
   return { removed, left };
 }
 
-function endedAs(member: Member, signal: EndedProcess['signal'], about: { readonly node: SlurmNode; readonly job: JobName }): EndedProcess {
+function endedAs(
+  member: Member,
+  signal: EndedProcess['signal'],
+  about: { readonly node: SlurmNode; readonly job: JobName },
+): EndedProcess {
   return {
     pid: member.pid,
     startTime: member.startTime.toString(),

@@ -1,12 +1,12 @@
 // Who is never ended, though found in a job's cgroups: slurmstepd and what it needs, ourselves and our
 // ancestors, and a process that another job has too.
 
-import { pathBelow } from '../cgroup/path.js';
-import type { Member } from '../cgroup/killing.js';
-import { holdProcess, parseProcStat } from '../cgroup/process.js';
 import { isGone } from '../cgroup/errors.js';
 import type { Host } from '../cgroup/host.js';
-import { type JobName, isSameJob, parseJobPath } from '../jobs/layout.js';
+import type { Member } from '../cgroup/killing.js';
+import { pathBelow } from '../cgroup/path.js';
+import { holdProcess, parseProcStat } from '../cgroup/process.js';
+import { isSameJob, type JobName, parseJobPath } from '../jobs/layout.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { placeOf } from '../jobs/placement.js';
 import { rootExecutable } from '../jobs/protected.js';
@@ -37,7 +37,8 @@ export function spareReason(member: Member, options: SpareOptions): string | und
   const { node, job, line } = options;
   if (member.pid === 1) return 'is the first process of this machine';
   if (member.kernelThread) return 'is a thread of the kernel';
-  if (line.has(member.pid)) return member.pid === node.host.self().pid ? 'is this command itself' : 'is an ancestor of this command';
+  if (line.has(member.pid))
+    return member.pid === node.host.self().pid ? 'is this command itself' : 'is an ancestor of this command';
   if (isAtSlurmstepdsPlace(node, member)) return "is at slurmstepd's place in the job";
   if (isRoot(member)) {
     const name = executableOf(node.host, member);
@@ -60,7 +61,9 @@ function isRoot(member: Member): boolean {
 
 function isAtSlurmstepdsPlace(node: SlurmNode, member: Member): boolean {
   return member.memberships.some(
-    ({ controllers, path }) => controllers.length === 0 && node.tops.some((top) => top.version === 2 && parseJobPath(path, top)?.side === 'slurm'),
+    ({ controllers, path }) =>
+      controllers.length === 0 &&
+      node.tops.some((top) => top.version === 2 && parseJobPath(path, top)?.side === 'slurm'),
   );
 }
 
@@ -110,7 +113,8 @@ export function proofOf(member: Member, node: SlurmNode, job: JobName): string {
   const places = new Map<string, string[]>();
   for (const membership of member.memberships) {
     const place = placeOf(node, membership);
-    if (place?.job === undefined || !isSameJob(place.job, job) || pathBelow(membership.path, place.top) === undefined) continue;
+    if (place?.job === undefined || !isSameJob(place.job, job) || pathBelow(membership.path, place.top) === undefined)
+      continue;
     const key = membership.controllers.join(',') || 'unified';
     places.set(membership.path, [...(places.get(membership.path) ?? []), key]);
   }

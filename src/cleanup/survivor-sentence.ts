@@ -51,7 +51,9 @@ function reasonOf(facts: SurvivorFacts): string {
     return 'is the first process of a pid namespace: it ends when all others in that namespace have ended';
   if (mount !== undefined) {
     const { who, until } = whoAnswers(mount);
-    return `waits in the kernel${mount.sure ? '' : ', most likely'} for ${who}: it ends when ${until}`;
+    const waits = `waits in the kernel${mount.sure ? '' : ', most likely'} for ${who}`;
+    if (frozenAt === undefined) return `${waits}: it ends when ${until}`;
+    return `${waits}, and its cgroup ${frozenAt} is frozen: it ends when that is thawed and ${until}`;
   }
   if (activity === 'dumping') return `writes its core dump${place(facts)}: it ends when that is written`;
   if (state === 'D')

@@ -9,7 +9,7 @@ import { directoryOf, discoverHierarchies, hierarchyOf } from '../cgroup/hierarc
 import type { Host } from '../cgroup/host.js';
 import type { Member } from '../cgroup/killing.js';
 import { type HeldProcess, holdProcess, parseProcStat } from '../cgroup/process.js';
-import { type BlockedMount, blockedMount, type HeldPath, mountTable } from './blocked-mount.js';
+import { type BlockedMount, blockedMount, type HeldPath, mountTable, type WaitFacts } from './blocked-mount.js';
 import { type CallState, type CurrentCall, hasNumbersOfX86, parseCurrentCall } from './current-call.js';
 import {
   listeningPorts,
@@ -52,6 +52,15 @@ function unseen({ pid, comm, state }: Member, { missing }: Look): Survivor {
   return { pid, comm, state, why, evidence: { unknown: missing } };
 }
 
+/** The thread that is looked at, in the process that is held. A first thread that has ended holds nothing any more. */
+interface Thread {
+  readonly host: Host;
+  readonly held: HeldProcess;
+  readonly look: Look;
+  readonly tid: number;
+  readonly state: string;
+}
+
 interface Looking {
   readonly held: HeldProcess;
   readonly comm: string;
@@ -59,37 +68,27 @@ interface Looking {
 }
 
 async function gather(host: Host, { held, comm, look }: Looking) {
-  const { pid, directory } = held;
-  const { tid, state } = tellingThread(held, look);
+  const { pid } = held;
+  const thread: Thread = { host, held, look, ...tellingThread(held, look) };
+  const { tid, state } = thread;
   const isDead = /^[ZX]$/.test(state);
-  const task = `task/${tid}`;
   const [stack, calls] = isDead
     ? []
     : await Promise.all([
-        look.seeBounded('kernelStack', host, `/proc/${pid}/${task}/stack`),
-        look.seeBounded('systemCall', host, `/proc/${pid}/${task}/syscall`),
+        look.seeBounded('kernelStack', host, `/proc/${pid}/task/${tid}/stack`),
+        look.seeBounded('systemCall', host, `/proc/${pid}/task/${tid}/syscall`),
       ]);
-  const channel = isDead
-    ? undefined
-    : frameOfChannel(look.see('waitChannel', () => directory.read(`${task}/wchan`)) ?? '')[0];
+  const channel = isDead ? undefined : frameOfChannel(look.see('waitChannel', () => fileOf(thread, 'wchan')) ?? '')[0];
   const frames = stack === undefined || stack === '' ? (channel === undefined ? [] : [channel]) : parseStack(stack);
-  const call =
-    calls === undefined
-      ? undefined
-      : parseCurrentCall(calls, look.see('machine', () => hasNumbersOfX86(host)) === true);
-  const open = isDead ? undefined : look.see('descriptors', () => readOpenLinks(directory, `${task}/fd`));
-  const mount = isDead ? undefined : mountOf(directoryPaths({ held, look, open, call }), { held, look, state, frames });
-  const tracer = tracerOf(
-    host,
-    look.see('tracer', () => directory.read(`${task}/status`)),
-  );
-  const frozen = look.see('frozen', () => frozenCgroup(host, held));
-  const parent = /^[ZX]$/.test(state)
-    ? named(
-        host,
-        look.see('parent', () => held.stat().ppid),
-      )
-    : undefined;
+  const x86 = calls === undefined ? undefined : look.see('machine', () => hasNumbersOfX86(host));
+  const call = calls === undefined ? undefined : parseCurrentCall(calls, x86 === true);
+  const open = isDead ? undefined : look.see('descriptors', () => readOpenLinks(held.directory, `task/${tid}/fd`));
+  const status = look.see('tracer', () => fileOf(thread, 'status'));
+  const tracer = tracerOf(host, status);
+  const frozen = look.see('frozen', () => frozenCgroup(thread));
+  const mount = isDead ? undefined : mountOf(thread, { frames, open, call, frozen });
+  const ppid = isDead ? look.see('parent', () => held.stat().ppid) : undefined;
+  const parent = named(host, ppid);
   const module = moduleIn(frames);
   const activity = activityIn(frames);
   const facts: SurvivorFacts = {
@@ -106,7 +105,7 @@ async function gather(host: Host, { held, comm, look }: Looking) {
     ...(frozen === undefined ? {} : { frozenAt: frozen }),
     ...(parent === undefined ? {} : { parent }),
     devices: open === undefined ? [] : scarceDevices(open),
-    ports: open === undefined ? [] : portsOf(held, open, look),
+    ports: open === undefined ? [] : portsOf(thread, open),
   };
   const {
     pid: _pid,
@@ -141,52 +140,45 @@ function tellingThread(held: HeldProcess, look: Look): { readonly tid: number; r
   return best;
 }
 
-interface Paths {
-  readonly call?: HeldPath;
-  readonly others: readonly HeldPath[];
+function fileOf({ held, tid }: Thread, name: string): string {
+  return held.directory.read(`task/${tid}/${name}`);
+}
+
+interface Seen {
+  readonly frames: readonly Frame[];
+  readonly open: OpenLinks | undefined;
+  readonly call: CallState;
+  readonly frozen: string | undefined;
+}
+
+/**
+ * The mount it waits for: only where the kernel names a kind of file system, or it waits uninterruptibly. A frozen
+ * thread seems to do that in whatever it slept (Linux 6.1 on): that alone says nothing.
+ */
+function mountOf(thread: Thread, seen: Seen): BlockedMount | undefined {
+  const family = familyIn(seen.frames);
+  if (activityIn(seen.frames) === 'frozen') return undefined;
+  if (family === undefined && (thread.state !== 'D' || seen.frozen !== undefined)) return undefined;
+  const table = thread.look.see('mounts', () => mountTable(fileOf(thread, 'mountinfo')));
+  if (table === undefined) return undefined;
+  return blockedMount({ table, ...pathsOf(thread, seen), ...(family === undefined ? {} : { family }) });
 }
 
 /** What the process holds that has a path, as its mount table writes it. */
-function directoryPaths({
-  held,
-  look,
-  open,
-  call,
-}: Pick<Looking, 'held' | 'look'> & { readonly open: OpenLinks | undefined; readonly call: CallState }): Paths {
-  const link = (what: string, name: string) => look.see(what, () => withoutDeleted(held.directory.readlink(`task/${tid}/${name}`)));
+function pathsOf({ held, look, tid }: Thread, { open, call }: Seen): Pick<WaitFacts, 'call' | 'others'> {
+  const link = (what: string, name: string) => look.see(what, () => held.directory.readlink(`task/${tid}/${name}`));
   const root = link('root', 'root');
   // Links are told from our root, mount tables from the process's own.
-  const inside = (path: string) =>
-    root !== undefined && root !== '/' && path.startsWith(`${root}/`) ? path.slice(root.length) : path;
+  const inside = (path: string) => (root !== undefined && path.startsWith(`${root}/`) ? path.slice(root.length) : path);
   const heldPath = (by: string, path: string | undefined): readonly HeldPath[] =>
-    path?.startsWith('/') ? [{ by, path: inside(path) }] : [];
+    path?.startsWith('/') ? [{ by, path: inside(withoutDeleted(path)) }] : [];
   const cwd = heldPath('its working directory', link('workingDirectory', 'cwd'));
   const exe = heldPath('its executable', link('executable', 'exe'));
-  const fds = [...(open?.links ?? [])].map(([fd, path]) => ({
-    fd,
-    path: heldPath(`descriptor ${fd}`, withoutDeleted(path)),
-  }));
-  const asked = isCall(call) && call.fd !== undefined ? fds.find(({ fd }) => fd === call.fd)?.path[0] : undefined;
+  const fds = new Map([...(open?.links ?? [])].map(([fd, path]) => [fd, heldPath(`descriptor ${fd}`, path)]));
+  const asked = isCall(call) && call.fd !== undefined ? fds.get(call.fd)?.[0] : undefined;
   // A page fault waits for a file that is mapped: the program itself more often than not.
   const first = call === 'fault' ? [...exe, ...cwd] : [...cwd, ...exe];
-  return { ...(asked === undefined ? {} : { call: asked }), others: [...first, ...fds.flatMap(({ path }) => path)] };
-}
-
-function mountOf(
-  paths: Paths,
-  {
-    held,
-    look,
-    state,
-    frames,
-  }: Pick<Looking, 'held' | 'look'> & { readonly state: string; readonly frames: readonly Frame[] },
-): BlockedMount | undefined {
-  const family = familyIn(frames);
-  if (activityIn(frames) === 'frozen' || (state !== 'D' && family === undefined)) return undefined;
-  const table = look.see('mounts', () => mountTable(held.directory.read(`task/${tid}/mountinfo`)));
-  return table === undefined
-    ? undefined
-    : blockedMount({ table, ...paths, ...(family === undefined ? {} : { family }) });
+  return { ...(asked === undefined ? {} : { call: asked }), others: [...first, ...[...fds.values()].flat()] };
 }
 
 function isCall(call: CallState): call is CurrentCall {
@@ -215,7 +207,7 @@ function named(host: Host, pid: number | undefined): NamedProcess | undefined {
   return { pid, comm: comm ?? '?' };
 }
 
-function frozenCgroup(host: Host, held: HeldProcess): string | undefined {
+function frozenCgroup({ host, held, tid }: Thread): string | undefined {
   const hierarchies = discoverHierarchies({ host });
   for (const membership of held.membershipsOf(tid)) {
     const hierarchy = hierarchyOf(hierarchies, membership);
@@ -227,13 +219,13 @@ function frozenCgroup(host: Host, held: HeldProcess): string | undefined {
 }
 
 /** In the process's own network namespace. */
-function portsOf(held: HeldProcess, open: OpenLinks, look: Look): readonly string[] {
+function portsOf({ held, look, tid }: Thread, open: OpenLinks): readonly string[] {
   const inodes = socketInodes(open);
   if (inodes.size === 0) return [];
-  return ['net/tcp', 'net/tcp6'].flatMap((name) => {
-    const table = look.see(`listening (${name})`, () =>
-      held.directory.stat(name) === undefined ? '' : held.directory.read(name),
-    );
+  return ['tcp', 'tcp6'].flatMap((name) => {
+    const file = `task/${tid}/net/${name}`;
+    const read = () => (held.directory.stat(file) === undefined ? '' : held.directory.read(file)); // a kernel without IPv6
+    const table = look.see(`listening (${name})`, read);
     return table === undefined ? [] : listeningPorts(table, inodes);
   });
 }

@@ -5,6 +5,7 @@ import { ConfigError, hasCode, isGone, quote } from '../cgroup/errors.js';
 import type { Host } from '../cgroup/host.js';
 import { listPids, parseProcStat, parseProcStatus } from '../cgroup/process.js';
 import type { ConfigFiles } from './config-files.js';
+import { programName } from './program-name.js';
 
 /** A running slurmd. */
 export interface SlurmdProcess {
@@ -67,7 +68,7 @@ export async function findSlurmds(host: Host, files: ConfigFiles): Promise<Found
 
 async function isSlurmd(host: Host, files: ConfigFiles, pid: number): Promise<boolean> {
   if (!parseProcStatus(host.read(`/proc/${pid}/status`)).uids.every((uid) => uid === 0)) return false;
-  if (!/\/slurmd(?: \(deleted\))?$/.test(host.readlink(`/proc/${pid}/exe`))) return false;
+  if (programName(host.readlink(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, '')) !== 'slurmd') return false;
   // Through the link itself: that is the file that runs, also when an update has replaced or removed it.
   return (
     (await ask(files, pid, '/usr/bin/stat', ['-L', '-c', '%u %F', '--', `/proc/${pid}/exe`])) === '0 regular file\n'

@@ -2,7 +2,7 @@
 // one value each. Only names are listed and only extern steps looked at: cost follows the number of
 // directories asked for, with a uid on v1 that user's alone.
 
-import { isGone } from '../cgroup/errors.js';
+import { isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import type { ExternCgroup, Job, JobCgroup, Step } from './job.js';
 import { type JobName, parseJobName, parseStepName, parseUidName } from './layout.js';
 import type { LocatedTop, SlurmNode } from './node.js';
@@ -32,6 +32,9 @@ interface Draft {
  * an unreadable tree is never an empty one.
  */
 export function discoverJobs(node: SlurmNode, options: DiscoverJobsOptions = {}): readonly Job[] {
+  if (node.unread.length > 0) {
+    throw new SlurmCgroupsError('ERR_IO', `Cannot tell which jobs are on this node: ${node.unread.join('; ')}`);
+  }
   const drafts = new Map<string, Draft>();
   for (const top of node.tops) {
     if (top.version === 2) readJobs(node, top, { directory: top.directory, uid: undefined, drafts, options });

@@ -29,7 +29,9 @@ export interface SlurmNode {
   readonly spools: ReadonlyMap<string, string>;
   /** Why this is a Slurm node; `undefined`: nothing says so. */
   readonly evidence: string | undefined;
-  /** What could not be read, for people. */
+  /** Where Slurm's trees could not be looked for: with one of these, what jobs there are is not known. */
+  readonly unread: readonly string[];
+  /** What is worth a word to people. */
   readonly notes: readonly string[];
 }
 
@@ -75,7 +77,8 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
     host,
     ...(mountpoint === undefined ? {} : { cgroupMountpoint: mountpoint }),
   });
-  const found = findTops({ host, hierarchies, within, configuration, notes });
+  const unread: string[] = [];
+  const found = findTops({ host, hierarchies, within, configuration, notes, unread });
   const tops =
     options.nodeName === undefined
       ? found
@@ -104,6 +107,7 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
     configuration,
     spools,
     evidence,
+    unread,
     notes,
   };
 }
@@ -154,6 +158,7 @@ interface Search {
   readonly within: CgroupPath;
   readonly configuration: SlurmConfiguration | undefined;
   readonly notes: string[];
+  readonly unread: string[];
 }
 
 /**
@@ -161,7 +166,7 @@ interface Search {
  * delegated tree (user@.service) can hold a `slurmstepd.scope/job_1/step_extern` of his own making.
  */
 function findTops(search: Search): readonly LocatedTop[] {
-  const { host, hierarchies, within, configuration, notes } = search;
+  const { host, hierarchies, within, configuration, notes, unread } = search;
   const tops: LocatedTop[] = [];
   const look = (
     hierarchy: Hierarchy,
@@ -176,7 +181,7 @@ function findTops(search: Search): readonly LocatedTop[] {
     } catch (error) {
       if (isGone(error)) return; // no such slice, or no sandbox in this hierarchy
       if (!(error instanceof SlurmCgroupsError)) throw error;
-      notes.push(error.message);
+      unread.push(error.message);
       return;
     }
     for (const name of [...names].sort()) {

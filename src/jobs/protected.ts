@@ -7,6 +7,7 @@ import type { Host } from '../cgroup/host.js';
 import { childrenOf, type HeldProcess, holdProcess, listPids, parseProcStat } from '../cgroup/process.js';
 import { parseJobPath } from './layout.js';
 import type { SlurmNode } from './node.js';
+import { programName } from './program-name.js';
 
 /** Why a process may not be moved, as the end of a sentence that begins with the process; `undefined`: it may. */
 export type Refusal = string | undefined;
@@ -59,21 +60,23 @@ function isAtSlurmstepdsPlace(node: SlurmNode, held: HeldProcess): boolean {
 }
 
 /**
- * Base name of the executable, if root owns that file. An update leaves ` (deleted)` behind the path of what
- * still runs; the new file of that name answers for it.
+ * What a root process runs: the base name of its executable, if root owns that file. Distributions add a suffix
+ * (Debian's alternatives end in `slurmstepd-wlm`; measured), which is left out. An update leaves ` (deleted)` behind
+ * the path of what still runs: the new file of that name answers for it, and where there is none the name stands,
+ * since only root's own doing makes a process with all four uids 0 from a file of that name.
  */
 export function rootExecutable(host: Host, held: HeldProcess): string | undefined {
-  let file: string;
+  let link: string;
   try {
-    file = held.directory.readlink('exe').replace(/ \(deleted\)$/, '');
+    link = held.directory.readlink('exe');
   } catch (error) {
     if (isGone(error)) return undefined; // a process without one: a kernel thread, or it is ending
     throw error;
   }
+  const file = link.replace(/ \(deleted\)$/, '');
   const stat = file.startsWith('/') ? host.stat(file) : undefined;
-  return stat !== undefined && stat.uid === 0n && (stat.mode & 0o170000n) === 0o100000n
-    ? file.slice(file.lastIndexOf('/') + 1)
-    : undefined;
+  const trusted = stat === undefined ? file !== link : stat.uid === 0n && (stat.mode & 0o170000n) === 0o100000n;
+  return trusted ? programName(file) : undefined;
 }
 
 interface Sockets {

@@ -1,3 +1,4 @@
+import fs from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SystemCallError } from '../../src/cgroup/errors.js';
@@ -10,7 +11,7 @@ import { Sandbox } from '../../src/cli/sandbox.js';
 import { readNode, type SlurmNode } from '../../src/jobs/node.js';
 import { treeHost } from '../jobs/trees.js';
 import { rootTest } from '../sandbox.js';
-import { started } from './stuck.js';
+import { started, stateOf, until } from './stuck.js';
 
 const [alice, bob] = [64_701, 64_702];
 const known = (...owners: readonly number[]): JobsKnown => ({
@@ -177,6 +178,15 @@ it('personBehind() knows who made a user namespace', () => {
   expect(personBehind('')).toBeUndefined();
 });
 
+/** Children that are dead and not collected. */
+function zombiesOf(pid: number): readonly number[] {
+  const children = fs
+    .readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+    .split(' ')
+    .filter((text) => text !== '');
+  return children.map(Number).filter((child) => stateOf(child) === 'Z');
+}
+
 async function withSandbox(act: (sandbox: Sandbox) => Promise<void>): Promise<void> {
   const sandbox = await Sandbox.create(liveHost(), `slurm-cgroups-test-strays${Math.trunc(Math.random() * 1e9)}`);
   try {
@@ -214,6 +224,7 @@ describe('findStrays()', () => {
       expect((await findStrays({ node, uid: alice })).strays).toEqual([]);
       expect((await findStrays({ node, uidMin: 64_900 })).strays.filter(({ uid }) => uid === bob)).toEqual([]);
       const { pid } = await started('/bin/sh', ['-c', 'sleep 0 & exec sleep 60'], { uid: bob }); // with a zombie
+      await until('only a zombie is with it', () => zombiesOf(pid).length === 1);
       expect((await findStrays({ node, uid: bob })).strays.map((one) => one.pid).sort()).toEqual(
         [stray.pid, pid].sort(),
       );

@@ -15,7 +15,7 @@ describe('explainSurvivor()', () => {
     ],
     [
       { mount, tid: 4712, frozenAt: '/f' },
-      ', in its thread 4712, waits in the kernel for the NFS server filer:/export of /scratch: it ends when the server answers',
+      ', in its thread 4712, waits in the kernel for the NFS server filer:/export of /scratch, and its cgroup /f is frozen: it ends when that is thawed and the server answers',
     ],
     [
       { mount, devices: ['/dev/nvidia0'], ports: ['0.0.0.0:80'] },

@@ -57,7 +57,8 @@ describe('kept()', () => {
     const living = `.unfinished-${child.pid}-${startTimeOf(child.pid ?? 0)}-00aa`;
     const dead = [`.unfinished-${child.pid}-1-00bb`, '.unfinished-4194305-1-00cc'];
     try {
-      for (const name of [living, ...dead, 'thing-old', '.keep']) fs.mkdirSync(path.join(folder, name, 'below'), { recursive: true });
+      for (const name of [living, ...dead, 'thing-old', '.keep'])
+        fs.mkdirSync(path.join(folder, name, 'below'), { recursive: true });
       const thing = path.basename(await kept(recipe(), { folder }));
       expect(fs.readdirSync(folder).sort()).toEqual(['.keep', living, 'thing-old', thing].sort());
     } finally {
@@ -73,5 +74,7 @@ it.each([
   ['/a/root/proc', false],
   ['/a/ro', false],
 ] as const)('hasMountBelow(%j) is %j', (below, expected) => {
-  expect(hasMountBelow(below, '30 1 0:5 / / rw - ext4 /dev/vda rw\n31 30 0:6 / /a/root/proc rw - proc proc rw\n')).toBe(expected);
+  expect(hasMountBelow(below, '30 1 0:5 / / rw - ext4 /dev/vda rw\n31 30 0:6 / /a/root/proc rw - proc proc rw\n')).toBe(
+    expected,
+  );
 });

@@ -20,13 +20,19 @@ export interface Recipe {
 }
 
 /** Gives the folder of what the recipe makes; makes it when there is none. */
-export async function kept(recipe: Recipe, { folder = labFolder() }: { readonly folder?: string } = {}): Promise<string> {
+export async function kept(
+  recipe: Recipe,
+  { folder = labFolder() }: { readonly folder?: string } = {},
+): Promise<string> {
   const key = createHash('sha256').update(JSON.stringify(recipe.ingredients)).digest('hex').slice(0, 12);
   const done = path.join(folder, `${recipe.name}-${key}`);
   if (fs.existsSync(done)) return done;
   fs.mkdirSync(folder, { recursive: true });
   removeAbandoned(folder);
-  const unfinished = path.join(folder, `.unfinished-${process.pid}-${startTimeOf(process.pid)}-${randomBytes(4).toString('hex')}`);
+  const unfinished = path.join(
+    folder,
+    `.unfinished-${process.pid}-${startTimeOf(process.pid)}-${randomBytes(4).toString('hex')}`,
+  );
   fs.mkdirSync(unfinished);
   try {
     await recipe.make(unfinished);

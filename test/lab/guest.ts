@@ -1,5 +1,5 @@
-// A machine for one command: it boots in some seconds, has kernel and cgroups as asked, sees this repository
-// read-only, and is gone with everything in it when the command ends, at its deadline, or when we end. The place
+// A machine for one command: it boots in some seconds, has kernel and cgroups as asked, sees a copy of this
+// repository, and is gone with everything in it when the command ends, at its deadline, or when we end. The place
 // for what could hurt a machine. Software emulation (times in it mean nothing): KVM need not be there.
 
 import { randomBytes } from 'node:crypto';
@@ -86,13 +86,22 @@ export async function runInGuest(options: GuestOptions): Promise<GuestResult> {
   removeAbandoned(runs);
   const share = path.join(runs, `.run-${process.pid}-${startTimeOf(process.pid)}-${randomBytes(4).toString('hex')}`);
   try {
-    for (const folder of ['in', 'out']) fs.mkdirSync(path.join(share, folder), { recursive: true });
-    for (const [name, text] of Object.entries(options.files ?? {})) fs.writeFileSync(path.join(share, 'in', name), text);
-    fs.writeFileSync(path.join(share, 'in/start'), startScript(options));
+    for (const folder of ['lab/in', 'lab/out']) fs.mkdirSync(path.join(share, folder), { recursive: true });
+    copyRepository(path.join(share, 'repository'));
+    for (const [name, text] of Object.entries(options.files ?? {}))
+      fs.writeFileSync(path.join(share, 'lab/in', name), text);
+    fs.writeFileSync(path.join(share, 'lab/in/start'), startScript(options));
     return await boot(lab, share, options);
   } finally {
     removeTree(share);
   }
+}
+
+/** As it is now: a file that is edited or built anew meanwhile would be seen half old, half new. */
+function copyRepository(to: string): void {
+  const left = ['node_modules', '.git'].map((name) => path.join(repository, name));
+  fs.cpSync(repository, to, { recursive: true, filter: (file) => !left.includes(file) });
+  fs.mkdirSync(path.join(to, 'node_modules'));
 }
 
 async function boot(lab: Lab, share: string, options: GuestOptions): Promise<GuestResult> {
@@ -118,10 +127,13 @@ async function boot(lab: Lab, share: string, options: GuestOptions): Promise<Gue
     clearTimeout(timer);
   }
   const seconds = (performance.now() - begin) / 1000;
-  const read = (name: string) => (fs.existsSync(path.join(share, name)) ? fs.readFileSync(path.join(share, name), 'utf8') : undefined);
+  const read = (name: string) => {
+    const file = path.join(share, 'lab', name);
+    return fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : undefined;
+  };
   const output = read('output') ?? '';
   const exitCode = read('exit');
-  const files = filesIn(path.join(share, 'out'));
+  const files = filesIn(path.join(share, 'lab/out'));
   if (exitCode !== undefined) return { exitCode: Number(exitCode), output, files, seconds };
   const why = late ? `it did not end within ${options.timeoutMs} ms` : 'its machine ended before it';
   const printed = `--- output\n${lastLines(output, 40)}\n--- console\n${lastLines(console, 40)}`;
@@ -139,9 +151,10 @@ function machine(lab: Lab, share: string, { cgroup, memoryMiB = 3072, cpus = 2 }
     ...['-kernel', lab.kernel, '-initrd', lab.initramfs],
     ...['-append', `console=ttyS0 quiet panic=-1 mitigations=off audit=0 cgroup=${cgroup} `],
     ...folder('root', lab.root, true),
-    ...folder('repository', repository, true),
+    ...folder('repository', path.join(share, 'repository'), true),
+    ...folder('modules', path.join(repository, 'node_modules'), true),
     ...folder('node', lab.node, true),
-    ...folder('lab', share, false),
+    ...folder('lab', path.join(share, 'lab'), false),
   ];
 }
 
@@ -150,10 +163,19 @@ function machine(lab: Lab, share: string, { cgroup, memoryMiB = 3072, cpus = 2 }
  * kernel's own means, which no hanging mount can delay (`sync` and `umount` could).
  */
 function startScript({ command, env = {}, sysctl = {} }: GuestOptions): string {
-  const exported = { PATH: '/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', HOME: '/root', LC_ALL: 'C.UTF-8', TERM: 'dumb', NO_COLOR: '1', ...env };
+  const exported = {
+    PATH: '/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+    HOME: '/root',
+    LC_ALL: 'C.UTF-8',
+    TERM: 'dumb',
+    NO_COLOR: '1',
+    ...env,
+  };
   return [
     ...Object.entries(exported).map(([name, value]) => `export ${name}=${quoted(value)}`),
-    ...Object.entries(sysctl).map(([name, value]) => `echo ${quoted(String(value))} >/proc/sys/${name.replaceAll('.', '/')}`),
+    ...Object.entries(sysctl).map(
+      ([name, value]) => `echo ${quoted(String(value))} >/proc/sys/${name.replaceAll('.', '/')}`,
+    ),
     'cd /repository',
     `( ${command.map(quoted).join(' ')} ) </dev/null >/lab/output 2>&1`,
     'echo $? >/lab/exit.new && mv /lab/exit.new /lab/exit',

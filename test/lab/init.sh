@@ -24,6 +24,7 @@ layer() {
 mount -t tmpfs tmpfs /rw
 layer root /root
 layer repository /root/repository
+layer modules /root/repository/node_modules
 mkdir -p /root/lab /root/usr/local/bin
 share lab /root/lab rw
 share node /root/usr/local/bin ro,cache=loose

@@ -20,7 +20,21 @@ const kernels: Readonly<Record<KernelName, Kernel>> = {
   // The last with every v1 controller, and with all of v2: either can be mounted alone.
   '6.1': {
     suite: 'bookworm',
-    modules: ['virtio_ring', 'virtio', 'virtio_pci_modern_dev', 'virtio_pci_legacy_dev', 'virtio_pci', 'netfs', 'fscache', '9pnet', '9pnet_virtio', '9p', 'overlay', 'fuse', 'dummy'],
+    modules: [
+      'virtio_ring',
+      'virtio',
+      'virtio_pci_modern_dev',
+      'virtio_pci_legacy_dev',
+      'virtio_pci',
+      'netfs',
+      'fscache',
+      '9pnet',
+      '9pnet_virtio',
+      '9p',
+      'overlay',
+      'fuse',
+      'dummy',
+    ],
   },
 };
 
@@ -52,24 +66,38 @@ export async function keptKernel(name: KernelName, say: (text: string) => void):
 /** With lists and a cache of its own: the host's apt stays as it is. Keeps vmlinuz and the modules asked for. */
 async function download(suite: Suite, folder: string, modules: readonly string[]): Promise<void> {
   const work = path.join(folder, 'work');
-  for (const part of ['lists/partial', 'cache/archives/partial', 'unpacked']) fs.mkdirSync(path.join(work, part), { recursive: true });
+  for (const part of ['lists/partial', 'cache/archives/partial', 'unpacked'])
+    fs.mkdirSync(path.join(work, part), { recursive: true });
   fs.writeFileSync(path.join(work, 'sources.list'), `${sourceOf(suite)}\n`);
-  const options = [`Dir::Etc::sourcelist=${work}/sources.list`, 'Dir::Etc::sourceparts=/dev/null', `Dir::State::lists=${work}/lists`, `Dir::Cache=${work}/cache`, 'Acquire::Languages=none', 'Acquire::Check-Valid-Until=false', 'APT::Sandbox::User=root'];
+  const options = [
+    `Dir::Etc::sourcelist=${work}/sources.list`,
+    'Dir::Etc::sourceparts=/dev/null',
+    `Dir::State::lists=${work}/lists`,
+    `Dir::Cache=${work}/cache`,
+    'Acquire::Languages=none',
+    'Acquire::Check-Valid-Until=false',
+    'APT::Sandbox::User=root',
+  ];
   const apt = options.flatMap((option) => ['-o', option]);
   await runTool('/usr/bin/apt-get', [...apt, 'update', '-qq']);
   const depends = await runTool('/usr/bin/apt-cache', [...apt, 'depends', 'linux-image-amd64']);
   const image = /Depends: (linux-image-\S+)/.exec(depends.toString())?.[1];
-  if (image === undefined) throw new Error(`Cannot fetch the kernel of ${suite}: linux-image-amd64 depends on no image\n${depends}`);
+  if (image === undefined)
+    throw new Error(`Cannot fetch the kernel of ${suite}: linux-image-amd64 depends on no image\n${depends}`);
   await runTool('/usr/bin/apt-get', [...apt, 'download', '-qq', image], { cwd: work });
   const archive = fs.readdirSync(work).find((file) => file.endsWith('.deb'));
-  if (archive === undefined) throw new Error(`Cannot fetch the kernel of ${suite}: apt-get download ${image} left no file`);
+  if (archive === undefined)
+    throw new Error(`Cannot fetch the kernel of ${suite}: apt-get download ${image} left no file`);
   await runTool('/usr/bin/dpkg-deb', ['-x', archive, 'unpacked'], { cwd: work });
   const files = fs.readdirSync(path.join(work, 'unpacked'), { recursive: true, encoding: 'utf8' });
   const take = async (wanted: RegExp, name: string) => {
     const found = files.find((file) => wanted.test(path.basename(file)));
     if (found === undefined) throw new Error(`${image} has no ${name}`);
     const from = path.join(work, 'unpacked', found);
-    fs.writeFileSync(path.join(folder, name), found.endsWith('.xz') ? await runTool('/usr/bin/xz', ['-dc', from]) : fs.readFileSync(from));
+    fs.writeFileSync(
+      path.join(folder, name),
+      found.endsWith('.xz') ? await runTool('/usr/bin/xz', ['-dc', from]) : fs.readFileSync(from),
+    );
   };
   await take(/^vmlinuz/, 'vmlinuz');
   for (const module of modules) await take(new RegExp(`^${module}\\.ko(\\.xz)?$`), `${module}.ko`);
@@ -79,14 +107,21 @@ async function download(suite: Suite, folder: string, modules: readonly string[]
 
 async function pack(folder: string, kernel: string, modules: readonly string[], init: string): Promise<void> {
   const tree = path.join(folder, 'tree');
-  for (const part of ['bin', 'modules', 'proc', 'sys', 'dev', 'host', 'rw', 'root']) fs.mkdirSync(path.join(tree, part), { recursive: true });
+  for (const part of ['bin', 'modules', 'proc', 'sys', 'dev', 'host', 'rw', 'root'])
+    fs.mkdirSync(path.join(tree, part), { recursive: true });
   fs.copyFileSync('/bin/busybox', path.join(tree, 'bin/busybox'));
   fs.writeFileSync(path.join(tree, 'init'), init, { mode: 0o755 });
   for (const [at, module] of modules.entries()) {
-    fs.copyFileSync(path.join(kernel, `${module}.ko`), path.join(tree, 'modules', `${String(at).padStart(2, '0')}-${module}.ko`));
+    fs.copyFileSync(
+      path.join(kernel, `${module}.ko`),
+      path.join(tree, 'modules', `${String(at).padStart(2, '0')}-${module}.ko`),
+    );
   }
   const names = fs.readdirSync(tree, { recursive: true, encoding: 'utf8' });
-  const archive = await runTool('/usr/bin/cpio', ['--quiet', '-o', '-H', 'newc'], { cwd: tree, input: `${names.sort().join('\n')}\n` });
+  const archive = await runTool('/usr/bin/cpio', ['--quiet', '-o', '-H', 'newc'], {
+    cwd: tree,
+    input: `${names.sort().join('\n')}\n`,
+  });
   fs.writeFileSync(path.join(folder, 'initramfs.gz'), gzipSync(archive, { level: 1 }));
   fs.rmSync(tree, { recursive: true });
 }

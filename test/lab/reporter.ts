@@ -58,7 +58,11 @@ function reportOf(module: TestModule): FileReport {
       const name = test.fullName;
       if (result.state === 'passed') return { name, state: 'passed' };
       if (result.state === 'failed') return { name, state: 'failed', why: result.errors.map(textOf).join('\n') };
-      return { name, state: 'skipped', why: result.state === 'skipped' ? (result.note ?? 'no reason given') : 'it was never run' };
+      return {
+        name,
+        state: 'skipped',
+        why: result.state === 'skipped' ? (result.note ?? 'no reason given') : 'it was never run',
+      };
     }),
     errors: [...module.errors(), ...suites.flatMap((suite) => suite.errors())].map(textOf),
     seconds: module.diagnostic().duration / 1000,

@@ -7,8 +7,8 @@ import { runTool } from './tool.js';
 
 const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
-/** Beyond the essential ones: what Node.js links to, and what the tests run. */
-const packages = ['bash', 'libstdc++6', 'mount', 'procps', 'python3-minimal', 'gcc', 'libc6-dev', 'openssh-server', 'openssh-client', 'strace'];
+/** Beyond the essential ones: what Node.js links to, and what the tests run. What they compile is carried in. */
+const packages = ['libstdc++6', 'mount', 'procps', 'python3-minimal'];
 
 /** Nobody reads these in a guest, and over 9p each file costs. */
 const leftOut = ['man', 'locale', 'doc', 'info'].map((folder) => `--dpkgopt=path-exclude=/usr/share/${folder}/*`);

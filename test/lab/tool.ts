@@ -22,7 +22,12 @@ const running = new Set<ChildProcess>();
 export function startTool(file: string, args: readonly string[], options: ToolOptions = {}): ChildProcess {
   const child = spawn('/usr/bin/setpriv', ['--pdeathsig', 'KILL', '--', file, ...args], {
     stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
-    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8', DEBIAN_FRONTEND: 'noninteractive', ...options.env },
+    env: {
+      PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+      LC_ALL: 'C.UTF-8',
+      DEBIAN_FRONTEND: 'noninteractive',
+      ...options.env,
+    },
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
   if (running.size === 0) watchOurEnd();
@@ -78,7 +83,9 @@ export async function runTool(file: string, args: readonly string[], options: To
     });
     if (ended === undefined) return Buffer.concat(output);
     const why = late ? `no end within ${timeoutMs} ms` : ended;
-    throw new Error(`Cannot run ${[file, ...args].join(' ')}: ${why}\n${lastLines(Buffer.concat(complaints).toString(), 20)}`);
+    throw new Error(
+      `Cannot run ${[file, ...args].join(' ')}: ${why}\n${lastLines(Buffer.concat(complaints).toString(), 20)}`,
+    );
   } finally {
     clearTimeout(timer);
   }
@@ -103,8 +110,17 @@ export async function ensureHostPackages(say: (text: string) => void): Promise<v
   const missing = Object.keys(hostPackages).filter((name) => !fs.existsSync(hostPackages[name] ?? ''));
   if (missing.length === 0) return;
   const install = `apt-get install --no-install-recommends ${missing.join(' ')}`;
-  if (process.geteuid?.() !== 0) throw new Error(`The guests need packages that are not installed here; as root: ${install}`);
+  if (process.geteuid?.() !== 0)
+    throw new Error(`The guests need packages that are not installed here; as root: ${install}`);
   say(`${install} …`);
   await runTool('/usr/bin/apt-get', ['update', '-qq']);
-  await runTool('/usr/bin/apt-get', ['install', '-y', '-qq', '-o', 'DPkg::Lock::Timeout=300', '--no-install-recommends', ...missing]);
+  await runTool('/usr/bin/apt-get', [
+    'install',
+    '-y',
+    '-qq',
+    '-o',
+    'DPkg::Lock::Timeout=300',
+    '--no-install-recommends',
+    ...missing,
+  ]);
 }
