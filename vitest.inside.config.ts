@@ -14,7 +14,5 @@ export default defineConfig({
     teardownTimeout: 60_000,
     setupFiles: ['test/lab/inside-setup.ts'],
     maxWorkers: 2,
-    // One start of Node for all files of a worker: no module of ours keeps state.
-    isolate: false,
   },
 });

@@ -14,7 +14,11 @@ export function chooseHierarchies(hierarchies) {
   const writable = hierarchies.all.filter((one) => !one.readOnly && one.root === '/');
   const v1 = (controller) => writable.find((one) => one.version === 1 && one.controllers.includes(controller));
   const available = Number(/^MemAvailable:\s+(\d+)/m.exec(fs.readFileSync('/proc/meminfo', 'utf8'))?.[1]);
-  const chosen = ['freezer', available >= memoryNeededKiB ? 'memory' : 'devices'].flatMap((one) => v1(one) ?? []);
+  // The kernel has 65,535 ids for memory cgroups (MEM_CGROUP_ID_MAX), and 55,000 are made here.
+  const used = Number(/^memory\t\d+\t(\d+)/m.exec(fs.readFileSync('/proc/cgroups', 'utf8'))?.[1] ?? 0);
+  const chosen = ['freezer', available >= memoryNeededKiB && used < 9000 ? 'memory' : 'devices'].flatMap(
+    (one) => v1(one) ?? [],
+  );
   if (chosen.length > 0) return chosen;
   const v2 = writable.filter((one) => one.version === 2);
   return v2.length > 0 ? v2 : undefined;
@@ -43,7 +47,9 @@ export class Tree {
 
   /** Slurm's own directory in each hierarchy. */
   tops(size) {
-    return this.#hierarchies.map((one) => `${one.mountPoint}${this.within(size)}/${one.version === 1 ? 'slurm' : 'system.slice/slurmstepd.scope'}`);
+    return this.#hierarchies.map(
+      (one) => `${one.mountPoint}${this.within(size)}/${one.version === 1 ? 'slurm' : 'system.slice/slurmstepd.scope'}`,
+    );
   }
 
   /**

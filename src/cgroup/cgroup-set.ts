@@ -43,9 +43,9 @@ export class CgroupSet {
     return new CgroupSet(host, there);
   }
 
-  /** Every process in it or below, in any hierarchy, ascending by pid. */
-  procs(): readonly SetMember[] {
-    return this.#members((cgroup) => cgroup.procs());
+  /** Every process in it or below, in any hierarchy, ascending by pid. For `likely` see Cgroup.descendants. */
+  procs(likely: readonly string[] = []): readonly SetMember[] {
+    return this.#members((cgroup) => cgroup.procs(), likely);
   }
 
   /** Every thread in it or below, in any hierarchy. */
@@ -53,10 +53,10 @@ export class CgroupSet {
     return this.#members((cgroup) => cgroup.threads());
   }
 
-  #members(list: (cgroup: Cgroup) => readonly number[]): readonly SetMember[] {
+  #members(list: (cgroup: Cgroup) => readonly number[], likely: readonly string[] = []): readonly SetMember[] {
     const members = new Map<number, Cgroup[]>();
     for (const top of this.cgroups) {
-      for (const cgroup of ifThere(() => [top, ...top.descendants()]) ?? []) {
+      for (const cgroup of ifThere(() => [top, ...top.descendants(likely)]) ?? []) {
         for (const pid of ifThere(() => this.#listed(cgroup, top, list)) ?? []) {
           const seen = members.get(pid);
           if (seen === undefined) members.set(pid, [cgroup]);

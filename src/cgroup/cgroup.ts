@@ -10,6 +10,12 @@ import { type HeldProcess, withProcess } from './process.js';
 /** S_IWUSR | S_IWGRP | S_IWOTH */
 const writeBits = 0o222n;
 
+/** A cgroup, and the links of its directory where they were looked at: 2 and one for each child. */
+interface Linked {
+  readonly cgroup: Cgroup;
+  readonly links?: bigint;
+}
+
 /**
  * A cgroup by its path. Nothing is held open between calls: a caller that means one certain directory holds
  * it (`host.open`) and compares inodes.
@@ -45,28 +51,46 @@ export class Cgroup {
 
   /** The cgroups directly below. One that vanishes meanwhile is not there. */
   children(): readonly Cgroup[] {
-    // Listing the forty control files of a leaf costs ten times its lstat: kernfs counts subdirectories in nlink.
-    const links = this.#ask('look at', () => this.host.stat(this.directory))?.nlink;
-    if (links === 2n) return [];
-    return this.#ask('list', () => this.host.entries(this.directory))
-      .filter((entry) => entry.kind === 'directory')
-      .map((entry) => new Cgroup(this.host, this.hierarchy, childPath(this.path, entry.name)));
+    return this.#childrenOf(this.#links(), []).map((child) => child.cgroup);
   }
 
-  /** All cgroups below, parents before children. One that vanishes meanwhile is left out. */
-  descendants(): readonly Cgroup[] {
+  /**
+   * All cgroups below, parents before children. One that vanishes meanwhile is left out. Names of children that
+   * are `likely` are looked for first: where no others are, the directory need not be listed.
+   */
+  descendants(likely: readonly string[] = []): readonly Cgroup[] {
     const found: Cgroup[] = [];
-    const waiting: Cgroup[] = [this];
+    const waiting: Linked[] = [{ cgroup: this }];
     for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
-      if (next !== this) found.push(next);
+      const { cgroup } = next;
+      if (cgroup !== this) found.push(cgroup);
       try {
-        waiting.push(...next.children());
+        waiting.push(...cgroup.#childrenOf(next.links ?? cgroup.#links(), likely));
       } catch (error) {
-        if (next === this || !isGone(error)) throw error;
+        if (cgroup === this || !isGone(error)) throw error;
         found.pop(); // removed between being listed and being looked into
       }
     }
     return found;
+  }
+
+  #links(): bigint | undefined {
+    return this.#ask('look at', () => this.host.stat(this.directory))?.nlink;
+  }
+
+  /** kernfs counts children in nlink, and one lstat costs a quarter of listing the forty control files beside them. */
+  #childrenOf(links: bigint | undefined, likely: readonly string[]): readonly Linked[] {
+    if (links === 2n) return [];
+    const below = (name: string) => new Cgroup(this.host, this.hierarchy, childPath(this.path, name));
+    const guessed = likely.flatMap((name): readonly Linked[] => {
+      const cgroup = below(name);
+      const stat = this.host.stat(cgroup.directory);
+      return stat === undefined ? [] : [{ cgroup, links: stat.nlink }];
+    });
+    if (guessed.length > 0 && links === 2n + BigInt(guessed.length)) return guessed;
+    return this.#ask('list', () => this.host.entries(this.directory)).flatMap(({ name, kind }) =>
+      kind === 'directory' ? [{ cgroup: below(name) }] : [],
+    );
   }
 
   /** Whether a process is in it or below (zombies count on v2, not on v1). */

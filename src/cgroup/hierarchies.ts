@@ -97,6 +97,9 @@ export function hierarchyOfKey(hierarchies: Hierarchies, key: string): Hierarchy
  * it (it lies outside the mount's root or outside this cgroup namespace).
  */
 export function directoryOf(hierarchy: Pick<Hierarchy, 'mountPoint' | 'root'>, cgroup: CgroupPath): string | undefined {
+  // Most mounts show a whole hierarchy: then the path is the way.
+  if (hierarchy.root === '/' && !cgroup.includes('/..'))
+    return cgroup === '/' ? hierarchy.mountPoint : `${trimSlash(hierarchy.mountPoint)}${cgroup}`;
   const root = partsOf(hierarchy.root);
   const parts = partsOf(cgroup);
   if (root.some((part, at) => parts[at] !== part)) return undefined;
@@ -108,7 +111,10 @@ export function directoryOf(hierarchy: Pick<Hierarchy, 'mountPoint' | 'root'>, c
 
 /** The reverse of directoryOf: which cgroup a directory below the mount point is. */
 export function cgroupAt(hierarchy: Pick<Hierarchy, 'mountPoint' | 'root'>, directory: string): string {
-  const below = path.relative(hierarchy.mountPoint, directory);
+  const inside = `${trimSlash(hierarchy.mountPoint)}/`;
+  const below = directory.startsWith(inside)
+    ? directory.slice(inside.length)
+    : path.relative(hierarchy.mountPoint, directory);
   if (below === '') return hierarchy.root;
   return `${hierarchy.root === '/' ? '' : hierarchy.root}/${below}`;
 }

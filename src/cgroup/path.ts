@@ -27,7 +27,9 @@ export function partsOf(path: CgroupPath): readonly string[] {
 
 /** @throws ParseError where a name is empty, `.`, or holds a slash. */
 export function childPath(path: CgroupPath, ...names: readonly string[]): CgroupPath {
-  return names.length === 0 ? path : cgroupPath(`${path === '/' ? '' : path}/${names.join('/')}`);
+  if (names.length === 0) return path;
+  const below = cgroupPath(`/${names.join('/')}`); // what stands above was checked when it was made
+  return path === '/' ? below : (`${path}${below}` as CgroupPath);
 }
 
 /** What follows `ancestor` in `path`: `/` when they are the same, `undefined` when it does not lie below. */

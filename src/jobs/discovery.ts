@@ -67,8 +67,9 @@ function readJobs(node: SlurmNode, top: LocatedTop, place: Place): void {
     const steps = namesIfThere(node, path);
     if (steps.length === 0) continue; // gone: a cgroup that is there has its control files
     const draft = draftOf(place, top, name, jobName);
+    const ofJob: JobCgroup = { hierarchy: key, controllers, path };
     const mtimeNs = wantTimes ? node.host.stat(path)?.mtimeNs : undefined;
-    draft.cgroups.push({ hierarchy: key, controllers, path, ...(mtimeNs === undefined ? {} : { mtimeNs }) });
+    draft.cgroups.push(mtimeNs === undefined ? ofJob : { ...ofJob, mtimeNs });
     for (const stepName of steps) {
       const stepId = parseStepName(stepName);
       if (stepId === undefined) continue;
@@ -76,7 +77,13 @@ function readJobs(node: SlurmNode, top: LocatedTop, place: Place): void {
       if (stepId === 'extern') {
         const stat = node.host.stat(cgroup.path);
         if (stat === undefined) continue;
-        draft.extern.push({ ...cgroup, inode: stat.ino, mtimeNs: stat.mtimeNs });
+        draft.extern.push({
+          hierarchy: key,
+          controllers,
+          path: cgroup.path,
+          inode: stat.ino,
+          mtimeNs: stat.mtimeNs,
+        });
       }
       const known = draft.steps.get(stepId);
       if (known === undefined) draft.steps.set(stepId, [cgroup]);
@@ -105,10 +112,11 @@ function draftOf(place: Place, top: LocatedTop, name: JobName, jobName: string):
 
 function toJob(draft: Draft, node: SlurmNode): Job {
   const steps: readonly Step[] = [...draft.steps].map(([stepId, cgroups]) => ({ stepId, cgroups })).sort(byStep);
-  const seen = new Set(draft.extern.map((cgroup) => cgroup.hierarchy));
-  const externMissingIn = node.tops
-    .filter((top) => top.version === draft.version && top.nodeName === draft.nodeName && !seen.has(top.hierarchy.key))
-    .map((top) => top.hierarchy.key);
+  const externMissingIn = node.tops.flatMap((top) => {
+    const { key } = top.hierarchy;
+    const ofThisNode = top.version === draft.version && top.nodeName === draft.nodeName;
+    return ofThisNode && !draft.extern.some((cgroup) => cgroup.hierarchy === key) ? [key] : [];
+  });
   return {
     ...draft.name,
     ...(draft.uid === undefined ? {} : { uid: draft.uid }),

@@ -1,14 +1,14 @@
 // slurm-cgroups list: the jobs on this node, their steps and processes, jobs first.
 
 import { Cgroup } from '../../cgroup/cgroup.js';
-import { CgroupSet } from '../../cgroup/cgroup-set.js';
+import { CgroupSet, type SetMember } from '../../cgroup/cgroup-set.js';
 import { isGone, SlurmCgroupsError } from '../../cgroup/errors.js';
-import { cgroupAt, type Hierarchies } from '../../cgroup/hierarchies.js';
+import { cgroupAt, hierarchyOfKey } from '../../cgroup/hierarchies.js';
 import type { Host } from '../../cgroup/host.js';
 import { cgroupPath } from '../../cgroup/path.js';
 import { parseProcStat, parseProcStatus } from '../../cgroup/process.js';
 import { discoverJobs } from '../../jobs/discovery.js';
-import { type Job, nameOfJob } from '../../jobs/job.js';
+import { type Job, nameOfJob, type Step } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners.js';
 import { newestJob } from '../../policy/newest.js';
@@ -111,22 +111,22 @@ function listJob(node: SlurmNode, job: Job, newest: boolean | null): ListedJob {
     newest,
     steps: job.steps.map((step) => ({
       stepId: step.stepId,
-      processes: setOf(node, step.cgroups)
-        .procs()
-        .map(({ pid }) => describe(node.host, pid)),
+      processes: processesOf(node, step).map(({ pid }) => describe(node.host, pid)),
       cgroups: step.cgroups.map(({ controllers, path }) => ({ controllers, path })),
     })),
   };
 }
 
-function setOf(node: { readonly host: Host; readonly hierarchies: Hierarchies }, cgroups: Job['cgroups']): CgroupSet {
-  return new CgroupSet(
-    node.host,
-    cgroups.flatMap(({ hierarchy, path }) => {
-      const found = node.hierarchies.all.find((one) => one.key === hierarchy);
-      return found === undefined ? [] : [new Cgroup(node.host, found, cgroupPath(cgroupAt(found, path)))];
-    }),
-  );
+/** What most steps have below them on v1. */
+const likelyTasks: readonly string[] = ['task_0'];
+
+/** The processes of a step, over all its hierarchies. */
+export function processesOf(node: SlurmNode, step: Step): readonly SetMember[] {
+  const cgroups = step.cgroups.flatMap(({ hierarchy, path }) => {
+    const found = hierarchyOfKey(node.hierarchies, hierarchy);
+    return found === undefined ? [] : [new Cgroup(node.host, found, cgroupPath(cgroupAt(found, path)))];
+  });
+  return new CgroupSet(node.host, cgroups).procs(likelyTasks);
 }
 
 function describe(host: Host, pid: number): ListedProcess {
