@@ -15,22 +15,45 @@ fs.rmSync('dist', { recursive: true, force: true });
 execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], {
   stdio: ['ignore', 2, 2],
 });
+
+/** node: modules as they are: esbuild would copy their hundreds of names at each start. */
+const builtins = {
+  name: 'builtins',
+  setup(esbuild) {
+    esbuild.onResolve({ filter: /^node:/ }, ({ path: name, kind }) =>
+      kind === 'import-statement' ? { path: name, namespace: 'builtin' } : undefined,
+    );
+    esbuild.onLoad({ filter: /./, namespace: 'builtin' }, ({ path: name }) => ({
+      contents: `export default require('${name}')`,
+    }));
+  },
+};
+/** main.ts loads one of the others, each with all it needs. */
+const neighbours = {
+  name: 'neighbours',
+  setup(esbuild) {
+    esbuild.onResolve({ filter: /^\.\/(?:login|program)\.js$/ }, ({ path: name, kind }) =>
+      kind === 'dynamic-import' ? { path: name, external: true } : undefined,
+    );
+  },
+};
 await build({
-  entryPoints: { 'slurm-cgroups': 'src/cli/main.ts' },
+  entryPoints: { 'slurm-cgroups': 'src/cli/main.ts', login: 'src/cli/login.ts', program: 'src/cli/program.ts' },
   outdir: 'dist/bin',
   bundle: true,
-  splitting: true,
-  format: 'esm',
+  format: 'cjs',
   platform: 'node',
   target: 'node20.19',
+  supported: { 'dynamic-import': false },
+  banner: { js: '#!/usr/bin/env node' },
   minifySyntax: true,
   minifyWhitespace: true,
   legalComments: 'none',
-  external: ['pino', 'fs-extra', 'commander'],
-  define: { packageVersion: JSON.stringify(version) },
-  banner: { js: '#!/usr/bin/env node' },
-  chunkNames: 'chunk-[hash]',
+  external: ['pino', 'fs-extra', 'commander', 'koffi'],
+  define: { packageVersion: JSON.stringify(version), 'import.meta.dirname': '__dirname' },
+  plugins: [builtins, neighbours],
   logLevel: 'warning',
 });
+fs.writeFileSync('dist/bin/package.json', '{"type":"commonjs"}\n');
 fs.copyFileSync('test/recordings/slurm-22.05-v1.jsonl', 'dist/bin/demo-node.jsonl');
 fs.chmodSync('dist/bin/slurm-cgroups.js', 0o755);

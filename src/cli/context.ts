@@ -23,9 +23,10 @@ export async function openContext(command: string, words: Words): Promise<Contex
   const host = from === undefined ? liveHost() : await recordedNode(from);
   const within = flagValue(words, 'within');
   const nodeName = flagValue(words, 'node');
+  // A sandbox keeps its spool there (sandbox.ts): on v2 it says whose jobs they are.
   const node = await readNode({
     host,
-    ...(within === undefined ? {} : { within: withinOf(within) }),
+    ...(within === undefined ? {} : { within: withinOf(within), spoolDir: `/run/slurm-cgroups${within}/spool` }),
     ...(nodeName === undefined ? {} : { nodeName }),
   });
   log('debug', `this node has ${node.hierarchies.mode} cgroups`, { nodeName: node.nodeName, evidence: node.evidence });

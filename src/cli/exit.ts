@@ -1,6 +1,7 @@
 // How a command ends: the documented exit code for each kind of error, and one line that says what was
 // tried, on what, why, and what to do.
 
+import process from 'node:process';
 import { type ErrorCode, SlurmCgroupsError } from '../cgroup/errors.js';
 import { visible } from './output.js';
 
@@ -45,6 +46,16 @@ export function usageError(message: string): SlurmCgroupsError {
 
 export function exitCodeOf(error: unknown): ExitCode {
   return error instanceof SlurmCgroupsError ? endings[error.code].exitCode : 2;
+}
+
+/** Runs a command to its exit code; an error becomes one line on stderr. */
+export async function ending(command: string, run: () => Promise<number>): Promise<number> {
+  try {
+    return await run();
+  } catch (error) {
+    process.stderr.write(`${lineOf(command, error)}\n`);
+    return exitCodeOf(error);
+  }
 }
 
 /** One line for stderr. An error that is not ours is a defect of this program and says so. */

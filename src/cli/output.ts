@@ -2,6 +2,8 @@
 // and columns. Nothing here knows what it prints.
 
 import process from 'node:process';
+import { SystemCallError } from '../cgroup/errors.js';
+import { outputIsTerminal, writeOutput } from '../cgroup/host.js';
 
 /** Control, format and direction characters, and the bytes that are not UTF-8 (see decodeKernelText). */
 const hidden = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
@@ -33,13 +35,21 @@ export interface Output {
   style(style: Style, text: string): string;
 }
 
-/** Standard output; colour on a terminal unless NO_COLOR is set (no-color.org) or TERM is dumb. */
+/**
+ * Standard output; colour on a terminal unless NO_COLOR is set (no-color.org) or TERM is dumb. A reader that
+ * stops early (`| head`) is no error of ours: then the program is done.
+ */
 export function standardOutput(): Output {
   const { NO_COLOR: noColor, TERM: term } = process.env;
-  const colour = process.stdout.isTTY === true && (noColor === undefined || noColor === '') && term !== 'dumb';
+  const colour = (noColor === undefined || noColor === '') && term !== 'dumb' && outputIsTerminal();
   return {
     print: (...lines) => {
-      process.stdout.write(lines.map((line) => `${line}\n`).join(''));
+      try {
+        if (lines.length > 0) writeOutput(`${lines.join('\n')}\n`);
+      } catch (error) {
+        if (!(error instanceof SystemCallError) || error.errno !== 'EPIPE') throw error;
+        process.exit(0);
+      }
     },
     style: (style, text) => (colour ? `\u001b[${codes[style][0]}m${text}\u001b[${codes[style][1]}m` : text),
   };

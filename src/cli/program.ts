@@ -9,7 +9,7 @@ import { demoSpec } from './commands/demo.js';
 import { listSpec } from './commands/list.js';
 import { straysSpec } from './commands/strays.js';
 import { verifySpec } from './commands/verify.js';
-import { usageError } from './exit.js';
+import { ending, usageError } from './exit.js';
 import { type CommandSpec, checkWords, type RunCommand } from './spec.js';
 
 /** A command and how to load it. */
@@ -27,12 +27,14 @@ const commands: readonly Loadable[] = [
   { spec: demoSpec, load: async () => (await import('./commands/demo.js')).runDemo },
 ];
 
-/**
- * Parses the words and runs the command they name.
- *
- * @throws SlurmCgroupsError ERR_USAGE, and whatever the command throws.
- */
+/** Runs the command that the words name and gives the exit code; an error becomes one line on stderr. */
 export async function runProgram(words: readonly string[], version: string): Promise<number> {
+  const known = commands.find(({ spec }) => spec.name === words[0]);
+  return ending(known?.spec.name ?? '', () => parseAndRun(words, version));
+}
+
+/** @throws SlurmCgroupsError ERR_USAGE, and whatever the command throws. */
+async function parseAndRun(words: readonly string[], version: string): Promise<number> {
   let exitCode = 0;
   const program = new Command('slurm-cgroups')
     .description(

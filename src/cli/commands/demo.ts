@@ -1,6 +1,7 @@
 // slurm-cgroups demo: the main job on this machine's real cgroups, in a sandbox of its own. Two jobs of one
 // user, a session from outside: found, decided, adopted, proven, and everything removed again.
 
+import path from 'node:path';
 import { hasCode, SlurmCgroupsError } from '../../cgroup/errors.js';
 import { type Host, liveHost } from '../../cgroup/host.js';
 import { recordedHost } from '../../cgroup/recording.js';
@@ -157,7 +158,7 @@ async function show(
 
 /** The same commands on a node in a file. */
 async function runRecorded(output: Output): Promise<number> {
-  const file = new URL('demo-node.jsonl', import.meta.url).pathname;
+  const file = path.join(import.meta.dirname, 'demo-node.jsonl');
   const node = recordedHost(liveHost().read(file));
   const from = ['--from', file];
   const pid = sessionIn(node);

@@ -1,0 +1,11 @@
+import { describe, expect, it } from 'vitest';
+import { runLogin } from '../../src/cli/login.js';
+import { recording } from './program-run.js';
+
+describe('runLogin()', () => {
+  it('gives the exit code of adopt, and that of its errors', async () => {
+    const from = ['--from', recording('slurm-22.05-v1')];
+    expect(await runLogin(['6516', '--uid', '1002', '--dry-run', ...from])).toBe(1);
+    expect(await runLogin(['--frob'])).toBe(2);
+  });
+});
