@@ -28,7 +28,7 @@ export function partsOf(path: CgroupPath): readonly string[] {
 /** @throws ParseError where a name is empty, `.`, or holds a slash. */
 export function childPath(path: CgroupPath, ...names: readonly string[]): CgroupPath {
   if (names.length === 0) return path;
-  const below = cgroupPath(`/${names.join('/')}`); // what stands above was checked when it was made
+  const below = cgroupPath(names.includes('') ? '//' : `/${names.join('/')}`); // what stands above was checked when it was made
   return path === '/' ? below : (`${path}${below}` as CgroupPath);
 }
 
