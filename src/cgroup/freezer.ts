@@ -38,6 +38,8 @@ export interface FreezeOptions {
   readonly timeoutMs: number;
 }
 
+const thawAttempts = 3;
+
 /** How a v1 freezer that hangs in FREEZING is helped along. */
 const helping = { thawEvery: 25, pauseMs: 1 };
 
@@ -80,10 +82,15 @@ function giveUp(host: Host, cgroup: Cgroup): false {
 /** Lets a cgroup run again; one that is gone needs no more. What an ancestor freezes stays frozen. */
 export function thaw(host: Host, cgroup: Cgroup): void {
   const [file, value] = cgroup.hierarchy.version === 2 ? ['cgroup.freeze', '0'] : ['freezer.state', 'THAWED'];
-  try {
-    host.write(`${cgroup.directory}/${file}`, value);
-  } catch (error) {
-    if (!isGone(error)) throw error;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      host.write(`${cgroup.directory}/${file}`, value);
+      return;
+    } catch (error) {
+      if (isGone(error)) return;
+      // What stays frozen hangs unkillably: a refusal that passes must not be the last word.
+      if (attempt === thawAttempts) throw error;
+    }
   }
 }
 
