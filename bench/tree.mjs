@@ -31,8 +31,7 @@ export class Tree {
   #hierarchies;
 
   constructor(hierarchies) {
-    const fields = fs.readFileSync('/proc/self/stat', 'utf8').split(') ')[1].split(' ');
-    this.name = `${prefix}-${process.pid}-${fields[19]}`;
+    this.name = `${prefix}-${process.pid}-${startTimeOf(process.pid)}`;
     this.#hierarchies = hierarchies;
   }
 
@@ -77,6 +76,29 @@ export class Tree {
   /** Removes everything, children before parents; what is not there is no error. */
   remove() {
     for (const { mountPoint } of this.#hierarchies) removeBelow(`${mountPoint}/${this.name}`);
+  }
+}
+
+/** Removes the sandboxes whose maker has ended; gives their directories. */
+export function removeLeftovers(hierarchies) {
+  const removed = [];
+  for (const { mountPoint } of hierarchies.all) {
+    for (const name of fs.readdirSync(mountPoint)) {
+      const [, pid, startTime] = new RegExp(`^${prefix}-(\\d+)-(\\d+)$`).exec(name) ?? [];
+      if (pid === undefined || startTimeOf(pid) === startTime) continue;
+      removeBelow(`${mountPoint}/${name}`);
+      removed.push(`${mountPoint}/${name}`);
+    }
+  }
+  return removed;
+}
+
+/** Field 22 of /proc/PID/stat: with the pid it is one process for ever. `undefined`: there is none. */
+function startTimeOf(pid) {
+  try {
+    return fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1).split(' ')[19];
+  } catch {
+    return undefined;
   }
 }
 

@@ -156,7 +156,7 @@ export function liveHost(): Host {
     run,
     start,
     self: () => ({ pid: process.pid, uid: process.geteuid?.() ?? -1 }),
-    now: () => performance.now(),
+    now: () => Number(process.hrtime.bigint()) / 1e6, // the first performance.now() loads twelve modules of Node
     sleep,
   };
 }

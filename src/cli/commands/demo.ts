@@ -7,7 +7,7 @@ import { type Host, liveHost } from '../../cgroup/host.js';
 import { recordedHost } from '../../cgroup/recording.js';
 import type { Output } from '../output.js';
 import { standardOutput, visible } from '../output.js';
-import { removeLeftovers, Sandbox } from '../sandbox.js';
+import type { Sandbox } from '../sandbox.js';
 import { type CommandSpec, parseWords, type RunCommand } from '../spec.js';
 import { stoppable } from '../stop.js';
 import { adoptSpec, runAdopt } from './adopt.js';
@@ -55,6 +55,8 @@ export const runDemo: RunCommand = async () => {
 };
 
 async function runReal(host: Host, output: Output): Promise<number> {
+  // Not at the top: fs-extra and its forty files would be loaded with every command.
+  const { removeLeftovers, Sandbox } = await import('../sandbox.js');
   for (const name of await removeLeftovers(host, prefix))
     output.print(`Removed what an earlier demo left behind: ${name}`, '');
   return stoppable(
