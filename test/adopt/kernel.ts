@@ -313,12 +313,22 @@ export function stateOf(pid: number): string | undefined {
   }
 }
 
+/** One that ends while it is looked at has no children; they are somebody else's by then. */
 export function childrenOf(pid: number): readonly number[] {
-  return fs
-    .readdirSync(`/proc/${pid}/task`)
-    .flatMap((tid) => fs.readFileSync(`/proc/${pid}/task/${tid}/children`, 'utf8').split(' '))
-    .filter((text) => text !== '')
-    .map(Number);
+  try {
+    return fs
+      .readdirSync(`/proc/${pid}/task`)
+      .flatMap((tid) => fs.readFileSync(`/proc/${pid}/task/${tid}/children`, 'utf8').split(' '))
+      .filter((text) => text !== '')
+      .map(Number);
+  } catch (error) {
+    if (stateOf(pid) === undefined || isGoneErrno(error)) return [];
+    throw error;
+  }
+}
+
+function isGoneErrno(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ESRCH');
 }
 
 export function descendantsOf(pid: number): readonly number[] {
