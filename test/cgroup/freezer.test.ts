@@ -51,6 +51,22 @@ test.each<[string, Hierarchy, Readonly<Record<string, string>>, string | undefin
     { [`${job1}/freezer.state`]: 'THAWED\n', '/sys/fs/cgroup/freezer/slurm/freezer.state': 'FREEZING\n' },
     '/sys/fs/cgroup/freezer/slurm',
   ],
+  [
+    'an ancestor that is told to freeze on v1, without walking the tree below it',
+    v1,
+    { [`${job1}/freezer.state`]: 'THAWED\n', '/sys/fs/cgroup/freezer/slurm/freezer.self_freezing': '1\n' },
+    '/sys/fs/cgroup/freezer/slurm',
+  ],
+  [
+    'an ancestor that is not told to on v1, whose state is not asked',
+    v1,
+    {
+      [`${job1}/freezer.state`]: 'THAWED\n',
+      '/sys/fs/cgroup/freezer/slurm/freezer.self_freezing': '0\n',
+      '/sys/fs/cgroup/freezer/slurm/freezer.state': 'not to be read\n',
+    },
+    undefined,
+  ],
   ['thawed on v2', v2, { [`${job2}/cgroup.freeze`]: '0\n' }, undefined],
   ['frozen on v2', v2, { [`${job2}/cgroup.freeze`]: '1\n' }, job2],
   [
