@@ -3,7 +3,7 @@
 
 import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
-import { hierarchyKey } from '../cgroup/membership.js';
+import { placesLine } from '../cgroup/membership.js';
 import { endOf, type HierarchyMove, hasEnded, Move, type MoveTarget } from '../cgroup/move.js';
 import { childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
@@ -288,12 +288,9 @@ class Adoption {
 }
 
 /** `/user.slice` or, where hierarchies differ, `/a in memory, cpuset; /b in freezer`. */
-function placesOf(move: Move): string {
-  const byPath = new Map<string, string[]>();
-  for (const { controllers, path } of move.sources)
-    byPath.set(path, [...(byPath.get(path) ?? []), hierarchyKey(controllers)]);
-  if (byPath.size === 1) return [...byPath.keys()].join();
-  return [...byPath].map(([path, keys]) => `${path} in ${keys.join(', ')}`).join('; ');
+function placesOf({ sources }: Move): string {
+  const [first] = sources;
+  return first !== undefined && sources.every(({ path }) => path === first.path) ? first.path : placesLine(sources);
 }
 
 function summaryOf(move: Move): 'adopted' | 'already' | 'undone' | 'partial' {

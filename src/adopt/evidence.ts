@@ -4,10 +4,10 @@
 import { Cgroup } from '../cgroup/cgroup.js';
 import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
-import { cgroupAt } from '../cgroup/hierarchies.js';
-import { cgroupPath, childPath } from '../cgroup/path.js';
+import { childPath } from '../cgroup/path.js';
 import { discoverJobs } from '../jobs/discovery.js';
 import type { Job } from '../jobs/job.js';
+import { cgroupOf } from '../jobs/job-cgroups.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners.js';
 import type { AdoptionFacts, AdoptionRequest, Fact, FactName, JobState, NodeFact } from '../policy/facts.js';
@@ -67,12 +67,12 @@ function jobsFact({ node, request: { uid }, options }: FactSource): {
 function stateOf(node: SlurmNode, job: Job): JobState | undefined {
   if (job.extern === undefined) return { job, state: 'starting' };
   const frozen = job.extern.cgroups.some((cgroup) => {
-    const hierarchy = node.hierarchies.get(cgroup.hierarchy);
-    if (hierarchy === undefined) return false;
+    const step = cgroupOf(node, cgroup);
+    if (step === undefined) return false;
     // scontrol suspend freezes the step on v1 and its user side on v2 (measured): looked at from there upwards.
-    const step = cgroupPath(cgroupAt(hierarchy, cgroup.path));
-    const place = hierarchy.version === 1 ? step : childPath(step, 'user');
-    return frozenAt(node.host, new Cgroup(node.host, hierarchy, place)) !== undefined;
+    const place =
+      step.hierarchy.version === 1 ? step : new Cgroup(node.host, step.hierarchy, childPath(step.path, 'user'));
+    return frozenAt(node.host, place) !== undefined;
   });
   return frozen ? { job, state: 'suspended' } : undefined;
 }

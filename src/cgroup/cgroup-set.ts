@@ -2,7 +2,7 @@
 // v1 and v2 ends here: on v1 memberships differ from hierarchy to hierarchy, so lists are unions.
 
 import { Cgroup } from './cgroup.js';
-import { hasCode, isGone, quote, SlurmCgroupsError } from './errors.js';
+import { hasCode, ifThere, isGone, quote, SlurmCgroupsError } from './errors.js';
 import { canFreeze, type FreezeOptions, freeze, thaw } from './freezer.js';
 import { writeFrozenNote } from './frozen-note.js';
 import type { Hierarchies } from './hierarchies.js';
@@ -244,14 +244,4 @@ function failureOf(move: Move, unproven: SlurmCgroupsError | undefined): SlurmCg
   const message = first?.message ?? `Cannot move process ${move.process.pid}`;
   const rest = remaining.length === 0 ? '' : `; it could not be put back from ${remaining.join(', ')}`;
   return new SlurmCgroupsError(first?.code ?? 'ERR_CGROUP_REFUSED', `${message}${rest}`, first?.subject, first);
-}
-
-/** What vanishes while a list is made is not in it. */
-function ifThere<T>(act: () => T): T | undefined {
-  try {
-    return act();
-  } catch (error) {
-    if (isGone(error)) return undefined;
-    throw error;
-  }
 }

@@ -143,3 +143,13 @@ export function hasCode(error: unknown, ...codes: readonly ErrorCode[]): error i
 export function isGone(error: unknown): error is SlurmCgroupsError {
   return hasCode(error, 'ERR_NOT_FOUND', 'ERR_CGROUP_GONE', 'ERR_NO_SUCH_PROCESS');
 }
+
+/** What `act` gives; `undefined` where what it is about is not there (any more), as isGone has it. */
+export function ifThere<T>(act: () => T): T | undefined {
+  try {
+    return act();
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+}

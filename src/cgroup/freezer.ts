@@ -2,7 +2,7 @@
 // v1 until somebody thaws it (measured: kill -9 leaves it in state D).
 
 import type { Cgroup } from './cgroup.js';
-import { isGone } from './errors.js';
+import { ifThere, isGone } from './errors.js';
 import { directoryOf } from './hierarchies.js';
 import type { Host } from './host.js';
 import { cgroupPath, partsOf } from './path.js';
@@ -36,13 +36,9 @@ function stateOnV1(host: Host, directory: string, isAbove: boolean): string | un
   return wish ?? readIfThere(host, `${directory}/freezer.state`); // there is no such flag before Linux 3.9
 }
 
+/** A root has no freezer file; neither has v2 before Linux 5.2. */
 function readIfThere(host: Host, path: string): string | undefined {
-  try {
-    return host.read(path).trim();
-  } catch (error) {
-    if (isGone(error)) return undefined; // a root has no freezer file; neither has v2 before Linux 5.2
-    throw error;
-  }
+  return ifThere(() => host.read(path).trim());
 }
 
 export interface FreezeOptions {

@@ -6,7 +6,7 @@ import { Cgroup } from './cgroup.js';
 import { hasCode, isGone, SlurmCgroupsError, SystemCallError } from './errors.js';
 import { thaw } from './freezer.js';
 import { type Hierarchies, hierarchyOfKey } from './hierarchies.js';
-import type { Host } from './host.js';
+import { type Host, isDirectory } from './host.js';
 import { type CgroupPath, cgroupPath } from './path.js';
 import { identityOf, isThere } from './process.js';
 
@@ -104,12 +104,7 @@ function makeFolder(host: Host, path: string): void {
 /** A folder that somebody else can write to could tell us to thaw whatever he likes. */
 function requireRoots(host: Host, path: string): void {
   const stat = host.stat(path);
-  if (
-    stat === undefined ||
-    (stat.mode & 0o170000n) !== 0o040000n ||
-    stat.uid !== BigInt(host.self().uid) ||
-    (stat.mode & 0o022n) !== 0n
-  ) {
+  if (stat === undefined || !isDirectory(stat) || stat.uid !== BigInt(host.self().uid) || (stat.mode & 0o022n) !== 0n) {
     throw new SlurmCgroupsError(
       'ERR_NOT_PERMITTED',
       `Cannot use "${path}": it must be a folder that only root can write`,

@@ -20,6 +20,17 @@ export interface FileStat {
   readonly ctimeNs: bigint;
 }
 
+/** S_IFMT, S_IFDIR and S_IFREG */
+const [typeBits, directoryType, fileType] = [0o170000n, 0o040000n, 0o100000n];
+
+export function isDirectory({ mode }: Pick<FileStat, 'mode'>): boolean {
+  return (mode & typeBits) === directoryType;
+}
+
+export function isRegularFile({ mode }: Pick<FileStat, 'mode'>): boolean {
+  return (mode & typeBits) === fileType;
+}
+
 export type EntryKind = 'directory' | 'file' | 'symlink' | 'socket' | 'other';
 
 export interface Entry {

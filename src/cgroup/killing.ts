@@ -3,13 +3,13 @@
 // Who is spared the caller says; a cgroup that holds somebody spared is never frozen nor killed as a whole.
 
 import type { Cgroup } from './cgroup.js';
-import { hasCode, isGone, SlurmCgroupsError } from './errors.js';
+import { hasCode, ifThere, isGone } from './errors.js';
 import { canFreeze, freeze, frozenAt, isToldToFreeze, thaw } from './freezer.js';
 import { writeFrozenNote } from './frozen-note.js';
 import type { Host, Libc, Signal } from './host.js';
 import { hierarchyKey, type Membership, parseProcCgroup } from './membership.js';
 import { pathBelow } from './path.js';
-import { type ProcessIdentity, type ProcessStat, parseProcStat, parseProcStatus } from './process.js';
+import { type ProcessIdentity, parseProcStat, parseProcStatus } from './process.js';
 
 /** A process of the set, as it was when it was looked at. */
 export interface Member extends ProcessIdentity {
@@ -153,14 +153,18 @@ class Killing {
     this.thawOthers();
   }
 
+  #sparedPids(): ReadonlySet<number> {
+    return new Set([...this.#spared.values()].map(({ member }) => member.pid));
+  }
+
   /** The highest cgroups below `top` in which nobody is spared and somebody is to end. */
   #freeOfSpared(top: Cgroup): readonly Cgroup[] {
-    const spared = new Set([...this.#spared.values()].map(({ member }) => member.pid));
+    const spared = this.#sparedPids();
     const free = (cgroup: Cgroup): readonly Cgroup[] => {
       const pids = treeOf(cgroup).flatMap(procsOf);
       if (pids.length === 0) return [];
       if (!pids.some((pid) => spared.has(pid))) return [cgroup];
-      return childrenOf(cgroup).flatMap(free);
+      return (ifThere(() => cgroup.children()) ?? []).flatMap(free);
     };
     return free(top);
   }
@@ -209,13 +213,7 @@ class Killing {
       const held = this.#libc?.holdForSignal(member.pid);
       try {
         // Looked at while the pidfd is held (or, without one, right before): still the one that was listed, still here?
-        const now = memberOf(this.#host, member.pid, member.seenIn);
-        if (
-          now === undefined ||
-          now.startTime !== member.startTime ||
-          this.#member(member.pid, member.seenIn) === undefined
-        )
-          return false;
+        if (this.#member(member.pid, member.seenIn)?.startTime !== member.startTime) return false;
         return this.#send(member, signal, () =>
           held === undefined ? this.#host.signal(member.pid, signal) : held.send(signal),
         );
@@ -241,11 +239,11 @@ class Killing {
 
   /** A frozen v1 process dies only when it is thawed; an empty frozen cgroup would swallow whoever comes next. */
   thawOthers(): void {
+    const spared = this.#sparedPids();
     for (const top of this.#cgroups) {
       for (const cgroup of treeOf(top)) {
         if (!isToldToFreeze(this.#host, cgroup)) continue;
         const members = treeOf(cgroup).flatMap(procsOf);
-        const spared = new Set([...this.#spared.values()].map(({ member }) => member.pid));
         if (members.length > 0 && members.every((pid) => spared.has(pid))) continue; // not ours to wake
         thaw(this.#host, cgroup);
         this.#thawed.add(cgroup.directory);
@@ -277,16 +275,12 @@ function keyOf(identity: ProcessIdentity): string {
 
 /** The process as it is now; `undefined` when it has ended. */
 export function memberOf(host: Host, pid: number, seenIn: Cgroup): Member | undefined {
-  try {
-    const stat: ProcessStat = parseProcStat(host.read(`/proc/${pid}/stat`));
+  return ifThere(() => {
+    const { startTime, comm, state, ppid, kernelThread } = parseProcStat(host.read(`/proc/${pid}/stat`));
     const { uids } = parseProcStatus(host.read(`/proc/${pid}/status`));
     const memberships = parseProcCgroup(host.read(`/proc/${pid}/cgroup`));
-    const { startTime, comm, state, ppid, kernelThread } = stat;
     return { pid, startTime, comm, state, ppid, kernelThread, uids, memberships, seenIn };
-  } catch (error) {
-    if (isGone(error)) return undefined;
-    throw error;
-  }
+  });
 }
 
 function isDead(state: string): boolean {
@@ -295,71 +289,38 @@ function isDead(state: string): boolean {
 
 /** Whether nothing of a process runs or waits any more: it is gone, or every thread of it is a zombie. */
 function isOver(host: Host, { pid, startTime }: ProcessIdentity): boolean {
-  try {
+  const over = ifThere(() => {
     const stat = parseProcStat(host.read(`/proc/${pid}/stat`));
     if (stat.startTime !== startTime) return true;
     if (!isDead(stat.state)) return false;
-    return host
-      .names(`/proc/${pid}/task`)
-      .every((tid) => tid === String(pid) || isThreadOver(host, `/proc/${pid}/task/${tid}/stat`));
-  } catch (error) {
-    if (isGone(error)) return true;
-    throw error;
-  }
-}
-
-function isThreadOver(host: Host, path: string): boolean {
-  try {
-    return isDead(parseProcStat(host.read(path)).state);
-  } catch (error) {
-    if (isGone(error)) return true;
-    throw error;
-  }
+    const others = host.names(`/proc/${pid}/task`).filter((tid) => tid !== String(pid));
+    return others.every((tid) =>
+      isDead(ifThere(() => parseProcStat(host.read(`/proc/${pid}/task/${tid}/stat`)))?.state ?? 'X'),
+    );
+  });
+  return over ?? true;
 }
 
 /** Where each thread of a process is; those that end meanwhile are left out. */
 function threadsOf(host: Host, pid: number): readonly (readonly Membership[])[] {
-  try {
-    return host.names(`/proc/${pid}/task`).flatMap((tid) => {
-      try {
-        return [parseProcCgroup(host.read(`/proc/${pid}/task/${tid}/cgroup`))];
-      } catch (error) {
-        if (isGone(error)) return [];
-        throw error;
-      }
-    });
-  } catch (error) {
-    if (isGone(error)) return [];
-    throw error;
-  }
+  const tids = ifThere(() => host.names(`/proc/${pid}/task`)) ?? [];
+  return tids.flatMap((tid) => {
+    const memberships = ifThere(() => parseProcCgroup(host.read(`/proc/${pid}/task/${tid}/cgroup`)));
+    return memberships === undefined ? [] : [memberships];
+  });
 }
 
 /** A cgroup and all below; what vanishes meanwhile is left out. */
 function treeOf(top: Cgroup): readonly Cgroup[] {
-  try {
-    return [top, ...top.descendants()];
-  } catch (error) {
-    if (isGone(error)) return [];
-    throw error;
-  }
-}
-
-function childrenOf(cgroup: Cgroup): readonly Cgroup[] {
-  try {
-    return cgroup.children();
-  } catch (error) {
-    if (isGone(error)) return [];
-    throw error;
-  }
+  return ifThere(() => [top, ...top.descendants()]) ?? [];
 }
 
 function procsOf(cgroup: Cgroup): readonly number[] {
   try {
-    return cgroup.procs();
+    return ifThere(() => cgroup.procs()) ?? [];
   } catch (error) {
-    if (isGone(error)) return [];
     // A threaded v2 cgroup has no list of processes: its processes are listed by the domain above.
-    if (error instanceof SlurmCgroupsError && error.code === 'ERR_NOT_SUPPORTED') return [];
+    if (hasCode(error, 'ERR_NOT_SUPPORTED')) return [];
     throw error;
   }
 }

@@ -56,6 +56,14 @@ function parseLine(line: string, index: number): Membership {
   }
 }
 
+/** Paths and in which hierarchies they are, as one line: `/a in memory, cpuset; /b in freezer`. */
+export function placesLine(places: readonly Pick<Membership, 'controllers' | 'path'>[]): string {
+  const byPath = new Map<string, string[]>();
+  for (const { controllers, path } of places)
+    byPath.set(path, [...(byPath.get(path) ?? []), hierarchyKey(controllers)]);
+  return [...byPath].map(([path, keys]) => `${path} in ${keys.join(', ')}`).join('; ');
+}
+
 /**
  * The name by which hierarchies and memberships find each other: controllers joined by a comma (`cpu,cpuacct`,
  * `name=systemd`), `unified` for v2.

@@ -3,7 +3,7 @@
 // and what a half success is worth, others decide.
 
 import { type Cgroup, type WayIn, wayInto, writePid, writeProcess } from './cgroup.js';
-import { isGone, quote, SlurmCgroupsError } from './errors.js';
+import { ifThere, isGone, quote, SlurmCgroupsError } from './errors.js';
 import { directoryOf } from './hierarchies.js';
 import type { Directory, Host } from './host.js';
 import { hierarchyKey, type Membership } from './membership.js';
@@ -313,23 +313,14 @@ function pathOf(membership: Membership): CgroupPath {
   return membership.deleted ? cgroupPath(`${membership.path} (deleted)`) : membership.path;
 }
 
+/** It can be removed while the process is still in it (` (deleted)`): v1 allows that for zombies. */
 function holdIfThere(host: Host, directory: string | undefined): Directory | undefined {
-  if (directory === undefined) return undefined;
-  try {
-    return host.open(directory);
-  } catch (error) {
-    if (isGone(error)) return undefined; // removed while the process is still in it (` (deleted)`): v1 allows that for zombies
-    throw error;
-  }
+  return directory === undefined ? undefined : ifThere(() => host.open(directory));
 }
 
+/** A thread that ended meanwhile is nowhere. */
 function membershipsIfThere(process: HeldProcess, tid: number): readonly Membership[] | undefined {
-  try {
-    return process.membershipsOf(tid);
-  } catch (error) {
-    if (isGone(error)) return undefined; // a thread that ended meanwhile is nowhere
-    throw error;
-  }
+  return ifThere(() => process.membershipsOf(tid));
 }
 
 function asOurs(error: unknown): SlurmCgroupsError {

@@ -5,7 +5,15 @@
 
 import path from 'node:path';
 import { ParseError, SlurmCgroupsError, SystemCallError } from './errors.js';
-import type { Directory, Entry, EntryKind, FileStat, Host, Self } from './host.js';
+import {
+  type Directory,
+  type Entry,
+  type EntryKind,
+  type FileStat,
+  type Host,
+  isDirectory,
+  type Self,
+} from './host.js';
 
 /** First line of a recording. */
 export interface RecordingHeader {
@@ -30,7 +38,6 @@ type Call = 'read' | 'list' | 'stat' | 'link';
 export type RecordedStat = readonly string[];
 
 /** S_IFMT and S_IFDIR. */
-const [typeBits, directoryBits] = [0o170000n, 0o040000n];
 
 const statFields = ['mode', 'uid', 'gid', 'dev', 'ino', 'nlink', 'size', 'mtimeNs', 'ctimeNs'] as const;
 
@@ -202,7 +209,7 @@ export function recordedHost(text: string): Host {
     if (!answers.has(`list ${where}`)) {
       const is = stat(where);
       if (is === undefined) throw new SystemCallError('open', where, 'ENOENT');
-      if ((is.mode & typeBits) !== directoryBits) throw new SystemCallError('open', where, 'ENOTDIR');
+      if (!isDirectory(is)) throw new SystemCallError('open', where, 'ENOTDIR');
     }
     return {
       path: where,

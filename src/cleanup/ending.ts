@@ -5,13 +5,13 @@ import { Cgroup } from '../cgroup/cgroup.js';
 import { CgroupSet } from '../cgroup/cgroup-set.js';
 import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { thawLeftovers } from '../cgroup/frozen-note.js';
-import { cgroupAt, hierarchyOfKey } from '../cgroup/hierarchies.js';
 import type { Host } from '../cgroup/host.js';
 import { type KillReport, killMembers, type Member, signalMembers } from '../cgroup/killing.js';
-import { cgroupPath, parentPath } from '../cgroup/path.js';
+import { parentPath } from '../cgroup/path.js';
 import { removeTrees } from '../cgroup/removal.js';
 import { discoverJobs } from '../jobs/discovery.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
+import { cgroupOf } from '../jobs/job-cgroups.js';
 import { type JobName, parseUidName } from '../jobs/layout.js';
 import { withSlurmLock } from '../jobs/lock.js';
 import type { SlurmNode } from '../jobs/node.js';
@@ -127,12 +127,7 @@ export function planJob(job: JobName, options: CleanOptions): CleanPlan {
 }
 
 function cgroupsOf(node: SlurmNode, found: readonly Job[]): readonly Cgroup[] {
-  return found.flatMap((job) =>
-    job.cgroups.flatMap(({ hierarchy, path }) => {
-      const one = hierarchyOfKey(node.hierarchies, hierarchy);
-      return one === undefined ? [] : [new Cgroup(node.host, one, cgroupPath(cgroupAt(one, path)))];
-    }),
-  );
+  return found.flatMap((job) => job.cgroups.flatMap((cgroup) => cgroupOf(node, cgroup) ?? []));
 }
 
 function membersIn(host: Host, cgroups: readonly Cgroup[]): readonly Member[] {
@@ -147,7 +142,8 @@ async function carryOut(
   const { node, signal } = options;
   const { host } = node;
   const { job, cgroups } = plan;
-  const spare = (member: Member) => spareReason(member, { node, job, line: lineOfDescent(host) });
+  const line = lineOfDescent(host);
+  const spare = (member: Member) => spareReason(member, { node, job, line });
   const graceMs = options.graceMs ?? defaults.graceMs;
   const timeoutMs = options.timeoutMs ?? defaults.timeoutMs;
   const asked =

@@ -4,12 +4,12 @@
 import { isGone } from '../cgroup/errors.js';
 import type { Host } from '../cgroup/host.js';
 import type { Member } from '../cgroup/killing.js';
-import { pathBelow } from '../cgroup/path.js';
+import { placesLine } from '../cgroup/membership.js';
 import { holdProcess, parseProcStat } from '../cgroup/process.js';
-import { isSameJob, type JobName, parseJobPath } from '../jobs/layout.js';
+import { isSameJob, type JobName } from '../jobs/layout.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { placeOf } from '../jobs/placement.js';
-import { rootExecutable } from '../jobs/protected.js';
+import { isAtSlurmstepdsPlace, rootExecutable } from '../jobs/protected.js';
 
 /** Pids of this process and of all it descends from: a clean-up may stand inside what it cleans (RunInJob). */
 export function lineOfDescent(host: Host): ReadonlySet<number> {
@@ -39,7 +39,7 @@ export function spareReason(member: Member, options: SpareOptions): string | und
   if (member.kernelThread) return 'is a thread of the kernel';
   if (line.has(member.pid))
     return member.pid === node.host.self().pid ? 'is this command itself' : 'is an ancestor of this command';
-  if (isAtSlurmstepdsPlace(node, member)) return "is at slurmstepd's place in the job";
+  if (isAtSlurmstepdsPlace(node, member.memberships)) return "is at slurmstepd's place in the job";
   if (isRoot(member)) {
     const name = executableOf(node.host, member);
     if (name === 'slurmstepd' || name === 'slurmd') return `is ${name}`;
@@ -57,14 +57,6 @@ export function isSlurmstepd(node: SlurmNode, member: Member): boolean {
 
 function isRoot(member: Member): boolean {
   return member.uids.every((uid) => uid === 0);
-}
-
-function isAtSlurmstepdsPlace(node: SlurmNode, member: Member): boolean {
-  return member.memberships.some(
-    ({ controllers, path }) =>
-      controllers.length === 0 &&
-      node.tops.some((top) => top.version === 2 && parseJobPath(path, top)?.side === 'slurm'),
-  );
 }
 
 function executableOf(host: Host, { pid, startTime }: Member): string | undefined {
@@ -110,13 +102,9 @@ function otherJobOf(node: SlurmNode, member: Member, job: JobName): string | und
 
 /** Where the member stands in the job, as its proof: `member of /slurm/uid_1/job_2/step_batch in freezer, memory`. */
 export function proofOf(member: Member, node: SlurmNode, job: JobName): string {
-  const places = new Map<string, string[]>();
-  for (const membership of member.memberships) {
+  const inside = member.memberships.filter((membership) => {
     const place = placeOf(node, membership);
-    if (place?.job === undefined || !isSameJob(place.job, job) || pathBelow(membership.path, place.top) === undefined)
-      continue;
-    const key = membership.controllers.join(',') || 'unified';
-    places.set(membership.path, [...(places.get(membership.path) ?? []), key]);
-  }
-  return `member of ${[...places].map(([path, keys]) => `${path} in ${keys.join(', ')}`).join('; ')}`;
+    return place?.job !== undefined && isSameJob(place.job, job);
+  });
+  return `member of ${placesLine(inside)}`;
 }

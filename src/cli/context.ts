@@ -4,11 +4,9 @@ import { hasCode, SlurmCgroupsError } from '../cgroup/errors.js';
 import { type Host, liveHost } from '../cgroup/host.js';
 import { type CgroupPath, cgroupPath } from '../cgroup/path.js';
 import { readNode, type SlurmNode } from '../jobs/node.js';
-import type { LogLevel } from '../policy/options.js';
 import { usageError } from './exit.js';
+import type { Log } from './log.js';
 import { flagValue, type Words } from './spec.js';
-
-export type Log = (level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>) => void;
 
 export interface Context {
   readonly host: Host;

@@ -4,11 +4,11 @@
 import fsExtra from 'fs-extra';
 import { Cgroup } from '../cgroup/cgroup.js';
 import { CgroupSet } from '../cgroup/cgroup-set.js';
-import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
+import { ifThere, SlurmCgroupsError } from '../cgroup/errors.js';
 import { discoverHierarchies, type Hierarchy } from '../cgroup/hierarchies.js';
 import type { Host } from '../cgroup/host.js';
-import { type CgroupPath, childPath, pathBelow, rootPath } from '../cgroup/path.js';
-import { type HeldProcess, holdProcess, identityOf, isThere, parseProcStat } from '../cgroup/process.js';
+import { type CgroupPath, childPath, rootPath } from '../cgroup/path.js';
+import { holdProcess, identityOf, isThere, parseProcStat } from '../cgroup/process.js';
 import { readNode, type SlurmNode } from '../jobs/node.js';
 
 /** Controllers for which Slurm makes job directories on v1 (recorded, 20.11 to 26.05). */
@@ -202,56 +202,28 @@ async function readState(folder: string, name: string): Promise<State> {
   }
 }
 
-/** How long processes may take to die, and their cgroups to be empty. */
-const removal = { timeoutMs: 5000, pauseMs: 10 };
+/** How long processes may take to die, and then their cgroups to be empty. */
+const timeoutMs = 5000;
 
 async function removeSandbox(host: Host, state: State, top: CgroupSet): Promise<void> {
-  const deadline = host.now() + removal.timeoutMs;
-  for (const sleeper of state.sleepers)
-    endProcess(host, sleeper.pid, (held) => held.startTime.toString() === sleeper.startTime);
-  const isInside = (held: HeldProcess) =>
-    held.memberships().some(({ path }) => top.cgroups.some((cgroup) => pathBelow(path, cgroup.path) !== undefined));
-  for (;;) {
-    const members = top.procs();
-    for (const { pid } of members) endProcess(host, pid, isInside);
-    if (members.length === 0 && tryRemove(top)) return;
-    if (host.now() > deadline) {
-      throw new SlurmCgroupsError(
-        'ERR_CGROUP_BUSY',
-        `Cannot remove the sandbox ${state.name}: ${members.length} processes are still in it`,
-      );
-    }
-    await host.sleep(removal.pauseMs);
-  }
+  for (const sleeper of state.sleepers) endSleeper(host, sleeper);
+  const { remaining } = await top.kill({ timeoutMs });
+  const { left } = await top.remove({ timeoutMs });
+  if (left.length === 0) return;
+  const processes = `${remaining.length} processes are still in it`;
+  throw new SlurmCgroupsError('ERR_CGROUP_BUSY', `Cannot remove the sandbox ${state.name}: ${processes}`);
 }
 
-/** Kills a process if it still is where it was listed: looked at while it is held. */
-function endProcess(host: Host, pid: number, isOurs: (held: HeldProcess) => boolean): void {
-  try {
-    const held = holdProcess(host, pid);
+/** One that was started and is not in the sandbox yet: looked at while it is held. */
+function endSleeper(host: Host, sleeper: State['sleepers'][number]): void {
+  ifThere(() => {
+    const held = holdProcess(host, sleeper.pid);
     try {
-      if (isOurs(held)) host.signal(pid, 'SIGKILL');
+      if (held.startTime.toString() === sleeper.startTime) host.signal(sleeper.pid, 'SIGKILL');
     } finally {
       held.close();
     }
-  } catch (error) {
-    if (!isGone(error)) throw error; // it has ended
-  }
-}
-
-/** Children before parents; busy ones are tried again later. */
-function tryRemove(top: CgroupSet): boolean {
-  let done = true;
-  for (const cgroup of top.cgroups) {
-    try {
-      for (const one of [...cgroup.descendants()].sort((a, b) => b.path.length - a.path.length)) one.remove();
-      cgroup.remove();
-    } catch (error) {
-      if (hasCode(error, 'ERR_CGROUP_BUSY')) done = false;
-      else if (!isGone(error)) throw error;
-    }
-  }
-  return done;
+  });
 }
 
 /** Writable v1 hierarchies that Slurm uses; without any, a writable v2. */

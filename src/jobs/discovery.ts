@@ -2,7 +2,7 @@
 // one value each. Only names are listed and only extern steps looked at: cost follows the number of
 // directories asked for, with a uid on v1 that user's alone.
 
-import { isGone, SlurmCgroupsError } from '../cgroup/errors.js';
+import { ifThere, SlurmCgroupsError } from '../cgroup/errors.js';
 import type { ExternCgroup, Job, JobCgroup, Step } from './job.js';
 import { type JobName, parseJobName, parseStepName, parseUidName } from './layout.js';
 import type { LocatedTop, SlurmNode } from './node.js';
@@ -128,13 +128,9 @@ function toJob(draft: Draft, node: SlurmNode): Job {
   };
 }
 
+/** No job of that user here, or it ended while being looked at. */
 function namesIfThere(node: SlurmNode, directory: string): readonly string[] {
-  try {
-    return node.host.names(directory);
-  } catch (error) {
-    if (isGone(error)) return []; // no job of that user here, or it ended while being looked at
-    throw error;
-  }
+  return ifThere(() => node.host.names(directory)) ?? [];
 }
 
 function byName(a: Draft, b: Draft): number {

@@ -4,11 +4,11 @@
 import { Cgroup } from '../cgroup/cgroup.js';
 import { holdCgroup } from '../cgroup/cgroup-set.js';
 import { isGone, quote, SlurmCgroupsError } from '../cgroup/errors.js';
-import { cgroupAt } from '../cgroup/hierarchies.js';
 import type { Host } from '../cgroup/host.js';
 import type { MoveTarget } from '../cgroup/move.js';
-import { cgroupPath, childPath, partsOf } from '../cgroup/path.js';
+import { childPath, partsOf } from '../cgroup/path.js';
 import { type ExternCgroup, type Job, nameOfJob } from './job.js';
+import { cgroupOf } from './job-cgroups.js';
 import { parseTaskName } from './layout.js';
 import type { SlurmNode } from './node.js';
 
@@ -79,9 +79,8 @@ function holdAll(holds: readonly (() => MoveTarget)[]): readonly MoveTarget[] {
 }
 
 function holdLeaf(node: SlurmNode, job: Job, extern: ExternCgroup): MoveTarget {
-  const hierarchy = node.hierarchies.get(extern.hierarchy);
-  if (hierarchy === undefined) throw gone(extern.path);
-  const step = new Cgroup(node.host, hierarchy, cgroupPath(cgroupAt(hierarchy, extern.path)));
+  const step = cgroupOf(node, extern);
+  if (step === undefined) throw gone(extern.path);
   const leaf = leafOf(node.host, job, step);
   const directory = holdCgroup(node.host, leaf);
   try {

@@ -3,7 +3,7 @@
 
 import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import { directoryOf, discoverHierarchies, type Hierarchies, type Hierarchy } from '../cgroup/hierarchies.js';
-import { type Host, type HostOption, liveHost } from '../cgroup/host.js';
+import { type Host, type HostOption, isDirectory, liveHost } from '../cgroup/host.js';
 import { type CgroupPath, childPath, partsOf, rootPath } from '../cgroup/path.js';
 import { readSlurmConfiguration, type SlurmConfiguration } from './config.js';
 import { boundedReads } from './config-bounded.js';
@@ -141,7 +141,7 @@ async function isSpool(
     const local =
       host.source === 'recording' || answersAtOnce(fileSystemAt(parseMounts(host.read('/proc/self/mountinfo')), spool));
     const look = await boundedReads(host, { timeoutMs }).look(spool);
-    if (look === undefined || !isDirectory(look.mode)) return false;
+    if (look === undefined || !isDirectory(look)) return false;
     if (!local) notes.push(`The spool of slurmd "${spool}" is on a file system that may not answer: it is not read`);
     return local;
   } catch (error) {
@@ -187,7 +187,7 @@ function findTops(search: Search): readonly LocatedTop[] {
     for (const name of [...names].sort()) {
       const top = read(name);
       const stat = top === undefined ? undefined : host.stat(`${directory}/${name}`);
-      if (top === undefined || stat === undefined || !isDirectory(stat.mode)) continue;
+      if (top === undefined || stat === undefined || !isDirectory(stat)) continue;
       if (stat.uid !== 0n) {
         notes.push(`"${directory}/${name}" belongs to uid ${stat.uid}, not to root: it is not Slurm's`);
         continue;
@@ -220,11 +220,6 @@ function findTops(search: Search): readonly LocatedTop[] {
     }
   }
   return tops;
-}
-
-/** S_IFDIR */
-export function isDirectory(mode: bigint): boolean {
-  return (mode & 0o170000n) === 0o040000n;
 }
 
 function readHostName(host: Host, notes: string[]): string | undefined {

@@ -2,9 +2,9 @@
 // job does: a file in root's spool that belongs to the job's user. (Asking slurmstepd comes with stepd.ts.)
 
 import { hasCode } from '../cgroup/errors.js';
-import type { FileStat } from '../cgroup/host.js';
+import { type FileStat, isDirectory, isRegularFile } from '../cgroup/host.js';
 import type { Job } from './job.js';
-import { isDirectory, type SlurmNode } from './node.js';
+import type { SlurmNode } from './node.js';
 
 /** How an owner is known. */
 export type OwnerSource = 'path' | 'slurm_script';
@@ -43,7 +43,7 @@ function isTrusted(node: SlurmNode, spool: string): boolean {
 }
 
 function isRootsAlone(stat: FileStat): boolean {
-  return isDirectory(stat.mode) && stat.uid === 0n && (stat.mode & 0o022n) === 0n;
+  return isDirectory(stat) && stat.uid === 0n && (stat.mode & 0o022n) === 0n;
 }
 
 /** `<spool>/job<5 digits>/slurm_script`, mode 0700, owned by the job's user (measured, 20.11 to 26.05). */
@@ -53,5 +53,5 @@ function ownerOfScript(node: SlurmNode, spool: string, jobId: number): number | 
   // slurmd makes it 0750, root's, with the group of the job's user: where others can write, the script may be theirs.
   if (above === undefined || !isRootsAlone(above)) return undefined;
   const script = node.host.stat(`${folder}/slurm_script`);
-  return script === undefined || (script.mode & 0o170000n) !== 0o100000n ? undefined : Number(script.uid);
+  return script === undefined || !isRegularFile(script) ? undefined : Number(script.uid);
 }

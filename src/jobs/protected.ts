@@ -3,7 +3,8 @@
 // place in the tree, or all four uids 0 together with a root-owned executable of that name.
 
 import { isGone, SlurmCgroupsError } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
+import { type Host, isRegularFile } from '../cgroup/host.js';
+import type { Membership } from '../cgroup/membership.js';
 import { childrenOf, type HeldProcess, holdProcess, listPids, parseProcStat } from '../cgroup/process.js';
 import { parseJobPath } from './layout.js';
 import type { SlurmNode } from './node.js';
@@ -30,7 +31,7 @@ export function refusalToMove(node: SlurmNode, held: HeldProcess, uid: number): 
   if (held.stat().kernelThread) return 'is a thread of the kernel';
   const { uids } = held.status();
   if (uids.every((one) => one === uid) && uid !== 0) {
-    return isAtSlurmstepdsPlace(node, held) ? 'is at the place of slurmstepd in a job' : undefined;
+    return isAtSlurmstepdsPlace(node, held.memberships()) ? 'is at the place of slurmstepd in a job' : undefined;
   }
   if (uids.every((one) => one === 0)) return refusalOfRoot(node, held, uid);
   const [real, effective, saved, file] = uids;
@@ -42,7 +43,7 @@ export function refusalToMove(node: SlurmNode, held: HeldProcess, uid: number): 
 function refusalOfRoot(node: SlurmNode, held: HeldProcess, uid: number): Refusal {
   const name = rootExecutable(node.host, held);
   if (name !== undefined && daemons.includes(name)) return `is ${name}`;
-  if (isAtSlurmstepdsPlace(node, held)) return 'is slurmstepd';
+  if (isAtSlurmstepdsPlace(node, held.memberships())) return 'is slurmstepd';
   if (name === undefined || !monitors.includes(name)) return "is root's";
   const sockets = socketsOf(held);
   if (sockets.listening) return 'is the sshd that listens for everybody';
@@ -52,11 +53,12 @@ function refusalOfRoot(node: SlurmNode, held: HeldProcess, uid: number): Refusal
 }
 
 /** v2 only: `step_X/slurm` takes no process of a user. */
-function isAtSlurmstepdsPlace(node: SlurmNode, held: HeldProcess): boolean {
-  return held.memberships().some(({ controllers, path }) => {
-    if (controllers.length > 0) return false;
-    return node.tops.some((top) => top.version === 2 && parseJobPath(path, top)?.side === 'slurm');
-  });
+export function isAtSlurmstepdsPlace(node: Pick<SlurmNode, 'tops'>, memberships: readonly Membership[]): boolean {
+  return memberships.some(
+    ({ controllers, path }) =>
+      controllers.length === 0 &&
+      node.tops.some((top) => top.version === 2 && parseJobPath(path, top)?.side === 'slurm'),
+  );
 }
 
 /**
@@ -75,7 +77,7 @@ export function rootExecutable(host: Host, held: HeldProcess): string | undefine
   }
   const file = link.replace(/ \(deleted\)$/, '');
   const stat = file.startsWith('/') ? host.stat(file) : undefined;
-  const trusted = stat === undefined ? file !== link : stat.uid === 0n && (stat.mode & 0o170000n) === 0o100000n;
+  const trusted = stat === undefined ? file !== link : stat.uid === 0n && isRegularFile(stat);
   return trusted ? programName(file) : undefined;
 }
 

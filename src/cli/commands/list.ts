@@ -1,14 +1,12 @@
 // slurm-cgroups list: the jobs on this node, their steps and processes, jobs first.
 
-import { Cgroup } from '../../cgroup/cgroup.js';
 import { CgroupSet, type SetMember } from '../../cgroup/cgroup-set.js';
 import { isGone, SlurmCgroupsError } from '../../cgroup/errors.js';
-import { cgroupAt, hierarchyOfKey } from '../../cgroup/hierarchies.js';
 import type { Host } from '../../cgroup/host.js';
-import { cgroupPath } from '../../cgroup/path.js';
 import { parseProcStat, parseProcStatus } from '../../cgroup/process.js';
 import { discoverJobs } from '../../jobs/discovery.js';
 import { type Job, nameOfJob, type Step } from '../../jobs/job.js';
+import { cgroupOf } from '../../jobs/job-cgroups.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners.js';
 import { newestJob } from '../../policy/newest.js';
@@ -122,10 +120,7 @@ const likelyTasks: readonly string[] = ['task_0'];
 
 /** The processes of a step, over all its hierarchies. */
 export function processesOf(node: SlurmNode, step: Step): readonly SetMember[] {
-  const cgroups = step.cgroups.flatMap(({ hierarchy, path }) => {
-    const found = hierarchyOfKey(node.hierarchies, hierarchy);
-    return found === undefined ? [] : [new Cgroup(node.host, found, cgroupPath(cgroupAt(found, path)))];
-  });
+  const cgroups = step.cgroups.flatMap((cgroup) => cgroupOf(node, cgroup) ?? []);
   return new CgroupSet(node.host, cgroups).procs(likelyTasks);
 }
 
