@@ -153,12 +153,12 @@ export function liveHost(): Host {
     stat: statOf,
     readlink: readLink,
     open: openDirectory,
-    mkdir: (path) => attempt('create', path, () => fs.mkdirSync(encodeKernelText(path), 0o755)),
-    rmdir: (path) => attempt('remove', path, () => fs.rmdirSync(encodeKernelText(path))),
+    mkdir: (path) => attempt('create', path, (at) => fs.mkdirSync(encodeKernelText(at), 0o755)),
+    rmdir: (path) => attempt('remove', path, (at) => fs.rmdirSync(encodeKernelText(at))),
     write: writeText,
     create: (path, text) =>
-      attempt('create', path, () => fs.writeFileSync(encodeKernelText(path), text, { flag: 'wx', mode: 0o600 })),
-    unlink: (path) => attempt('remove', path, () => fs.unlinkSync(encodeKernelText(path))),
+      attempt('create', path, (at) => fs.writeFileSync(encodeKernelText(at), text, { flag: 'wx', mode: 0o600 })),
+    unlink: (path) => attempt('remove', path, (at) => fs.unlinkSync(encodeKernelText(at))),
     libc: openLibc,
     signal: (pid, signal) => {
       if (!Number.isSafeInteger(pid) || pid <= 1) throw new RangeError(`signal() takes a pid above 1, not ${pid}`);
@@ -178,29 +178,29 @@ const asNames = { encoding: 'utf8' } as const;
 const asEntries = { encoding: 'utf8', withFileTypes: true } as const;
 
 function readText(path: string): string {
-  return attempt('read', path, () => {
-    const text = fs.readFileSync(encodeKernelText(path), asText);
+  return attempt('read', path, (at) => {
+    const text = fs.readFileSync(encodeKernelText(at), asText);
     // A replacement character is rare enough to read again for its bytes.
-    return text.includes('\ufffd') ? decodeKernelText(fs.readFileSync(encodeKernelText(path))) : text;
+    return text.includes('\ufffd') ? decodeKernelText(fs.readFileSync(encodeKernelText(at))) : text;
   });
 }
 
 function readNames(path: string): readonly string[] {
-  return attempt('list', path, () => {
-    const names = fs.readdirSync(encodeKernelText(path), asNames);
+  return attempt('list', path, (at) => {
+    const names = fs.readdirSync(encodeKernelText(at), asNames);
     return names.some((name) => name.includes('\ufffd'))
-      ? fs.readdirSync(encodeKernelText(path), 'buffer').map(decodeKernelText)
+      ? fs.readdirSync(encodeKernelText(at), 'buffer').map(decodeKernelText)
       : names;
   });
 }
 
 function readEntries(path: string): readonly Entry[] {
-  return attempt('list', path, () => {
-    const entries = fs.readdirSync(encodeKernelText(path), asEntries);
+  return attempt('list', path, (at) => {
+    const entries = fs.readdirSync(encodeKernelText(at), asEntries);
     if (!entries.some((entry) => entry.name.includes('\ufffd')))
       return entries.map((entry) => ({ name: entry.name, kind: kindOf(entry) }));
     return fs
-      .readdirSync(encodeKernelText(path), { withFileTypes: true, encoding: 'buffer' })
+      .readdirSync(encodeKernelText(at), { withFileTypes: true, encoding: 'buffer' })
       .map((entry) => ({ name: decodeKernelText(entry.name), kind: kindOf(entry) }));
   });
 }
@@ -213,16 +213,16 @@ function kindOf(entry: fs.Dirent | fs.Dirent<Buffer>): EntryKind {
 }
 
 function statOf(path: string): FileStat | undefined {
-  return attempt('look at', path, () => fs.lstatSync(encodeKernelText(path), { bigint: true, throwIfNoEntry: false }));
+  return attempt('look at', path, (at) => fs.lstatSync(encodeKernelText(at), { bigint: true, throwIfNoEntry: false }));
 }
 
 function readLink(path: string): string {
-  return attempt('read the link', path, () => decodeKernelText(fs.readlinkSync(encodeKernelText(path), 'buffer')));
+  return attempt('read the link', path, (at) => decodeKernelText(fs.readlinkSync(encodeKernelText(at), 'buffer')));
 }
 
 function writeText(path: string, text: string): void {
-  attempt('write', path, () => {
-    const fd = fs.openSync(encodeKernelText(path), fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW);
+  attempt('write', path, (at) => {
+    const fd = fs.openSync(encodeKernelText(at), fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW);
     try {
       fs.writeSync(fd, text);
     } finally {
@@ -234,7 +234,7 @@ function writeText(path: string, text: string): void {
 /** openat(2) by way of /proc/self/fd: the kernel looks the name up in the directory that is held. */
 function openDirectory(path: string): Directory {
   const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = fs.constants;
-  const fd = attempt('open', path, () => fs.openSync(encodeKernelText(path), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  const fd = attempt('open', path, (at) => fs.openSync(encodeKernelText(at), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   const inside = (name: string) => `/proc/self/fd/${fd}/${name}`;
   const known = (name: string) => (name === '' ? path : `${path}/${name}`);
   let open = true;
@@ -283,8 +283,8 @@ async function openLibc(): Promise<Libc | undefined> {
     },
     tryLock: (directory) => {
       const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = fs.constants;
-      const fd = attempt('open', directory, () =>
-        fs.openSync(encodeKernelText(directory), O_RDONLY | O_DIRECTORY | O_NOFOLLOW),
+      const fd = attempt('open', directory, (at) =>
+        fs.openSync(encodeKernelText(at), O_RDONLY | O_DIRECTORY | O_NOFOLLOW),
       );
       const answer = raw.lockNow(fd);
       if (answer === 0) return () => fs.closeSync(fd); // closing lets go of it
@@ -403,16 +403,75 @@ function writeSome(bytes: Buffer, at: number): number {
   }
 }
 
-/** Runs a call of node:fs or process.kill and translates what the kernel answers. */
-function attempt<T>(call: string, path: string, act: () => T): T {
+/**
+ * Runs a call of node:fs or process.kill and translates what the kernel answers. `at` is the path, or where that is
+ * longer than the kernel takes, another to the same place.
+ */
+function attempt<T>(call: string, path: string, act: (at: string) => T): T {
   try {
-    return act();
+    return act(path);
   } catch (error) {
-    if (error instanceof SlurmCgroupsError) throw error;
-    const errno = (error as NodeJS.ErrnoException | null)?.code;
-    // Node's own complaints (ERR_INVALID_ARG_VALUE for a NUL in a path) are a caller's mistake.
-    if (typeof errno === 'string' && /^E[A-Z0-9]+$/.test(errno)) throw new SystemCallError(call, path, errno);
-    throw error;
+    const pieces = errnoOf(error) === 'ENAMETOOLONG' ? piecesOf(path) : [];
+    if (pieces.length < 2) throw translated(error, call, path);
+    try {
+      return atTheEndOf(pieces, act);
+    } catch (again) {
+      throw translated(again, call, path);
+    }
+  }
+}
+
+function errnoOf(error: unknown): string | undefined {
+  const errno = error instanceof SlurmCgroupsError ? undefined : (error as NodeJS.ErrnoException | null)?.code;
+  // Node's own complaints (ERR_INVALID_ARG_VALUE for a NUL in a path) are a caller's mistake.
+  return typeof errno === 'string' && /^E[A-Z0-9]+$/.test(errno) ? errno : undefined;
+}
+
+function translated(error: unknown, call: string, path: string): unknown {
+  const errno = errnoOf(error);
+  return errno === undefined ? error : new SystemCallError(call, path, errno);
+}
+
+/** PATH_MAX, without its NUL and the `/proc/self/fd/<number>/` in front of every piece but the first. */
+const pieceBytes = 4095 - 32;
+
+/** O_PATH: open(2), the same on every architecture that Slurm runs on; Node does not name it. */
+const openPath = 0o10000000;
+
+/**
+ * A path that no call takes at once, as pieces. Cgroups can be nested deeper than that (mkdir relative to the
+ * current directory), by a user too where he owns his step's (v1, Slurm up to 23.02): they must be seen, and end.
+ * One piece: it is a name that is too long, not the path.
+ */
+function piecesOf(path: string): readonly string[] {
+  if (!path.startsWith('/')) return [path];
+  const pieces: string[] = [];
+  let [piece, bytes] = ['', 0];
+  for (const name of path.slice(1).split('/')) {
+    const more = Buffer.byteLength(encodeKernelText(name)) + 1;
+    if (bytes + more > pieceBytes && piece !== '') {
+      pieces.push(piece);
+      [piece, bytes] = ['', 0];
+    }
+    piece += `/${name}`;
+    bytes += more;
+  }
+  return [...pieces, piece];
+}
+
+/** Opens directory after directory, and acts on what is left of the path in the last. */
+function atTheEndOf<T>(pieces: readonly string[], act: (at: string) => T): T {
+  let held: number | undefined;
+  try {
+    for (const piece of pieces.slice(0, -1)) {
+      const at = held === undefined ? piece : `/proc/self/fd/${held}${piece}`;
+      const next = fs.openSync(encodeKernelText(at), openPath | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW);
+      if (held !== undefined) fs.closeSync(held);
+      held = next;
+    }
+    return act(`/proc/self/fd/${held}${pieces.at(-1)}`);
+  } finally {
+    if (held !== undefined) fs.closeSync(held);
   }
 }
 

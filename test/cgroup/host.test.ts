@@ -157,6 +157,73 @@ describe('liveHost()', () => {
     expect(fs.readFileSync(`${folder}/file`, 'utf8')).toBe('');
   });
 
+  test.each(['d'.repeat(200), 'ü'.repeat(100), 'x\udcff'.repeat(60), 'd'])(
+    'reaches what lies deeper than a path may be long, under names like %j',
+    (name) => {
+      const before = descriptors();
+      const length = Buffer.byteLength(bytesOf(`/${name}`));
+      const levels = Math.ceil((length < 9 ? 4500 : 9000) / length);
+      const way = (level: number) => `${folder}${`/${name}`.repeat(level)}`;
+      for (let level = 1; level <= levels; level++) host.mkdir(way(level));
+      const deep = way(levels);
+      try {
+        host.create(`${deep}/file`, 'old');
+        host.write(`${deep}/file`, 'new');
+        expect(host.read(`${deep}/file`)).toBe('new');
+        expect(host.names(deep)).toEqual(['file']);
+        expect(host.entries(way(levels - 1))).toEqual([{ name, kind: 'directory' }]);
+        expect(host.stat(`${deep}/file`)?.size).toBe(3n);
+        expect(host.stat(`${deep}/none`)).toBeUndefined();
+        const held = host.open(deep);
+        expect([held.path === deep, held.read('file'), held.stat()?.ino]).toEqual([true, 'new', host.stat(deep)?.ino]);
+        held.close();
+        const top = host.open(folder);
+        expect(top.read(`${deep.slice(folder.length + 1)}/file`)).toBe('new');
+        top.close();
+        for (const act of [
+          () => host.read(`${deep}/none`),
+          () => host.names(`${deep}/none`),
+          () => host.open(`${deep}/none`),
+          () => host.readlink(`${deep}/none`),
+          () => host.rmdir(`${deep}/none`),
+          () => host.read(`${folder}/none${deep.slice(folder.length)}`),
+        ])
+          expect(act).toThrow(expect.objectContaining({ errno: 'ENOENT', code: 'ERR_NOT_FOUND' }));
+        expect(() => host.rmdir(deep)).toThrow(
+          expect.objectContaining({ errno: 'ENOTEMPTY', subject: { path: deep } }),
+        );
+        // A name that no directory takes is still one, wherever it stands.
+        for (const at of [
+          `${deep}/${'y'.repeat(256)}`,
+          `${deep}/${'y'.repeat(5000)}`,
+          `${'/z'.repeat(4000)}${'y'.repeat(300)}`,
+        ])
+          expect(() => host.mkdir(at)).toThrow(SystemCallError);
+        expect(() => host.mkdir(`${deep}/${'y'.repeat(5000)}`)).toThrow(
+          expect.objectContaining({ errno: 'ENAMETOOLONG' }),
+        );
+        host.unlink(`${deep}/file`);
+      } finally {
+        for (let level = levels; level > 0; level--) host.rmdir(way(level));
+      }
+      expect(descriptors()).toBe(before);
+    },
+  );
+
+  test('follows no link between the pieces of a long path', () => {
+    const name = 'd'.repeat(255);
+    // The link is the last name of the first piece: 15 of 256 bytes, and it.
+    const way = (level: number) => `${folder}${`/${name}`.repeat(level)}`;
+    for (let level = 1; level <= 15; level++) host.mkdir(way(level));
+    for (let fill = 100; fill < 190; fill++) {
+      const link = `${way(15)}/${'l'.repeat(fill)}`;
+      const long = `${link}/${name}/${name}`;
+      fs.symlinkSync(folder, link); // where the rest of the path exists
+      expect(() => host.names(long)).toThrow(expect.objectContaining({ code: 'ERR_NOT_FOUND' }));
+      host.unlink(link);
+    }
+  });
+
   test("takes NUL in a name as a caller's mistake", () => {
     for (const act of [
       () => host.read('/a\0b'),
