@@ -19,7 +19,15 @@ import {
   socketInodes,
   withoutDeleted,
 } from './held-open.js';
-import { activityIn, type Frame, familyIn, frameOfChannel, moduleIn, parseStack } from './kernel-place.js';
+import {
+  type Activity,
+  activityIn,
+  type Frame,
+  familyIn,
+  frameOfChannel,
+  moduleIn,
+  parseStack,
+} from './kernel-place.js';
 import { Look } from './look.js';
 import type { Survivor } from './report.js';
 import { explainSurvivor, type NamedProcess, type SurvivorFacts } from './survivor-sentence.js';
@@ -86,11 +94,11 @@ async function gather(host: Host, { held, comm, look }: Looking) {
   const status = look.see('tracer', () => fileOf(thread, 'status'));
   const tracer = tracerOf(host, status);
   const frozen = look.see('frozen', () => frozenCgroup(thread));
-  const mount = isDead ? undefined : mountOf(thread, { frames, open, call, frozen });
+  const activity = activityIn(frames) ?? (!isDead && isTrapped(thread, frozen) ? 'frozen' : undefined);
+  const mount = isDead ? undefined : mountOf(thread, { frames, activity, open, call, frozen });
   const ppid = isDead ? look.see('parent', () => held.stat().ppid) : undefined;
   const parent = named(host, ppid);
   const module = moduleIn(frames);
-  const activity = activityIn(frames);
   const facts: SurvivorFacts = {
     pid,
     comm,
@@ -102,7 +110,7 @@ async function gather(host: Host, { held, comm, look }: Looking) {
     ...(isCall(call) ? { call } : {}),
     ...(mount === undefined ? {} : { mount }),
     ...(tracer === undefined ? {} : { tracer }),
-    ...(frozen === undefined ? {} : { frozenAt: frozen }),
+    ...(frozen === undefined ? {} : { frozenAt: frozen.directory }),
     ...(parent === undefined ? {} : { parent }),
     devices: open === undefined ? [] : scarceDevices(open),
     ports: open === undefined ? [] : portsOf(thread, open),
@@ -144,11 +152,18 @@ function fileOf({ held, tid }: Thread, name: string): string {
   return held.directory.read(`task/${tid}/${name}`);
 }
 
+/** The nearest, from the thread's own up, that is frozen or being frozen. */
+interface FrozenCgroup {
+  readonly directory: string;
+  readonly version: 1 | 2;
+}
+
 interface Seen {
   readonly frames: readonly Frame[];
+  readonly activity: Activity | undefined;
   readonly open: OpenLinks | undefined;
   readonly call: CallState;
-  readonly frozen: string | undefined;
+  readonly frozen: FrozenCgroup | undefined;
 }
 
 /**
@@ -157,7 +172,7 @@ interface Seen {
  */
 function mountOf(thread: Thread, seen: Seen): BlockedMount | undefined {
   const family = familyIn(seen.frames);
-  if (activityIn(seen.frames) === 'frozen') return undefined;
+  if (seen.activity === 'frozen') return undefined;
   if (family === undefined && (thread.state !== 'D' || seen.frozen !== undefined)) return undefined;
   const table = thread.look.see('mounts', () => mountTable(fileOf(thread, 'mountinfo')));
   if (table === undefined) return undefined;
@@ -207,15 +222,27 @@ function named(host: Host, pid: number | undefined): NamedProcess | undefined {
   return { pid, comm: comm ?? '?' };
 }
 
-function frozenCgroup({ host, held, tid }: Thread): string | undefined {
+function frozenCgroup({ host, held, tid }: Thread): FrozenCgroup | undefined {
   const hierarchies = discoverHierarchies({ host });
   for (const membership of held.membershipsOf(tid)) {
     const hierarchy = hierarchyOf(hierarchies, membership);
     if (hierarchy === undefined || directoryOf(hierarchy, membership.path) === undefined) continue;
-    const frozen = frozenAt(host, new Cgroup(host, hierarchy, membership.path));
-    if (frozen !== undefined) return frozen;
+    const directory = frozenAt(host, new Cgroup(host, hierarchy, membership.path));
+    if (directory !== undefined) return { directory, version: hierarchy.version };
   }
   return undefined;
+}
+
+/**
+ * Whether nothing of that v2 cgroup runs any more. The name of the kernel function in which a frozen thread then
+ * waits tells less: do_freezer_trap became a part of get_signal, in which others stop too, in some builds (6.1 of Debian).
+ */
+function isTrapped({ host, look }: Thread, frozen: FrozenCgroup | undefined): boolean {
+  if (frozen?.version !== 2) return false;
+  const events = look.see('whether all of the frozen cgroup stands', () =>
+    host.read(`${frozen.directory}/cgroup.events`),
+  );
+  return /^frozen 1$/m.test(events ?? '');
 }
 
 /** In the process's own network namespace. */

@@ -20,6 +20,10 @@ describe('parseStack()', () => {
       { name: 'nfs4_do_close', module: 'nfsv4' },
       { name: 'do_syscall_64' },
     ]);
+    // FUSE in Debian, 6.1: a module.
+    expect(parseStack('[<0>] request_wait_answer+0x11a/0x220 [fuse]\n')).toEqual([
+      { name: 'request_wait_answer', module: 'fuse' },
+    ]);
     // Linux 3.10 and 4.18 write addresses, and a last frame without a place.
     expect(
       parseStack(
