@@ -1,6 +1,7 @@
 // Which cgroup a process is in, hierarchy by hierarchy: the lines of /proc/PID/cgroup (cgroups(7)).
 
 import { ParseError, quote } from './errors.js';
+import { encodeKernelText } from './host.js';
 import { type CgroupPath, cgroupPath } from './path.js';
 
 /** One line of /proc/PID/cgroup. */
@@ -9,13 +10,19 @@ export interface Membership {
   readonly hierarchyId: number;
   /** v1: `['cpu', 'cpuacct']`, `['name=systemd']`; empty for v2. */
   readonly controllers: readonly string[];
-  /** Relative to the reader's cgroup namespace: `/..` in front of what lies outside it. */
+  /**
+   * Relative to the reader's cgroup namespace: `/..` in front of what lies outside it. Of one that is longer than a
+   * path may be, the beginning: a cgroup above.
+   */
   readonly path: CgroupPath;
   /** The kernel wrote ` (deleted)` behind the path (a living cgroup of such a name cannot be told apart here). */
   readonly deleted: boolean;
 }
 
 const deletedSuffix = ' (deleted)';
+
+/** PATH_MAX without its NUL: from Linux 6.8 on a longer path is cut here (measured: 6.18), before it is refused. */
+const longest = 4095;
 
 /**
  * Parses the text of /proc/PID/cgroup.
@@ -43,7 +50,7 @@ function parseLine(line: string, index: number): Membership {
   // A cgroup may be called ` (deleted)`: what stands behind a slash is a name.
   const before = place.endsWith(deletedSuffix) ? place.slice(0, -deletedSuffix.length) : '/';
   const deleted = !before.endsWith('/');
-  const path = deleted ? before : place;
+  const path = whole(deleted ? before : place);
   try {
     return {
       hierarchyId: Number(id),
@@ -54,6 +61,12 @@ function parseLine(line: string, index: number): Membership {
   } catch {
     throw new ParseError(`Cannot read memberships: line ${index + 1} has the path ${quote(path)}`, { line: index + 1 });
   }
+}
+
+/** What was cut may be cut in the middle of a name, or behind a slash: the last name is left out. */
+function whole(path: string): string {
+  const isCut = path.length * 3 >= longest && Buffer.byteLength(encodeKernelText(path)) >= longest;
+  return isCut ? path.slice(0, Math.max(1, path.lastIndexOf('/'))) : path;
 }
 
 /** Paths and in which hierarchies they are, as one line: `/a in memory, cpuset; /b in freezer`. */

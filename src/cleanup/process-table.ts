@@ -1,7 +1,7 @@
 // Who runs what on this machine, at the least cost: for each process one lstat of /proc/PID, and more only for
 // those of people. The whole of a process is read, held open, when somebody is to be named.
 
-import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
+import { hasCode, isGone, ParseError, SlurmCgroupsError, SystemCallError } from '../cgroup/errors.js';
 import type { Host } from '../cgroup/host.js';
 import { type Membership, parseProcCgroup } from '../cgroup/membership.js';
 import { type HeldProcess, listPids, parseProcStatus } from '../cgroup/process.js';
@@ -18,6 +18,8 @@ export interface ProcessTable {
   readonly rows: readonly ProcessRow[];
   /** How many processes could not be looked at for want of permission. */
   readonly hidden: number;
+  /** How many stand where /proc/PID/cgroup cannot tell: deeper than a path may be long, or under a name with a line break. */
+  readonly unplaced: number;
 }
 
 /**
@@ -28,7 +30,7 @@ export function readProcessTable(host: Host, isPerson: (uid: number) => boolean)
   const rows: ProcessRow[] = [];
   // Most processes stand where others stand: the same text is parsed once.
   const known = new Map<string, readonly Membership[]>();
-  let hidden = 0;
+  let [hidden, unplaced] = [0, 0];
   for (const pid of listPids(host)) {
     try {
       const owner = ownerOf(host, pid);
@@ -43,10 +45,20 @@ export function readProcessTable(host: Host, isPerson: (uid: number) => boolean)
       rows.push({ pid, uid, memberships });
     } catch (error) {
       if (hasCode(error, 'ERR_NOT_PERMITTED')) hidden++;
+      // Whoever nests his cgroups that deep must not keep everybody's strays from being found.
+      else if (isHidingItsPlace(error)) unplaced++;
       else if (!isGone(error)) throw error; // it ended between being listed and being looked at
     }
   }
-  return { rows, hidden };
+  return { rows, hidden, unplaced };
+}
+
+/**
+ * Linux before 6.8 refuses to read a path longer than PATH_MAX (proc_cgroup_show, kernel/cgroup/cgroup.c; later ones
+ * cut it), and before 5.13 rename(2) could put a line break into a cgroup's name on v1 (cgroup1_rename).
+ */
+function isHidingItsPlace(error: unknown): boolean {
+  return error instanceof ParseError || (error instanceof SystemCallError && error.errno === 'ENAMETOOLONG');
 }
 
 function ownerOf(host: Host, pid: number): number | undefined {

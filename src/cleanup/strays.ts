@@ -103,6 +103,10 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
   const rules: StrayRules = { node, uidMin, jobs, line };
   const notes = [...jobs.unknown.map((why) => `Nobody is called a stray: ${why}`)];
   if (table.hidden > 0) notes.push(`${table.hidden} processes could not be looked at: run it as root`);
+  if (table.unplaced > 0)
+    notes.push(
+      `${table.unplaced} processes are in cgroups of which the kernel tells no path: none of them is called a stray`,
+    );
   const uptime = uptimeOf(host);
   const strays = table.rows
     .filter((row) => strayProof(row, rules) !== undefined)

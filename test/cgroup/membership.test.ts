@@ -96,6 +96,19 @@ test('parseProcCgroup() keeps colons in a path', () => {
   expect(short('0::/::\n')).toEqual([[0, '', '/::']]);
 });
 
+test('parseProcCgroup() of a path that the kernel cut gives the last cgroup whose name is whole', () => {
+  const place = (path: string) => parseProcCgroup(`3:freezer:${path}\n`)[0]?.path;
+  const above = `/job${'/x'.repeat(2000)}`; // 4004 bytes
+  expect(place(`${above}/${'y'.repeat(89)}`)).toBe(`${above}/${'y'.repeat(89)}`);
+  for (const end of [`/${'y'.repeat(90)}`, `/${'y'.repeat(89)}/`, `/${'y'.repeat(88)}/.`, `/${'y'.repeat(87)}/..`]) {
+    expect(Buffer.byteLength(above + end)).toBe(4095);
+    const parent = above + end.slice(0, end.lastIndexOf('/'));
+    expect(place(above + end)).toBe(parent);
+    expect(parseProcCgroup(`3:freezer:${above}${end} (deleted)\n`)[0]).toMatchObject({ path: parent });
+  }
+  expect(place(`${above}/${'ü'.repeat(44)}\udcc3\udcbc`)).toBe(above);
+});
+
 test('parseProcCgroup() of nothing is nothing (a zombie on an old kernel)', () => {
   expect(parseProcCgroup('')).toEqual([]);
 });

@@ -47,8 +47,22 @@ describe('readProcessTable()', () => {
         throw new SystemCallError('read', path, errno);
       },
     });
-    expect(readProcessTable(refusing('EACCES'), isPerson)).toEqual({ rows: [], hidden: 4 });
+    expect(readProcessTable(refusing('EACCES'), isPerson)).toEqual({ rows: [], hidden: 4, unplaced: 0 });
     expect(() => readProcessTable(refusing('EIO'), isPerson)).toThrow(SystemCallError);
+  });
+
+  it.each<[string, () => string]>([
+    [
+      'is deeper than a path may be long',
+      () => {
+        throw new SystemCallError('read', '/proc/10/cgroup', 'ENAMETOOLONG');
+      },
+    ],
+    ['has a line break in its name', () => `${cgroup}1:freezer:/a\nb\n`],
+  ])('counts who hides in a cgroup that %s, and gives the others', (_, answer) => {
+    const host: Host = { ...node, read: (path) => (path === '/proc/10/cgroup' ? answer() : node.read(path)) };
+    const { rows, hidden, unplaced } = readProcessTable(host, isPerson);
+    expect([rows.map(({ pid }) => pid), hidden, unplaced]).toEqual([[11], 0, 1]);
   });
 
   it('finds this process', () => {
