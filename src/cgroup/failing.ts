@@ -3,6 +3,7 @@
 
 import { SystemCallError } from './errors.js';
 import type { Directory, Host } from './host.js';
+import type { Connection } from './socket.js';
 
 /** A call that reached the host: its name and what it was about. */
 export interface HostCall {
@@ -20,14 +21,14 @@ export interface FailingOptions {
 
 export interface FailingHost extends Host {
   readonly calls: readonly HostCall[];
-  /** Directories opened through this host and not closed. */
+  /** Directories opened and connections made through this host, and not closed. */
   readonly openDirectories: () => number;
 }
 
 /** Wraps `host`: the call with number `nth` is not made and throws SystemCallError with `errno`. */
 export function failingHost(host: Host, options: FailingOptions = {}): FailingHost {
   const calls: HostCall[] = [];
-  const stillOpen = new Set<Directory>();
+  const stillOpen = new Set<Directory | Connection>();
   const check = (call: string, path: string) => {
     calls.push({ call, path });
     const nth = options.nth ?? Number.POSITIVE_INFINITY;
@@ -55,6 +56,28 @@ export function failingHost(host: Host, options: FailingOptions = {}): FailingHo
     write: (name, text) => {
       check('write', `${held.path}/${name}`);
       held.write(name, text);
+    },
+    connect: async (name, options) => {
+      check('connect', `${held.path}/${name}`);
+      const connection = await held.connect(name, options);
+      stillOpen.add(connection);
+      return {
+        get pending() {
+          return connection.pending;
+        },
+        send: (bytes) => {
+          check('send', `${held.path}/${name}`);
+          connection.send(bytes);
+        },
+        receive: async (length, waitOptions) => {
+          check('receive', `${held.path}/${name}`);
+          return connection.receive(length, waitOptions);
+        },
+        close: () => {
+          stillOpen.delete(connection);
+          connection.close();
+        },
+      };
     },
     close: () => {
       stillOpen.delete(held); // closing twice is allowed, and counts once

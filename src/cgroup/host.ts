@@ -5,6 +5,7 @@
 import fs from 'node:fs';
 import process from 'node:process';
 import { SlurmCgroupsError, SystemCallError } from './errors.js';
+import type { Connection, WaitOptions } from './socket.js';
 
 /** What lstat(2) tells; all bigint, as Node's BigIntStats gives it without a conversion. */
 export interface FileStat {
@@ -20,8 +21,8 @@ export interface FileStat {
   readonly ctimeNs: bigint;
 }
 
-/** S_IFMT, S_IFDIR and S_IFREG */
-const [typeBits, directoryType, fileType] = [0o170000n, 0o040000n, 0o100000n];
+/** S_IFMT, S_IFDIR, S_IFREG and S_IFSOCK */
+const [typeBits, directoryType, fileType, socketType] = [0o170000n, 0o040000n, 0o100000n, 0o140000n];
 
 export function isDirectory({ mode }: Pick<FileStat, 'mode'>): boolean {
   return (mode & typeBits) === directoryType;
@@ -29,6 +30,10 @@ export function isDirectory({ mode }: Pick<FileStat, 'mode'>): boolean {
 
 export function isRegularFile({ mode }: Pick<FileStat, 'mode'>): boolean {
   return (mode & typeBits) === fileType;
+}
+
+export function isSocket({ mode }: Pick<FileStat, 'mode'>): boolean {
+  return (mode & typeBits) === socketType;
 }
 
 export type EntryKind = 'directory' | 'file' | 'symlink' | 'socket' | 'other';
@@ -52,6 +57,11 @@ export interface Directory {
   stat(name?: string): FileStat | undefined;
   /** One write(2) to an existing file. */
   write(name: string, text: string): void;
+  /**
+   * Connects to the unix stream socket of that name, however long the path of this directory is. A server whose
+   * queue is full is asked again until the time is over (ERR_IO, ETIMEDOUT). The caller closes the connection.
+   */
+  connect(name: string, options: WaitOptions): Promise<Connection>;
   close(): void;
 }
 
@@ -167,7 +177,7 @@ export function liveHost(): Host {
     run,
     start,
     self: () => ({ pid: process.pid, uid: process.geteuid?.() ?? -1 }),
-    now: () => Number(process.hrtime.bigint()) / 1e6, // the first performance.now() loads twelve modules of Node
+    now,
     sleep,
   };
 }
@@ -254,6 +264,10 @@ function openDirectory(path: string): Directory {
     readlink: (name) => within(name, () => readLink(inside(name))),
     stat: (name = '') => within(name, () => statOf(inside(name === '' ? '.' : name))),
     write: (name, text) => within(name, () => writeText(inside(name), text)),
+    connect: async (name, options) => {
+      const { connectUnix } = await import('./socket.js');
+      return connectUnix({ path: () => within(name, () => inside(name)), known: known(name), now }, options);
+    },
     close: () => {
       if (open) fs.closeSync(fd);
       open = false;
@@ -357,6 +371,10 @@ async function start(file: string, args: readonly string[], options: StartOption
       reject(new SystemCallError('start', file, error.code ?? 'EIO')),
     );
   });
+}
+
+function now(): number {
+  return Number(process.hrtime.bigint()) / 1e6; // the first performance.now() loads twelve modules of Node
 }
 
 async function sleep(ms: number, signal?: AbortSignal): Promise<void> {

@@ -218,6 +218,7 @@ export function recordedHost(text: string): Host {
       readlink: (name) => readlink(inside(name)),
       stat: (name = '') => stat(inside(name)),
       write: (name) => refuse(`write "${inside(name)}"`),
+      connect: async (name) => refuse(`connect to "${inside(name)}"`),
       close: () => {},
     };
   };

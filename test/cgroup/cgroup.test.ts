@@ -137,6 +137,7 @@ function directoryWith(
       const errno = left.length > 1 ? left.shift() : left[0];
       if (errno !== undefined) throw new SystemCallError('write', `/sys/fs/cgroup/memory/a/${name}`, errno);
     },
+    connect: async () => expect.unreachable(),
     close: () => {},
   };
 }
