@@ -1,10 +1,13 @@
 // Whose processes can be strays: people's. Never root's, nobody's, those of system accounts, or of services
-// that systemd runs for the machine.
+// that systemd runs for the machine, nor Slurm's own.
 
-import { SlurmCgroupsError } from '../cgroup/errors.js';
+import { quote, SlurmCgroupsError } from '../cgroup/errors.js';
 import type { Host } from '../cgroup/host.js';
 import type { Membership } from '../cgroup/membership.js';
 import { partsOf } from '../cgroup/path.js';
+import { configFiles } from '../jobs/config-files.js';
+import { uidOfUser } from '../jobs/config-trust.js';
+import type { SlurmNode } from '../jobs/node.js';
 
 /** UID_MIN where login.defs(5) does not say. */
 const usualUidMin = 1000;
@@ -32,6 +35,40 @@ export function parseUidMin(text: string): number {
 /** Whether a uid can be a person's. */
 export function isPersonsUid(uid: number, uidMin: number): boolean {
   return uid > 0 && uid >= uidMin && !nobody.has(uid);
+}
+
+/** For `getent`, which may ask over the network who that is. */
+const timeoutMs = 2000;
+
+export interface SlurmsUsers {
+  readonly uids: ReadonlySet<number>;
+  /** Those whose uid nobody tells. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Whom Slurm's daemons run as. Their account is no person's, though its uid may be above UID_MIN (64030 on Debian, any
+ * in LDAP), and they can run outside a service: slurmctld from a shell, a high-availability manager, a container.
+ */
+export async function slurmsUsers({
+  host,
+  configuration,
+}: Pick<SlurmNode, 'host' | 'configuration'>): Promise<SlurmsUsers> {
+  const { slurmUser, slurmdUser } = configuration ?? {};
+  const [uids, notes] = [new Set<number>(), [] as string[]];
+  const files = configFiles(host, { timeoutMs });
+  for (const user of new Set([slurmUser, slurmdUser])) {
+    if (user === undefined || user === 'root') continue;
+    try {
+      const uid = await uidOfUser(host, files, user);
+      if (uid !== undefined) uids.add(Number(uid));
+      else notes.push(`${quote(user)} runs Slurm, but nobody tells his uid: what he runs may be among the strays`);
+    } catch (error) {
+      if (!(error instanceof SlurmCgroupsError)) throw error;
+      notes.push(`${quote(user)} runs Slurm, and what he runs may be among the strays: ${error.message}`);
+    }
+  }
+  return { uids, notes };
 }
 
 /**

@@ -10,7 +10,7 @@ import { type Job, nameOfJob } from '../jobs/job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners.js';
 import { placeOf } from '../jobs/placement.js';
-import { isPersonsUid, readUidMin, serviceOf } from './people.js';
+import { isPersonsUid, readUidMin, serviceOf, slurmsUsers } from './people.js';
 import { type ProcessRow, readProcessTable, readUse, uptimeOf } from './process-table.js';
 import { lineOfDescent } from './spared.js';
 
@@ -64,6 +64,8 @@ export interface StrayRules {
   readonly node: Pick<SlurmNode, 'tops'>;
   readonly uidMin: number;
   readonly jobs: JobsKnown;
+  /** Whom Slurm's own daemons run as. */
+  readonly slurmsUids: ReadonlySet<number>;
   /** This command and its ancestors. */
   readonly line: ReadonlySet<number>;
 }
@@ -71,10 +73,10 @@ export interface StrayRules {
 /** Why a process is a stray; `undefined`: it is none, or nobody can tell. Pure. */
 export function strayProof(
   { pid, uid, memberships }: ProcessRow,
-  { node, uidMin, jobs, line }: StrayRules,
+  { node, uidMin, jobs, slurmsUids, line }: StrayRules,
 ): string | undefined {
   if (jobs.unknown.length > 0 || pid === 1 || line.has(pid)) return undefined;
-  if (!isPersonsUid(uid, uidMin) || jobs.owners.has(uid)) return undefined;
+  if (!isPersonsUid(uid, uidMin) || slurmsUids.has(uid) || jobs.owners.has(uid)) return undefined;
   // In a job's cgroup it is that job's, whoever it runs as: cleaning that job ends it.
   if (memberships.some((membership) => placeOf(node, membership)?.job !== undefined)) return undefined;
   if (serviceOf(memberships) !== undefined) return undefined;
@@ -100,7 +102,8 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
   }
   // After the processes: a job that began meanwhile counts, and one that ended meanwhile does not.
   const jobs = await knowJobs(node);
-  const rules: StrayRules = { node, uidMin, jobs, line };
+  const slurms = await slurmsUsers(node);
+  const rules: StrayRules = { node, uidMin, jobs, slurmsUids: slurms.uids, line };
   const notes = [...jobs.unknown.map((why) => `Nobody is called a stray: ${why}`)];
   if (table.hidden > 0) notes.push(`${table.hidden} processes could not be looked at: run it as root`);
   if (table.unplaced > 0)
@@ -112,6 +115,7 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
     .filter((row) => strayProof(row, rules) !== undefined)
     .flatMap((row) => lookCloser(host, row, { rules, uptime, notes }))
     .filter((stray) => isWanted(stray.uid));
+  if (strays.length > 0) notes.push(...slurms.notes);
   return { strays, complete: jobs.unknown.length === 0, notes };
 }
 

@@ -20,6 +20,8 @@ export interface SlurmConfiguration {
   readonly clusterName?: string | undefined;
   /** Name or number. Not set: root. */
   readonly slurmUser?: string | undefined;
+  /** Name or number. Not set: root. */
+  readonly slurmdUser?: string | undefined;
   /** As it is written, see expandSlurmdPath. Not set: /var/spool/slurmd. */
   readonly slurmdSpoolDir?: string | undefined;
   /** In lower case: `contain`; `x11` and `runinjob` mean it too. */
@@ -80,6 +82,7 @@ export function meaningOf(slurm: LoadedConfig, cgroup: LoadedConfig | undefined)
     files: [...slurm.files, ...(cgroup?.files ?? [])],
     clusterName: s.text('clusterName'),
     slurmUser: s.text('slurmUser'),
+    slurmdUser: s.text('slurmdUser'),
     slurmdSpoolDir: s.path('slurmdSpoolDir'),
     prologFlags: s.list('prologFlags')?.map((flag) => flag.toLowerCase()),
     proctrackType: s.text('proctrackType'),

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { parseProcCgroup } from '../../src/cgroup/membership.js';
-import { isPersonsUid, parseUidMin, readUidMin, serviceOf } from '../../src/cleanup/people.js';
+import { isPersonsUid, parseUidMin, readUidMin, serviceOf, slurmsUsers } from '../../src/cleanup/people.js';
 import { nodeWith } from '../jobs/config-sandbox.js';
 
 describe('readUidMin()', () => {
@@ -27,6 +27,31 @@ it('isPersonsUid() takes root, system accounts and nobody out', () => {
     1000, 65_533, 100_000,
   ]);
   expect(isPersonsUid(0, 0)).toBe(false);
+});
+
+describe('slurmsUsers()', () => {
+  const passwd = { text: 'root:x:0:0::/:/bin/sh\nslurm:x:64030:64030::/:/bin/false\nd:x:1500:1500::/:/bin/sh\n' };
+  const plain = { files: [], nodes: [], places: new Map(), notes: [] };
+  const ask = (users: object, files: Parameters<typeof nodeWith>[0] = { '/etc/passwd': passwd }) =>
+    slurmsUsers({ host: nodeWith(files), configuration: { ...plain, ...users } });
+
+  it('knows them by name or number', async () => {
+    expect(await ask({ slurmUser: 'slurm', slurmdUser: 'root' })).toEqual({ uids: new Set([64_030]), notes: [] });
+    expect(await ask({ slurmUser: '64030', slurmdUser: 'd' })).toEqual({ uids: new Set([64_030, 1500]), notes: [] });
+    expect(await ask({})).toEqual({ uids: new Set(), notes: [] });
+    expect(await slurmsUsers({ host: nodeWith({}), configuration: undefined })).toEqual({ uids: new Set(), notes: [] });
+  });
+
+  it('says whose uid nobody tells', async () => {
+    expect(await ask({ slurmUser: 'slurm' }, {})).toEqual({
+      uids: new Set(),
+      notes: ['"slurm" runs Slurm, but nobody tells his uid: what he runs may be among the strays'],
+    });
+    expect(await ask({ slurmUser: 'slurm' }, { '/etc/passwd': { ...passwd, mode: 0o666 } })).toMatchObject({
+      uids: new Set(),
+      notes: [expect.stringMatching(/^"slurm" runs Slurm, .*: Cannot /)],
+    });
+  });
 });
 
 it.each([

@@ -31,8 +31,12 @@ describe('strayProof()', async () => {
   const ask = (
     text: string,
     jobs: JobsKnown,
-    { node = v1, uid = alice, pid = 50, line = [] as readonly number[] } = {},
-  ) => strayProof({ pid, uid, memberships: parseProcCgroup(text) }, { node, uidMin: 1000, jobs, line: new Set(line) });
+    { node = v1, uid = alice, pid = 50, line = [] as readonly number[], slurms = [] as readonly number[] } = {},
+  ) =>
+    strayProof(
+      { pid, uid, memberships: parseProcCgroup(text) },
+      { node, uidMin: 1000, jobs, slurmsUids: new Set(slurms), line: new Set(line) },
+    );
 
   it('says why: no job of that user', () => {
     expect(ask('1:name=systemd:/user.slice\n', known(bob))).toBe(
@@ -48,6 +52,7 @@ describe('strayProof()', async () => {
     ['it is in a job in one hierarchy', '2:freezer:/\n3:memory:/slurm/uid_1/job_1/step_0/task_0\n', known(bob), {}],
     ['it is in a job on v2', '0::/system.slice/slurmstepd.scope/job_9/step_0/user/task_0\n', known(bob), { node: v2 }],
     ['it is a service', '1:name=systemd:/system.slice/postgres.service\n', known(bob), {}],
+    ['its user is whom Slurm runs as', '0::/\n', known(bob), { slurms: [alice] }],
     ['it is our ancestor', '0::/\n', known(bob), { line: [50] }],
     ['it is the first process', '0::/\n', known(bob), { pid: 1 }],
     ["it is root's", '0::/\n', known(bob), { uid: 0 }],
@@ -90,14 +95,16 @@ describe('strayProof()', async () => {
           unknown: fc.array(fc.constant('why'), { maxLength: 1 }),
           uidMin: fc.constantFrom(500, 1000),
           line: fc.array(fc.integer({ min: 1, max: 20 })),
+          slurms: fc.array(uid, { maxLength: 2 }),
           layout: fc.constantFrom('v1', 'v2'),
         }),
-        (row, { owners, unknown, uidMin, line, layout }) => {
+        (row, { owners, unknown, uidMin, line, slurms, layout }) => {
           const node = nodes[layout as 'v1' | 'v2'];
           const proof = strayProof(row, {
             node,
             uidMin,
             jobs: { count: owners.length, owners: new Set(owners), unknown },
+            slurmsUids: new Set(slurms),
             line: new Set(line),
           });
           const member = row.memberships.some(
@@ -116,6 +123,7 @@ describe('strayProof()', async () => {
             row.uid < uidMin ||
             [65_534, 65_535].includes(row.uid) ||
             owners.includes(row.uid) ||
+            slurms.includes(row.uid) ||
             unknown.length > 0 ||
             line.includes(row.pid) ||
             member ||
@@ -228,6 +236,26 @@ describe('findStrays()', () => {
       expect((await findStrays({ node, uid: bob })).strays.map((one) => one.pid).sort()).toEqual(
         [stray.pid, pid].sort(),
       );
+    }),
+  );
+
+  rootTest('takes SlurmUser and SlurmdUser for nobody, whatever their uid', () =>
+    withSandbox(async (sandbox) => {
+      await sandbox.addJob({ jobId: 3, uid: alice });
+      const { pid } = await sandbox.startSleeper(bob);
+      const node = await sandbox.node();
+      const pids = async (users: { slurmUser?: string; slurmdUser?: string }) => {
+        const configuration = { files: [], nodes: [], places: new Map(), notes: [], ...users };
+        const { strays, notes } = await findStrays({ node: { ...node, configuration } });
+        return [strays.filter(({ uid }) => uid === bob).map((one) => one.pid), notes];
+      };
+      expect(await pids({})).toEqual([[pid], []]);
+      expect(await pids({ slurmUser: String(bob) })).toEqual([[], []]);
+      expect(await pids({ slurmUser: 'root', slurmdUser: String(bob) })).toEqual([[], []]);
+      expect(await pids({ slurmUser: 'no-such-user-here' })).toEqual([
+        [pid],
+        ['"no-such-user-here" runs Slurm, but nobody tells his uid: what he runs may be among the strays'],
+      ]);
     }),
   );
 

@@ -90,6 +90,7 @@ describe('readSlurmConfiguration() on recorded nodes', () => {
       files: [file, '/etc/slurm/cgroup.conf'],
       clusterName: 'lab',
       slurmUser: 'slurm',
+      slurmdUser: 'root',
       slurmdSpoolDir: '/var/spool/lab/spool',
       prologFlags: ['contain', 'x11'],
       proctrackType: 'proctrack/cgroup',
