@@ -140,30 +140,28 @@ kernelTest(
   },
 );
 
-kernelTest(
-  'CgroupSet.add() moves a process and all its threads in every hierarchy',
-  ['memory', 'pids', 'cpuset', 'freezer'],
-  async (area) => {
-    const keys = area.all.cgroups.map((one) => one.hierarchy.key);
-    const job = make(area, 'job', keys);
-    const process = await area.threaded();
-    const before = descriptors();
-    await job.add(process.pid);
-    for (const cgroup of job.cgroups) expect(isIn(process.pid, cgroup)).toBe(true);
-    expect(job.procs().map(({ pid, seenIn }) => [pid, seenIn.length])).toEqual([[process.pid, keys.length]]);
-    await job.add(process.pid);
-    expect(descriptors()).toBe(before);
-  },
-);
-
-kernelTest('CgroupSet.add() of what is no process moves nothing', ['memory', 'pids'], async (area) => {
-  const job = make(area, 'job', ['memory', 'pids']);
+kernelTest('CgroupSet.add() moves a process and all its threads in every hierarchy', [], async (area) => {
+  const keys = area.all.cgroups.map((one) => one.hierarchy.key);
+  const job = make(area, 'job', keys);
+  const process = await area.threaded();
   const before = descriptors();
-  for (const pid of [0, -1, 2 ** 31, Number.NaN])
-    await expect(job.add(pid)).rejects.toMatchObject({ code: 'ERR_NO_SUCH_PROCESS' });
-  expect(job.procs()).toEqual([]);
+  await job.add(process.pid);
+  for (const cgroup of job.cgroups) expect(isIn(process.pid, cgroup)).toBe(true);
+  expect(job.procs().map(({ pid, seenIn }) => [pid, seenIn.length])).toEqual([[process.pid, keys.length]]);
+  await job.add(process.pid);
   expect(descriptors()).toBe(before);
 });
+
+for (const keys of [['memory', 'pids'], ['unified']]) {
+  kernelTest(`CgroupSet.add() of what is no process moves nothing (${keys})`, keys, async (area) => {
+    const job = make(area, 'job', keys);
+    const before = descriptors();
+    for (const pid of [0, -1, 2 ** 31, Number.NaN])
+      await expect(job.add(pid)).rejects.toMatchObject({ code: 'ERR_NO_SUCH_PROCESS' });
+    expect(job.procs()).toEqual([]);
+    expect(descriptors()).toBe(before);
+  });
+}
 
 kernelTest(
   'CgroupSet.add() undoes the first two when the third hierarchy refuses',
@@ -194,30 +192,34 @@ kernelTest('CgroupSet.create() makes all or none', ['memory', 'pids'], async (ar
   expect(job.create('step_1').cgroups).toHaveLength(2);
 });
 
-kernelTest(
-  'holdCgroup() of a removed cgroup is ERR_CGROUP_GONE, in a message that steers no terminal',
-  ['memory'],
-  async (area) => {
-    const cgroup = area.at('memory').create('\u001b[2J');
-    cgroup.remove();
-    expect(() => holdCgroup(area.host, cgroup)).toThrow(code('ERR_CGROUP_GONE'));
-    expect(() => holdCgroup(area.host, cgroup)).toThrow(/^[\x20-\x7e]*$/);
-  },
-);
-
-for (const errno of ['EMFILE', 'EACCES', 'ENODEV', 'EINVAL']) {
+for (const key of ['memory', 'unified']) {
   kernelTest(
-    `CgroupSet.add() that fails at any call with ${errno} has moved everything or nothing`,
-    ['memory', 'pids', 'freezer'],
+    `holdCgroup() of a removed cgroup is ERR_CGROUP_GONE, in a message that steers no terminal (${key})`,
+    [key],
     async (area) => {
-      const keys = ['memory', 'pids', 'freezer'];
+      const cgroup = area.at(key).create('\u001b[2J');
+      cgroup.remove();
+      expect(() => holdCgroup(area.host, cgroup)).toThrow(code('ERR_CGROUP_GONE'));
+      expect(() => holdCgroup(area.host, cgroup)).toThrow(/^[\x20-\x7e]*$/);
+    },
+  );
+}
+
+const refusals = ['EMFILE', 'EACCES', 'ENODEV', 'EINVAL'].flatMap((errno) =>
+  [['memory', 'pids', 'freezer'], ['unified']].map((keys) => ({ errno, keys })),
+);
+for (const { errno, keys } of refusals) {
+  kernelTest(
+    `CgroupSet.add() that fails at any call with ${errno} has moved everything or nothing (${keys})`,
+    keys,
+    async (area) => {
       const job = make(area, 'job', keys);
       const home = make(area, 'home', keys);
       const process = await area.threaded();
       const [, tid = 0] = threadIds(process.pid);
       const begin = () => {
         for (const cgroup of home.cgroups) put(process.pid, cgroup);
-        putThread(tid, area.at('memory'));
+        if (keys.includes('memory')) putThread(tid, area.at('memory'));
         return whereabouts(process.pid);
       };
       for (let nth = 1, last = false; !last; nth++) {
