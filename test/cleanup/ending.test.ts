@@ -3,13 +3,17 @@
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { CgroupSet } from '../../src/cgroup/cgroup-set.js';
+import { Cgroup } from '../../src/cgroup/cgroup.js';
+import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
+import { ifThere, SlurmCgroupsError } from '../../src/cgroup/errors.js';
 import { failingHost } from '../../src/cgroup/failing.js';
 import { isToldToFreeze } from '../../src/cgroup/freezer.js';
 import { liveHost } from '../../src/cgroup/host.js';
+import { childPath, parentPath } from '../../src/cgroup/path.js';
 import { isThere, parseProcStat } from '../../src/cgroup/process.js';
 import { recordedHost } from '../../src/cgroup/recording.js';
 import { cleanJob, planJob } from '../../src/cleanup/ending.js';
+import type { CleanReport } from '../../src/cleanup/report.js';
 import { Sandbox, type Sleeper } from '../../src/cli/sandbox.js';
 import { readNode } from '../../src/jobs/node.js';
 import { canUseCgroups, mayBeSkipped, programFile } from '../cli/program-run.js';
@@ -218,33 +222,65 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() (needs root and cgro
     }
   });
 
-  it('whatever call fails: nothing stays frozen, nothing outside is touched, and a second run finishes', async () => {
-    const freezer = () =>
-      job.cgroups.find((one) => one.hierarchy.controllers.includes('freezer') || one.hierarchy.version === 2);
+  /** As small as a job can be: where it is frozen, where its memory is counted, and one step. */
+  const addSmallJob = async (jobId: number): Promise<CgroupSet> => {
+    if (sandbox.version === 2) return sandbox.addJob({ jobId, uid });
+    const users = job.cgroups.filter((one) => isSmall(one.hierarchy.key));
+    return new CgroupSet(
+      host,
+      users.map(({ hierarchy }) =>
+        new Cgroup(host, hierarchy, childPath(sandbox.within, 'slurm', `uid_${uid}`))
+          .create(`job_${jobId}`)
+          .create('step_batch'),
+      ),
+    );
+  };
+  const isSmall = (key: string) => ['freezer', 'memory', 'unified'].includes(key);
+  const runs = (pid: number) => !/[ZX]/.test(ifThere(() => parseProcStat(host.read(`/proc/${pid}/stat`)).state) ?? 'X');
+
+  it('whatever call fails: nothing stays frozen, nothing outside is touched, what happened is said, and a second run finishes', async () => {
+    const node = await sandbox.node();
+    const tops = node.tops.filter((top) => isSmall(top.hierarchy.key));
     let failures = 0;
-    for (let nth = 1; nth < 2000; nth += nth < 60 ? 1 : 7) {
-      job = await sandbox.addJob({ jobId: 100 + nth, uid });
-      await sandbox.startSleeper(uid, job);
+    for (let nth = 1; ; nth++) {
+      const jobId = 100 + nth;
+      const set = await addSmallJob(jobId);
+      const { pid } = await sandbox.startSleeper(uid, set);
       const failing = failingHost(host, { nth, errno: (['EIO', 'EACCES', 'EMFILE'] as const)[nth % 3] ?? 'EIO' });
-      const node = { ...(await sandbox.node()), host: failing };
-      const outcome = await cleanJob({ jobId: 100 + nth }, { node, graceMs: 0, timeoutMs: 50 }).catch(
-        (error: unknown) => error,
-      );
-      const cgroup = freezer();
-      if (cgroup !== undefined && fs.existsSync(cgroup.directory)) expect(isToldToFreeze(host, cgroup)).toBe(false);
-      expect(failing.openDirectories()).toBe(0);
-      expect(others.every((one) => isThere(host, one))).toBe(true);
-      const fine = failing.calls.length < nth;
-      if (!fine) failures++;
-      if (fine) break;
-      expect(outcome).toBeTypeOf('object');
-      await cleanJob({ jobId: 100 + nth }, { node: await sandbox.node(), ...quick }).catch((error: unknown) =>
+      const outcome: unknown = await cleanJob(
+        { jobId },
+        { node: { ...node, tops, host: failing }, graceMs: 0, timeoutMs: 100 },
+      ).catch((error: unknown) => error);
+      const about = `${nth}: ${JSON.stringify(failing.calls[nth - 1])}`;
+      const jobs = set.cgroups.map((one) => new Cgroup(host, one.hierarchy, parentPath(one.path)));
+      for (const cgroup of [...set.cgroups, ...jobs]) expect(isToldToFreeze(host, cgroup), about).toBe(false);
+      expect(failing.openDirectories(), about).toBe(0);
+      expect(
+        others.every((one) => isThere(host, one)),
+        about,
+      ).toBe(true);
+      const remain = jobs.some((one) => host.stat(one.directory) !== undefined);
+      if (outcome instanceof Error) expect(outcome, about).toBeInstanceOf(SlurmCgroupsError);
+      else {
+        const { refused, ended, survivors, left } = outcome as CleanReport;
+        const claimed = ended.some((one) => one.pid === pid);
+        if (runs(pid)) expect([claimed, survivors.length > 0 || refused !== undefined], about).toEqual([false, true]);
+        // One that was still dying at the deadline is a survivor in the report.
+        else expect(claimed || survivors.some((one) => one.pid === pid), about).toBe(true);
+        if (remain) expect(left.length > 0 || refused !== undefined, about).toBe(true);
+      }
+      if (failing.calls.length < nth) {
+        expect([runs(pid), remain], about).toEqual([false, false]);
+        break;
+      }
+      failures++;
+      await cleanJob({ jobId }, { node: { ...node, tops }, ...quick }).catch((error: unknown) =>
         expect(error).toMatchObject({ code: 'ERR_NO_SUCH_JOB' }),
       );
-      expect(job.procs()).toEqual([]);
+      expect([runs(pid), set.procs()], about).toEqual([false, []]);
     }
-    expect(failures).toBeGreaterThan(30);
+    expect(failures).toBeGreaterThan(100);
     // A note whose removal was the call that failed stays for as long as its writer, this test, lives.
     for (const name of notes()) fs.unlinkSync(`/run/slurm-cgroups/frozen/${name}`);
-  });
+  }, 300_000);
 });
