@@ -34,6 +34,8 @@ export function unixSandbox(): Sandbox {
         socket.on('error', () => {}); // the client may go at any time
         socket.on('close', () => sockets.delete(socket));
         serve(socket);
+        // One that nobody reads would not learn that its client has gone.
+        if (socket.readableFlowing === null && socket.listenerCount('readable') === 0) socket.resume();
       });
       servers.push(server);
       server.listen(path.join(folder, name));
