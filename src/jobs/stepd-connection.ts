@@ -89,15 +89,21 @@ export class StepdConnection {
   }
 
   /**
-   * Has slurmstepd take a process into its extern step. `answered` proves nothing (a process that is gone gives it
-   * too): read /proc/PID/cgroup.
+   * Has slurmstepd take a process into its extern step. `answered` proves nothing (on v2 a process that is gone
+   * gives it too): read /proc/PID/cgroup. On v1 a move that fails is tried four times, a second each, before it is
+   * refused (Slurm's proctrack_g_add; measured, 22.05). What was given up as `silent` may still be done later, with
+   * whoever has that pid then: ask for the state first, on the same connection.
    */
   async addPid(pid: number, options: WaitOptions): Promise<StepdAnswer<'accepted'>> {
     const answer = await this.#exchange('addPid', { bytes: encodeAddPid(pid), reading: readAdded() }, options);
     if (answer.outcome !== 'answered') return answer;
     return answer.value === 'accepted'
       ? { outcome: 'answered', value: answer.value }
-      : this.#failed('refused', 'addPid', 'it does not take the process (no extern step, or we are not root)');
+      : this.#failed(
+          'refused',
+          'addPid',
+          'it does not take the process: no extern step, we are not root, or the process is gone',
+        );
   }
 
   close(): void {

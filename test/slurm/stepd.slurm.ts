@@ -1,0 +1,230 @@
+// slurmstepd asked through its socket, the real one: every question against what the kernel and Slurm say, and what
+// it is like when it is stopped, dead, ending, or asked by a crowd.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import process from 'node:process';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { liveHost } from '../../src/cgroup/host.js';
+import { askStepd, askSteps, openStepd } from '../../src/jobs/stepd.js';
+import type { StepdConnection } from '../../src/jobs/stepd-connection.js';
+import type { StepdQuestion } from '../../src/jobs/stepd-protocol.js';
+import { listeningSockets, type StepSocket, socketOf, socketsInSpool } from '../../src/jobs/stepd-socket.js';
+import { type Cluster, startCluster, until, users } from './cluster.js';
+
+const host = liveHost();
+const options = { host, timeoutMs: 10_000 };
+const wait = { timeoutMs: 10_000 };
+const all: readonly StepdQuestion[] = ['uid', 'state', 'daemonPid', 'nodeId', 'pids', 'x11Display', 'sluid'];
+const uids = [1, 2];
+
+let cluster: Cluster;
+let jobs: readonly number[];
+const children: ChildProcess[] = [];
+const stopped = new Set<number>();
+
+beforeAll(async () => {
+  cluster = await startCluster();
+  jobs = [await cluster.submit(users[0], 'sleep 3600'), await cluster.submit(users[1], 'sleep 3600 & sleep 3600')];
+});
+afterEach(() => {
+  for (const pid of stopped) process.kill(pid, 'SIGCONT');
+  stopped.clear();
+});
+afterAll(async () => {
+  for (const child of children) child.kill('SIGKILL');
+  await cluster?.stop();
+});
+
+function externOf(jobId: number): StepSocket {
+  return socketOf(cluster.spool, { nodeName: cluster.nodeName, jobId, stepId: 'extern' });
+}
+
+async function connectTo(socket: StepSocket): Promise<StepdConnection> {
+  const opened = await openStepd(socket, options);
+  return opened.outcome === 'answered' ? opened.value : expect.unreachable(opened.error.message);
+}
+
+async function stop(socket: StepSocket): Promise<number> {
+  const { answers } = await askStepd(socket, ['daemonPid'], options);
+  const pid = answers.daemonPid ?? expect.unreachable();
+  process.kill(pid, 'SIGSTOP');
+  stopped.add(pid);
+  await until('slurmstepd is stopped', () => /State:\tT/.test(fs.readFileSync(`/proc/${pid}/status`, 'utf8')));
+  return pid;
+}
+
+/** A process of that uid that outlives this test. */
+function sleeper(uid: number): number {
+  const child = spawn('/bin/sleep', ['120'], { uid, gid: uid, cwd: '/', stdio: 'ignore' });
+  children.push(child);
+  return child.pid ?? expect.unreachable();
+}
+
+const cgroupOf = (pid: number) => fs.readFileSync(`/proc/${pid}/cgroup`, 'utf8');
+
+describe('askStepd()', () => {
+  it('gets from every step what the kernel and Slurm say', async () => {
+    const sockets = socketsInSpool(host, cluster.spool);
+    expect(sockets.map(({ jobId, stepId }) => [jobId, stepId])).toEqual(
+      jobs.flatMap((jobId) => [
+        [jobId, 'batch'],
+        [jobId, 'extern'],
+      ]),
+    );
+    const version = /(\d+)\.(\d+)\./.exec(await cluster.run('slurmd', ['-V'])) ?? expect.unreachable();
+    for (const socket of sockets) {
+      const { answers, failures, serverVersion } = await askStepd(socket, all, options);
+      const place = `/slurm_${cluster.nodeName}/uid_${uids[jobs.indexOf(socket.jobId)]}/job_${socket.jobId}`;
+      expect(answers).toMatchObject({
+        uid: uids[jobs.indexOf(socket.jobId)],
+        state: 'running',
+        nodeId: 0,
+        x11Display: {},
+      });
+      expect(failures.map(({ failure, request }) => [failure, request])).toEqual([['unsupported', 'sluid']]);
+      if (version[1] === '22') expect(serverVersion).toBe(38 << 8);
+      const stepd = answers.daemonPid ?? expect.unreachable();
+      expect(fs.readFileSync(`/proc/${stepd}/cmdline`, 'utf8')).toContain(
+        `slurmstepd: [${socket.jobId}.${socket.stepId}]`,
+      );
+      expect(cgroupOf(stepd)).toContain(place);
+      expect(answers.pids?.length).toBe(socket.stepId === 'extern' ? 1 : socket.jobId === jobs[0] ? 2 : 3);
+      for (const pid of answers.pids ?? []) expect(cgroupOf(pid)).toContain(`${place}/step_${socket.stepId}`);
+    }
+  });
+
+  it('finds the same sockets in /proc/net/unix, without any configuration', () => {
+    const { sockets } = listeningSockets(host, { nodeName: cluster.nodeName });
+    expect(sockets).toEqual(socketsInSpool(host, cluster.spool));
+  });
+
+  it('knows a step that is not there', async () => {
+    const { failures } = await askStepd(externOf(4_000_000), ['uid'], options);
+    expect(failures.map(({ failure }) => failure)).toEqual(['absent']);
+  });
+
+  it('spends its deadline once on a stopped slurmstepd, and the others answer meanwhile', async () => {
+    const socket = externOf(jobs[0] ?? 0);
+    const pid = await stop(socket);
+    const begun = host.now();
+    const { failures } = await askStepd(socket, all, { host, timeoutMs: 300 });
+    expect(failures.map(({ failure }) => failure)).toEqual(['silent']);
+    expect(host.now() - begun).toBeGreaterThan(290);
+    expect(host.now() - begun).toBeLessThan(1500);
+    const reports = await askSteps(socketsInSpool(host, cluster.spool), ['uid'], { host, eachTimeoutMs: 300 });
+    expect(reports.map(({ answers }) => answers.uid)).toEqual([1, undefined, 2, 2]);
+    process.kill(pid, 'SIGCONT');
+    expect((await askStepd(socket, ['uid'], options)).answers).toEqual({ uid: 1 });
+  });
+
+  it('gives up a conversation in which slurmstepd is stopped, once for all', async () => {
+    const socket = externOf(jobs[0] ?? 0);
+    const stepd = await connectTo(socket);
+    expect(await stepd.ask('state', wait)).toEqual({ outcome: 'answered', value: 'running' });
+    await stop(socket);
+    const begun = host.now();
+    expect(await stepd.ask('state', { timeoutMs: 200 })).toMatchObject({ outcome: 'silent' });
+    expect(await stepd.ask('uid', wait)).toMatchObject({ outcome: 'silent' });
+    expect(host.now() - begun).toBeLessThan(1500);
+    stepd.close();
+  });
+
+  it('is answered in a crowd, also one that waits before a full queue', async () => {
+    const socket = externOf(jobs[1] ?? 0);
+    const pid = await stop(socket);
+    // 33 connections wait in its queue (listen(32)); the others get EAGAIN until there is room.
+    const crowd = Promise.all(Array.from({ length: 60 }, () => askStepd(socket, ['uid'], options)));
+    await host.sleep(200);
+    process.kill(pid, 'SIGCONT');
+    expect((await crowd).map(({ answers }) => answers.uid)).toEqual(Array.from({ length: 60 }, () => 2));
+  });
+});
+
+describe('StepdConnection.addPid()', () => {
+  it('has a process taken into the extern step, which /proc proves', async () => {
+    const pid = sleeper(1);
+    const stepd = await connectTo(externOf(jobs[0] ?? 0));
+    expect(await stepd.addPid(pid, wait)).toEqual({ outcome: 'answered', value: 'accepted' });
+    const places = cgroupOf(pid)
+      .split('\n')
+      .filter((line) => line.includes(`/job_${jobs[0]}/step_extern`));
+    expect(places.length).toBeGreaterThanOrEqual(4);
+    const listed = await stepd.ask('pids', wait);
+    expect(listed.outcome === 'answered' && listed.value.includes(pid)).toBe(true);
+    expect(await stepd.addPid(pid, wait)).toMatchObject({ outcome: 'answered' }); // twice is as once
+    stepd.close();
+  });
+
+  it('learns of a process that is gone after four seconds, on v1: Slurm tries each second', async () => {
+    const child = spawn('/bin/true', { stdio: 'ignore' });
+    const pid = child.pid ?? expect.unreachable();
+    await new Promise((fulfil) => child.once('exit', fulfil));
+    const stepd = await connectTo(externOf(jobs[0] ?? 0));
+    const begun = host.now();
+    expect(await stepd.addPid(pid, wait)).toMatchObject({ outcome: 'refused' });
+    expect(host.now() - begun).toBeGreaterThan(3000);
+    expect(await stepd.ask('state', wait)).toEqual({ outcome: 'answered', value: 'running' });
+    stepd.close();
+  });
+
+  it('is refused by a batch step', async () => {
+    const pid = sleeper(1);
+    const stepd = await connectTo({ ...externOf(jobs[0] ?? 0), name: `${cluster.nodeName}_${jobs[0]}.4294967291` });
+    expect(await stepd.addPid(pid, wait)).toMatchObject({ outcome: 'refused', error: { request: 'addPid' } });
+    expect(cgroupOf(pid)).not.toContain('job_');
+    stepd.close();
+  });
+});
+
+describe('the end of a job', () => {
+  it('leaves a socket that nobody listens on where slurmstepd is killed', async () => {
+    const socket = externOf(await cluster.submit(users[0], 'sleep 3600'));
+    const { answers } = await askStepd(socket, ['daemonPid'], options);
+    process.kill(answers.daemonPid ?? expect.unreachable(), 'SIGKILL');
+    const failures = async () => (await askStepd(socket, ['uid'], options)).failures.map(({ failure }) => failure);
+    await expect.poll(failures, { timeout: 10_000 }).not.toEqual([]);
+    expect([['dead'], ['refused'], ['absent']]).toContainEqual(await failures());
+    expect(
+      listeningSockets(host, { jobId: socket.jobId, nodeName: cluster.nodeName, stepId: 'extern' }).sockets,
+    ).toEqual([]);
+  });
+
+  it('is a refusal in the conversation, or `ending`, and then no socket', async () => {
+    const socket = externOf(await cluster.submit(users[0], 'sleep 3600'));
+    const stepd = await connectTo(socket);
+    await cluster.run('scancel', [String(socket.jobId)]);
+    const seen = new Set<string>();
+    await until('its socket is gone', async () => {
+      const state = await stepd.ask('state', wait);
+      seen.add(state.outcome === 'answered' ? state.value : state.outcome);
+      return (await askStepd(socket, ['uid'], options)).failures[0]?.failure === 'absent';
+    });
+    for (const state of seen) expect(['running', 'ending', 'refused']).toContain(state);
+    stepd.close();
+  });
+});
+
+it('measures a round trip', async () => {
+  const socket = externOf(jobs[0] ?? 0);
+  const median = async (act: () => Promise<unknown>) => {
+    const times: number[] = [];
+    for (let round = 0; round < 100; round++) {
+      const begun = host.now();
+      await act();
+      times.push(host.now() - begun);
+    }
+    return times.sort((a, b) => a - b)[50] ?? 0;
+  };
+  const whole = await median(() => askStepd(socket, ['uid'], options));
+  const stepd = await connectTo(socket);
+  const asked = await median(() => stepd.ask('uid', wait));
+  const pid = sleeper(1);
+  const added = await median(() => stepd.addPid(pid, wait));
+  stepd.close();
+  console.log(
+    `median of 100: connect, uid, close ${whole.toFixed(2)} ms; uid on an open connection ${asked.toFixed(2)} ms; ` +
+      `adding a process that is there already ${added.toFixed(2)} ms`,
+  );
+  expect(whole).toBeLessThan(500);
+});

@@ -1,0 +1,11 @@
+import { defineConfig } from 'vitest/config';
+
+// Tests against a real Slurm on this machine (test/slurm/cluster.ts): as root, with the packages it names.
+export default defineConfig({
+  test: {
+    include: ['test/slurm/*.slurm.ts'],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    fileParallelism: false,
+  },
+});
