@@ -8,6 +8,10 @@ import type { Host } from './host.js';
 export interface RemovalOptions {
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
+  /** Why one of the tops, and all below it, stays; asked before each removal. */
+  readonly spare?: (top: Cgroup) => string | undefined;
+  /** Whether to give up waiting for what is still in use; asked before each pause. */
+  readonly isHopeless?: () => boolean;
 }
 
 export interface Removal {
@@ -27,8 +31,8 @@ export async function removeTrees(host: Host, tops: readonly Cgroup[], options: 
   const deadline = host.now() + options.timeoutMs;
   const removed: string[] = [];
   for (let pause = pauses.firstMs; ; pause = Math.min(pause * 2, pauses.longestMs)) {
-    const left = tops.flatMap((top) => removeTree(top, removed));
-    if (left.every((one) => !one.passes) || host.now() > deadline)
+    const left = tops.flatMap((top) => removeTree(top, { removed, spare: () => options.spare?.(top) }));
+    if (left.every((one) => !one.passes) || host.now() > deadline || options.isHopeless?.() === true)
       return { removed, left: left.map(({ path, why }) => ({ path, why })) };
     await host.sleep(pause, options.signal);
   }
@@ -41,11 +45,18 @@ interface Left {
   readonly passes: boolean;
 }
 
-function removeTree(top: Cgroup, removed: string[]): readonly Left[] {
+interface Removing {
+  readonly removed: string[];
+  readonly spare: () => string | undefined;
+}
+
+function removeTree(top: Cgroup, { removed, spare }: Removing): readonly Left[] {
   try {
     const left: Left[] = [];
     // Parents come before their children in descendants(): backwards it is children first.
     for (const cgroup of [top, ...top.descendants()].reverse()) {
+      const why = spare();
+      if (why !== undefined) return [{ path: top.directory, why, passes: false }];
       const refused = removeOne(cgroup, removed);
       if (refused !== undefined) left.push(refused);
     }

@@ -2,19 +2,17 @@
 // to the job is known by membership alone, never by a user's name; what could not be read ends nothing.
 
 import { Cgroup } from '../cgroup/cgroup.js';
-import { CgroupSet } from '../cgroup/cgroup-set.js';
 import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { thawLeftovers } from '../cgroup/frozen-note.js';
-import type { Host } from '../cgroup/host.js';
-import { type KillReport, killMembers, type Member, signalMembers } from '../cgroup/killing.js';
-import { parentPath } from '../cgroup/path.js';
-import { removeTrees } from '../cgroup/removal.js';
+import type { Member } from '../cgroup/killing.js';
+import { parentPath, pathBelow } from '../cgroup/path.js';
 import { discoverJobs } from '../jobs/discovery.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { cgroupOf } from '../jobs/job-cgroups.js';
 import { type JobName, parseUidName } from '../jobs/layout.js';
 import { withSlurmLock } from '../jobs/lock.js';
 import type { SlurmNode } from '../jobs/node.js';
+import { askToEnd, emptyAndRemove, hasEnded, membersIn } from './emptying.js';
 import type { CleanReport, EndedProcess, SparedProcess } from './report.js';
 import { isSlurmstepd, lineOfDescent, proofOf, spareReason } from './spared.js';
 import { describeSurvivor } from './survivors.js';
@@ -33,7 +31,6 @@ export interface CleanOptions {
 }
 
 const defaults = { graceMs: 5000, timeoutMs: 15_000 };
-const lookMs = 20;
 
 /**
  * Ends everything of a job on this node and removes its cgroups.
@@ -74,6 +71,8 @@ export interface CleanPlan {
   readonly job: JobName;
   readonly found: readonly Job[];
   readonly cgroups: readonly Cgroup[];
+  /** Which directories those are: another of the same name is that of a later run of the job. */
+  readonly inodes: ReadonlyMap<Cgroup, bigint>;
   readonly members: readonly Member[];
   readonly spared: readonly SparedProcess[];
   readonly refused?: string;
@@ -83,7 +82,7 @@ export interface CleanPlan {
 /** Lists, and decides, without touching anything. */
 export function planJob(job: JobName, options: CleanOptions): CleanPlan {
   const { node, force = false } = options;
-  const nothing = { job, found: [], cgroups: [], members: [], spared: [], notes: [] };
+  const nothing = { job, found: [], cgroups: [], inodes: new Map(), members: [], spared: [], notes: [] };
   try {
     const found = discoverJobs(node).filter((one) =>
       'jobId' in job ? one.jobId === job.jobId : one.sluid === job.sluid,
@@ -102,6 +101,11 @@ export function planJob(job: JobName, options: CleanOptions): CleanPlan {
         refused: `${nameOfJob(job)} is there more than once (uids or nodes: ${[...owners].join('; ')}): name the node`,
       };
     const cgroups = cgroupsOf(node, found);
+    const inodes = new Map<Cgroup, bigint>();
+    for (const cgroup of cgroups) {
+      const stat = node.host.stat(cgroup.directory);
+      if (stat !== undefined) inodes.set(cgroup, stat.ino);
+    }
     const line = lineOfDescent(node.host);
     const spared: SparedProcess[] = [];
     const members: Member[] = [];
@@ -116,7 +120,7 @@ export function planJob(job: JobName, options: CleanOptions): CleanPlan {
       stepd !== undefined && !force
         ? `slurmstepd (${stepd.pid}) still runs ${nameOfJob(job)}: it is Slurm's to end (scancel); --force ends its processes all the same`
         : undefined;
-    return { job, found, cgroups, members, spared, notes: [], ...(refused === undefined ? {} : { refused }) };
+    return { job, found, cgroups, inodes, members, spared, notes: [], ...(refused === undefined ? {} : { refused }) };
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError) || error.code === 'ERR_NO_SUCH_JOB') throw error;
     return {
@@ -130,10 +134,6 @@ function cgroupsOf(node: SlurmNode, found: readonly Job[]): readonly Cgroup[] {
   return found.flatMap((job) => job.cgroups.flatMap((cgroup) => cgroupOf(node, cgroup) ?? []));
 }
 
-function membersIn(host: Host, cgroups: readonly Cgroup[]): readonly Member[] {
-  return new CgroupSet(host, cgroups).members();
-}
-
 async function carryOut(
   plan: CleanPlan,
   base: Pick<CleanReport, 'jobId' | 'dryRun' | 'notes'>,
@@ -143,25 +143,32 @@ async function carryOut(
   const { host } = node;
   const { job, cgroups } = plan;
   const line = lineOfDescent(host);
-  const spare = (member: Member) => spareReason(member, { node, job, line });
+  const madeAnew = (top: Cgroup) => {
+    const stat = host.stat(top.directory);
+    if (stat === undefined || stat.ino === plan.inodes.get(top)) return undefined;
+    return `is of a later run of ${nameOfJob(job)}: its cgroup was made while this one was ended`;
+  };
+  const spare = (member: Member) => {
+    const top = cgroups.find((one) => holds(one, member.seenIn));
+    return (top === undefined ? undefined : madeAnew(top)) ?? spareReason(member, { node, job, line });
+  };
   const graceMs = options.graceMs ?? defaults.graceMs;
   const timeoutMs = options.timeoutMs ?? defaults.timeoutMs;
   const asked =
     graceMs > 0 ? await askToEnd(host, cgroups, { spare, graceMs, ...(signal === undefined ? {} : { signal }) }) : [];
-  const killed: KillReport = await killMembers(host, cgroups, {
+  const { killed, removal } = await emptyAndRemove(host, cgroups, {
     spare,
+    madeAnew,
     timeoutMs,
     ...(signal === undefined ? {} : { signal }),
   });
   const byKill = new Set(killed.ended.map((member) => `${member.pid} ${member.startTime}`));
-  const byTerm = asked.filter(
+  const onlyAsked = asked.filter(
     (member) =>
       !byKill.has(`${member.pid} ${member.startTime}`) && !killed.remaining.some((one) => one.pid === member.pid),
   );
-  const removal = await removeTrees(host, cgroups, {
-    timeoutMs: killed.remaining.length > 0 ? 0 : timeoutMs,
-    ...(signal === undefined ? {} : { signal }),
-  });
+  const byTerm = onlyAsked.filter((member) => hasEnded(host, member));
+  const left = onlyAsked.filter((member) => !byTerm.includes(member));
   const parents = await removeUsers(node, cgroups, timeoutMs);
   const survivors = [];
   for (const member of killed.remaining) survivors.push(await describeSurvivor(host, member));
@@ -178,27 +185,14 @@ async function carryOut(
     notes: [
       ...base.notes,
       ...killed.thawed.map((path) => `"${path}" was suspended: thawed so that what is in it can end`),
+      ...left.map(({ pid, comm }) => `process ${pid} (${comm}) got SIGTERM, and left the job alive`),
     ],
   };
 }
 
-/** SIGTERM, and SIGCONT for those that are stopped; then waits until they are gone or the grace is over. */
-async function askToEnd(
-  host: Host,
-  cgroups: readonly Cgroup[],
-  options: {
-    readonly spare: (member: Member) => string | undefined;
-    readonly graceMs: number;
-    readonly signal?: AbortSignal;
-  },
-): Promise<readonly Member[]> {
-  const asked = await signalMembers(host, cgroups, 'SIGTERM', options.spare);
-  await signalMembers(host, cgroups, 'SIGCONT', options.spare);
-  const deadline = host.now() + options.graceMs;
-  while (host.now() < deadline && membersIn(host, cgroups).some((member) => options.spare(member) === undefined)) {
-    await host.sleep(Math.min(lookMs, options.graceMs), options.signal);
-  }
-  return asked;
+/** Whether it is that cgroup, or below it. */
+function holds(top: Cgroup, cgroup: Cgroup): boolean {
+  return top.hierarchy.key === cgroup.hierarchy.key && pathBelow(cgroup.path, top.path) !== undefined;
 }
 
 /** `uid_<U>` of v1, once it is empty: only under Slurm's own lock, or a job that starts just now could fail. */

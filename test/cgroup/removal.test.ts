@@ -25,6 +25,28 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('removeTrees() (needs root and c
     }
   });
 
+  it('leaves what the caller spares, and waits no longer than he hopes', async () => {
+    const sandbox = await Sandbox.create(host, 'slurm-cgroups-test');
+    try {
+      const leaf = await sandbox.addJob({ jobId: 1, uid: 64_742 });
+      const [first] = leaf.cgroups;
+      const spared = await removeTrees(host, leaf.cgroups, {
+        timeoutMs: 5000,
+        spare: (top) => (top === first ? 'is spared' : undefined),
+      });
+      expect(spared.left).toEqual([{ path: first?.directory, why: 'is spared' }]);
+      expect(spared.removed).toHaveLength(leaf.cgroups.length - 1);
+      const sleeper = await sandbox.startSleeper(64_742);
+      if (first !== undefined) host.write(`${first.directory}/cgroup.procs`, String(sleeper.pid));
+      const before = host.now();
+      const busy = await removeTrees(host, leaf.cgroups, { timeoutMs: 60_000, isHopeless: () => true });
+      expect([busy.removed, busy.left.map((one) => one.path)]).toEqual([[], [first?.directory]]);
+      expect(host.now() - before).toBeLessThan(30_000);
+    } finally {
+      await sandbox.remove();
+    }
+  });
+
   it('removes a tree of 2,000', async () => {
     const sandbox = await Sandbox.create(host, 'slurm-cgroups-test');
     try {
