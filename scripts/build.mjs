@@ -1,5 +1,5 @@
 // Builds dist/: the library with its types (tsc), the command (esbuild), and the recorded node of the demo. The
-// command is CommonJS in three files, each whole in itself: an ES module in chunks took 1.65 times as long to
+// command is CommonJS in four files, each whole in itself: an ES module in chunks took 1.65 times as long to
 // start as an empty node, this takes 1.2 times (adopt --dry-run, measured; npm run bench).
 
 import { execFileSync } from 'node:child_process';
@@ -17,29 +17,36 @@ execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconf
   stdio: ['ignore', 2, 2],
 });
 
-/** node: modules as they are: esbuild would copy their hundreds of names at each start. */
+/** node: modules as they are: esbuild would copy their hundreds of names at each start. Packages import names of them. */
 const builtins = {
   name: 'builtins',
   setup(esbuild) {
-    esbuild.onResolve({ filter: /^node:/ }, ({ path: name, kind }) =>
-      kind === 'import-statement' ? { path: name, namespace: 'builtin' } : undefined,
+    esbuild.onResolve({ filter: /^node:/ }, ({ path: name, kind, importer }) =>
+      kind === 'import-statement' && !importer.includes('/node_modules/')
+        ? { path: name, namespace: 'builtin' }
+        : undefined,
     );
     esbuild.onLoad({ filter: /./, namespace: 'builtin' }, ({ path: name }) => ({
       contents: `export default require('${name}')`,
     }));
   },
 };
-/** main.ts loads one of the others, each with all it needs. */
+/** main.ts loads one of the others, each with all it needs; chokidar, an ES module, only `watch` loads. */
 const neighbours = {
   name: 'neighbours',
   setup(esbuild) {
-    esbuild.onResolve({ filter: /^\.\/(?:login|program)\.js$/ }, ({ path: name, kind }) =>
-      kind === 'dynamic-import' ? { path: name, external: true } : undefined,
+    esbuild.onResolve({ filter: /^\.\/(?:login|program)\.js$|^chokidar$/ }, ({ path: name, kind }) =>
+      kind === 'dynamic-import' ? { path: name === 'chokidar' ? './chokidar.js' : name, external: true } : undefined,
     );
   },
 };
 await build({
-  entryPoints: { 'slurm-cgroups': 'src/cli/main.ts', login: 'src/cli/login.ts', program: 'src/cli/program.ts' },
+  entryPoints: {
+    'slurm-cgroups': 'src/cli/main.ts',
+    login: 'src/cli/login.ts',
+    program: 'src/cli/program.ts',
+    chokidar: 'chokidar',
+  },
   outdir: 'dist/bin',
   bundle: true,
   format: 'cjs',

@@ -42,6 +42,7 @@ describe('slurm-cgroups', () => {
         "rankNames",
         "readNode",
         "verify",
+        "watchJobs",
         "withExcluded",
       ]
     `);

@@ -3,7 +3,7 @@
 import { hasCode, SlurmCgroupsError } from '../cgroup/errors.js';
 import { type Host, liveHost } from '../cgroup/host.js';
 import { type CgroupPath, cgroupPath } from '../cgroup/path.js';
-import { readNode, type SlurmNode } from '../jobs/node.js';
+import { type ReadNodeOptions, readNode, type SlurmNode } from '../jobs/node.js';
 import { usageError } from './exit.js';
 import type { Log } from './log.js';
 import { flagValue, type Words } from './spec.js';
@@ -19,17 +19,25 @@ export async function openContext(command: string, words: Words): Promise<Contex
   const log = await logOf(command, words);
   const from = flagValue(words, 'from');
   const host = from === undefined ? liveHost() : await recordedNode(from);
-  const within = flagValue(words, 'within');
-  const nodeName = flagValue(words, 'node');
-  // A sandbox keeps its spool there (sandbox.ts): on v2 it says whose jobs they are.
-  const node = await readNode({
-    host,
-    ...(within === undefined ? {} : { within: withinOf(within), spoolDir: `/run/slurm-cgroups${within}/spool` }),
-    ...(nodeName === undefined ? {} : { nodeName }),
-  });
+  const node = await readNode({ host, ...nodeOptions(words) });
   log('debug', `this node has ${node.hierarchies.mode} cgroups`, { nodeName: node.nodeName, evidence: node.evidence });
   for (const note of node.notes) log('info', note);
   return { host, node, log };
+}
+
+/**
+ * Which node the words mean.
+ *
+ * @throws SlurmCgroupsError ERR_USAGE
+ */
+export function nodeOptions(words: Words): Pick<ReadNodeOptions, 'within' | 'spoolDir' | 'nodeName'> {
+  const within = flagValue(words, 'within');
+  const nodeName = flagValue(words, 'node');
+  return {
+    // A sandbox keeps its spool there (sandbox.ts): on v2 it says whose jobs they are.
+    ...(within === undefined ? {} : { within: withinOf(within), spoolDir: `/run/slurm-cgroups${within}/spool` }),
+    ...(nodeName === undefined ? {} : { nodeName }),
+  };
 }
 
 function withinOf(text: string): CgroupPath {

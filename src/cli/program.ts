@@ -9,6 +9,7 @@ import { demoSpec } from './commands/demo.js';
 import { listSpec } from './commands/list.js';
 import { straysSpec } from './commands/strays.js';
 import { verifySpec } from './commands/verify.js';
+import { watchSpec } from './commands/watch.js';
 import { ending, usageError } from './exit.js';
 import { type CommandSpec, checkWords, type RunCommand } from './spec.js';
 
@@ -24,6 +25,7 @@ const commands: readonly Loadable[] = [
   { spec: adoptSpec, load: async () => (await import('./commands/adopt.js')).runAdopt },
   { spec: cleanSpec, load: async () => (await import('./commands/clean.js')).runClean },
   { spec: straysSpec, load: async () => (await import('./commands/strays.js')).runStrays },
+  { spec: watchSpec, load: async () => (await import('./commands/watch.js')).runWatch },
   { spec: demoSpec, load: async () => (await import('./commands/demo.js')).runDemo },
 ];
 

@@ -24,8 +24,8 @@ describe('The program', () => {
   });
 
   it.each([
-    [[], 'slurm-cgroups: Name a command: list, verify, adopt, clean, strays, demo'],
-    [['bogus'], 'slurm-cgroups: Unknown command "bogus"; there are list, verify, adopt, clean, strays, demo'],
+    [[], 'slurm-cgroups: Name a command: list, verify, adopt, clean, strays, watch, demo'],
+    [['bogus'], 'slurm-cgroups: Unknown command "bogus"; there are list, verify, adopt, clean, strays, watch, demo'],
     [['list', '--foo'], 'slurm-cgroups list: Unknown option "--foo"; there are --uid --user'],
     [['list', 'x'], 'slurm-cgroups list: Too many arguments'],
     [['\u001b[31mred'], 'slurm-cgroups: Unknown command "\\x1b[31mred"'],

@@ -1,0 +1,198 @@
+// slurm-cgroups watch: the jobs on this node as they come and go. On a terminal a page that is drawn again, else
+// one JSON object a line.
+
+import process from 'node:process';
+import { Bell } from '../../jobs/bell.js';
+import type { Job } from '../../jobs/job.js';
+import { type JobEvent, type WatchJobsOptions, watchJobs } from '../../jobs/live.js';
+import type { SlurmNode } from '../../jobs/node.js';
+import { nodeOptions, openContext, requireSlurm } from '../context.js';
+import { JobTable, pageOf } from '../job-table.js';
+import { type Output, standardOutput } from '../output.js';
+import { canDraw, isTerminalGone, Screen } from '../screen.js';
+import { type CommandSpec, commonFlags, type Words } from '../spec.js';
+import { stoppable } from '../stop.js';
+import { namesOf, type UserNames } from '../users.js';
+import { processesOf } from './list.js';
+
+export const watchSpec: CommandSpec = {
+  name: 'watch',
+  summary: 'show the jobs on this node as they come and go',
+  about:
+    'Shows the jobs that are here, and tells of each that comes or goes: on a terminal as a table that is drawn again, ' +
+    'else, or with --json, as one JSON object a line. Needs no daemon and no controller. Ctrl-C ends it, with exit code 0.',
+  operands: [],
+  flags: [
+    { name: 'steps', description: 'steps too: a line for each in the table, events of their own in JSON' },
+    ...commonFlags.map((flag) =>
+      flag.name === 'json' ? { ...flag, description: 'print one JSON object a line, also on a terminal' } : flag,
+    ),
+  ],
+  examples: [
+    ['slurm-cgroups watch', 'a table of jobs, users, steps, processes and ages'],
+    [
+      'slurm-cgroups watch --json | jq --unbuffered -c "select(.event == \\"added\\")"',
+      'a line for each job that comes',
+    ],
+  ],
+};
+
+export async function runWatch(words: Words, output: Output = standardOutput()): Promise<number> {
+  const { node, log } = await openContext('watch', words);
+  await requireSlurm(node);
+  const asTable = !words.flags.has('json') && canDraw();
+  const options = { ...nodeOptions(words), steps: asTable || words.flags.has('steps') };
+  return stoppable(
+    async (stop) => {
+      const over = new AbortController();
+      const end = () => over.abort();
+      stop.addEventListener('abort', end, { once: true });
+      process.on('SIGPIPE', end);
+      try {
+        const watching = { ...options, signal: over.signal };
+        if (asTable) await drawTable(node, watching, { steps: words.flags.has('steps'), output });
+        else await printLines(node, watching, output);
+      } catch (error) {
+        if (!over.signal.aborted && !isTerminalGone(error)) throw error;
+        log('verbose', 'asked to stop');
+      } finally {
+        process.off('SIGPIPE', end);
+      }
+      return 0; // whoever watches ends it: that is how it is done
+    },
+    () => {},
+  );
+}
+
+async function printLines(node: SlurmNode, options: WatchJobsOptions, output: Output): Promise<void> {
+  const users = new Users(node);
+  let first: JobEvent[] | undefined = [];
+  for await (const event of watchJobs(options)) {
+    // Those that are here at the start are looked up together.
+    first?.push(event);
+    if (first !== undefined && event.event !== 'ready') continue;
+    const events = first ?? [event];
+    first = undefined;
+    await users.learn(events);
+    output.print(...events.map((one) => JSON.stringify(lineOf(node, one, users.names))));
+  }
+}
+
+/** What a program reads: the job's own directories, or the step's. */
+function lineOf(node: SlurmNode, event: JobEvent, names: UserNames): object {
+  const { time } = event;
+  if (event.event === 'note') return { time, event: event.event, jobId: null, note: event.note };
+  if (event.event === 'ready')
+    return {
+      time,
+      event: event.event,
+      jobId: null,
+      jobs: event.jobs,
+      node: node.nodeName ?? null,
+      mode: node.hierarchies.mode,
+    };
+  const { job, uid } = event;
+  const user = uid === undefined ? undefined : names(uid);
+  const stepId = 'stepId' in event ? event.stepId : undefined;
+  const cgroups =
+    stepId === undefined ? job.cgroups : (job.steps.find((step) => step.stepId === stepId)?.cgroups ?? []);
+  return {
+    time,
+    event: event.event,
+    jobId: event.jobId ?? null,
+    ...(stepId === undefined ? {} : { stepId }),
+    ...(event.sluid === undefined ? {} : { sluid: event.sluid }),
+    ...(uid === undefined ? {} : { uid }),
+    ...(user === undefined ? {} : { user }),
+    ...(event.nodeName === undefined ? {} : { nodeName: event.nodeName }),
+    cgroups: cgroups.map(({ controllers, path }) => ({ controllers, path })),
+  };
+}
+
+/** Names of users, each asked for once. */
+class Users {
+  readonly #node: SlurmNode;
+  readonly #known = new Map<number, string | undefined>();
+
+  constructor(node: SlurmNode) {
+    this.#node = node;
+  }
+
+  readonly names: UserNames = (uid) => this.#known.get(uid);
+
+  /** Asks for those not asked for before; whether there were any. */
+  async learn(about: readonly { readonly uid?: number }[] | readonly JobEvent[]): Promise<boolean> {
+    const uids = about.flatMap((one) =>
+      'uid' in one && one.uid !== undefined && !this.#known.has(one.uid) ? [one.uid] : [],
+    );
+    if (uids.length === 0) return false;
+    const names = await namesOf(this.#node.host, uids);
+    for (const uid of uids) this.#known.set(uid, names(uid));
+    return true;
+  }
+}
+
+interface TableOptions {
+  readonly steps: boolean;
+  readonly output: Output;
+}
+
+/** A page that is as old as this is drawn again: processes and ages change without an event. */
+const redrawMs = 1000;
+/** Events that come together are one page. */
+const gatherMs = 50;
+
+async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, output }: TableOptions): Promise<void> {
+  const { host } = node;
+  const table = new JobTable(steps);
+  const users = new Users(node);
+  const bell = new Bell(host);
+  const screen = new Screen(host, () => bell.ring());
+  const failed = new AbortController();
+  const isOver = () => options.signal?.aborted === true || failed.signal.aborted;
+  const draw = () =>
+    screen.draw(
+      pageOf(
+        table,
+        {
+          node: node.nodeName,
+          mode: node.hierarchies.mode,
+          nowMs: Date.now(),
+          size: screen.size,
+          steps,
+          names: users.names,
+          processes: (job, stepId) => processCount(node, job, stepId),
+        },
+        output,
+      ),
+    );
+  const follow = async () => {
+    for await (const event of watchJobs({ ...options, signal: failed.signal })) {
+      table.apply(event);
+      bell.ring();
+    }
+  };
+  const keepDrawn = async () => {
+    while (!isOver()) {
+      draw();
+      if (await users.learn(table.jobs.map(({ job }) => job))) draw();
+      if (await bell.wait(redrawMs)) await host.sleep(gatherMs);
+    }
+  };
+  const end = () => {
+    failed.abort();
+    bell.ring();
+  };
+  options.signal?.addEventListener('abort', end, { once: true });
+  screen.enter();
+  try {
+    await Promise.all([follow(), keepDrawn()].map((one) => one.finally(end)));
+  } finally {
+    screen.leave();
+  }
+}
+
+function processCount(node: SlurmNode, job: Job, stepId: string): number {
+  const step = job.steps.find((one) => one.stepId === stepId);
+  return step === undefined ? 0 : new Set(processesOf(node, step).map(({ pid }) => pid)).size;
+}

@@ -1,0 +1,26 @@
+import { describe, expect, it } from 'vitest';
+import { liveHost } from '../../src/cgroup/host.js';
+import { Bell } from '../../src/jobs/bell.js';
+
+describe('Bell', () => {
+  it('wait() ends with the ring, long before the time is over', async () => {
+    const bell = new Bell(liveHost());
+    const waiting = bell.wait(60_000);
+    bell.ring();
+    bell.ring();
+    expect(await waiting).toBe(true);
+    expect(await bell.wait(1)).toBe(false); // many rings were one
+  });
+
+  it('keeps a ring that nobody waited for', async () => {
+    const bell = new Bell(liveHost());
+    bell.ring();
+    expect(await bell.wait(60_000)).toBe(true);
+    expect(await bell.wait(1)).toBe(false);
+  });
+
+  it('passes on a failure of waiting that is none of a ring', async () => {
+    const bell = new Bell({ sleep: () => Promise.reject(new TypeError('no clock')) });
+    await expect(bell.wait(1)).rejects.toThrow('no clock');
+  });
+});
