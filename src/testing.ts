@@ -6,3 +6,4 @@ export { failingHost } from './cgroup/failing.js';
 export type { Directory, Entry, EntryKind, FileStat, Host } from './cgroup/host.js';
 export type { RecordedAnswer, RecordingHeader } from './cgroup/recording.js';
 export { recordedHost, recordedStat, recordingHost } from './cgroup/recording.js';
+export type { Connection, WaitOptions } from './cgroup/socket.js';

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
+import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { failingHost } from '../../src/cgroup/failing.js';
 import { liveHost } from '../../src/cgroup/host.js';
@@ -40,6 +41,38 @@ describe('Directory.connect()', () => {
     expect(connection.pending).toBe(false);
     connection.close();
     await expect.poll(sandbox.open).toBe(0);
+  });
+
+  it('gives the same bytes however they were cut, and however many are asked for at a time', async () => {
+    let pieces: readonly Uint8Array[] = [];
+    await sandbox.serve('cut', (socket) => {
+      socket.setNoDelay();
+      for (const piece of pieces) socket.write(piece);
+      socket.end();
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.uint8Array({ minLength: 1, maxLength: 40 }), { maxLength: 12 }),
+        fc.array(fc.nat({ max: 50 }), { maxLength: 12 }),
+        async (cut, lengths) => {
+          pieces = cut;
+          const whole = Buffer.concat(cut);
+          const connection = await connectTo('cut');
+          let at = 0;
+          for (const length of lengths) {
+            const bytes = await connection.receive(length, patient);
+            const rest = whole.subarray(at, at + length);
+            expect(bytes === undefined ? undefined : Buffer.from(bytes)).toEqual(
+              rest.length === length ? rest : undefined,
+            );
+            if (bytes === undefined) break;
+            at += length;
+          }
+          connection.close();
+        },
+      ),
+      { numRuns: 60 },
+    );
   });
 
   it('says that the other side closed: at once, in the middle, or with something of ours unread', async () => {
