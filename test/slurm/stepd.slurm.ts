@@ -90,6 +90,10 @@ describe('askStepd()', () => {
     );
     const version = /(\d+)\.(\d+)\./.exec(await cluster.run('slurmd', ['-V'])) ?? expect.unreachable();
     for (const socket of sockets) {
+      const processes = socket.stepId === 'extern' ? 1 : socket.jobId === jobs[0] ? 2 : 3;
+      // The script of a batch step starts after its socket.
+      const count = async () => (await askStepd(socket, ['pids'], options)).answers.pids?.length;
+      await expect.poll(count, { timeout: 20_000 }).toBe(processes);
       const { answers, failures, serverVersion } = await askStepd(socket, all, options);
       const place = `/slurm_${cluster.nodeName}/uid_${uids[jobs.indexOf(socket.jobId)]}/job_${socket.jobId}`;
       expect(answers).toMatchObject({
@@ -105,7 +109,6 @@ describe('askStepd()', () => {
         `slurmstepd: [${socket.jobId}.${socket.stepId}]`,
       );
       expect(cgroupOf(stepd)).toContain(place);
-      expect(answers.pids?.length).toBe(socket.stepId === 'extern' ? 1 : socket.jobId === jobs[0] ? 2 : 3);
       for (const pid of answers.pids ?? []) expect(cgroupOf(pid)).toContain(`${place}/step_${socket.stepId}`);
     }
   });
