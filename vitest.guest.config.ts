@@ -1,14 +1,12 @@
 import { defineConfig } from 'vitest/config';
 
-// Tests that need a machine of their own: each starts guests (test/lab), one at a time, for they take all of
-// this machine.
+// Tests that need a machine of their own: each file starts guests (test/lab), two at a time.
 export default defineConfig({
   test: {
     include: ['test/**/*.guest.ts'],
     globalSetup: ['test/lab/setup.ts'],
     testTimeout: 300_000,
     hookTimeout: 300_000,
-    fileParallelism: false,
-    maxConcurrency: 2,
+    maxWorkers: 2,
   },
 });

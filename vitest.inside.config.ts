@@ -14,5 +14,7 @@ export default defineConfig({
     teardownTimeout: 60_000,
     setupFiles: ['test/lab/inside-setup.ts'],
     maxWorkers: 2,
+    // Each test file is a bundle with modules of its own.
+    isolate: false,
   },
 });

@@ -2,37 +2,24 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
+import { build } from 'esbuild';
 import { GuestError, type GuestOptions, type GuestResult, runInGuest } from './guest.js';
 import type { FileReport, RunReport } from './reporter.js';
 import { lastLines } from './tool.js';
 
 const repository = path.resolve(import.meta.dirname, '../..');
 
-/** What a test file names when it works on real cgroups. */
-const realCgroups = /\b(kernelTest|canUseCgroups)\b|from '\.[^']*\/(sandbox|kernel)\.js'/;
-
-/** The test files below these folders that work on real cgroups: the others prove nothing new in a guest. */
-export function realCgroupTests(...folders: readonly string[]): readonly string[] {
-  return folders
-    .flatMap((folder) =>
-      fs
-        .readdirSync(path.join(repository, folder), { recursive: true, encoding: 'utf8' })
-        .map((name) => path.join(folder, name)),
-    )
-    .filter(
-      (file) => file.endsWith('.test.ts') && realCgroups.test(fs.readFileSync(path.join(repository, file), 'utf8')),
-    )
-    .sort();
-}
-
 export interface GuestTestOptions extends Omit<GuestOptions, 'command'> {
   /** Test files, below the repository; `*.inside.ts` too. */
   readonly tests: readonly string[];
+  /** Runs before the tests; its output is no test's. */
+  readonly first?: readonly string[];
   /** Tests whose full name matches are neither run nor reported. */
   readonly leaveOut?: RegExp;
 }
 
 export interface GuestTests {
+  readonly first: { readonly exitCode: number | undefined; readonly output: string };
   readonly files: ReadonlyMap<string, FileReport>;
   readonly errors: readonly string[];
   readonly output: string;
@@ -40,11 +27,14 @@ export interface GuestTests {
 }
 
 /** @throws Error when the guest or its vitest ended without a report, not even on some files. */
-export async function runTestsInGuest({ tests, leaveOut, ...options }: GuestTestOptions): Promise<GuestTests> {
+export async function runTestsInGuest({ tests, leaveOut, first, ...options }: GuestTestOptions): Promise<GuestTests> {
   const vitest = ['node', 'node_modules/vitest/vitest.mjs', 'run', '--config', 'vitest.inside.config.ts'];
   const names = leaveOut === undefined ? [] : ['--testNamePattern', `^(?!.*(${leaveOut.source}))`];
   const begin = performance.now();
-  const { output, files, errors } = await run({ ...options, command: [...vitest, ...names, ...tests] });
+  const command = [...vitest, ...names, ...tests];
+  const both = ['/bin/sh', '-c', firstScript, first?.join(' ') ?? 'true', ...command];
+  const replacing = await bundled(tests);
+  const { output, files, errors } = await run({ ...options, replacing, command: both });
   const seconds = (performance.now() - begin) / 1000;
   const text = files['report.json'];
   if (text === undefined)
@@ -55,11 +45,49 @@ export async function runTestsInGuest({ tests, leaveOut, ...options }: GuestTest
     tests: file.tests.filter((test) => !(test.state === 'skipped' && leaveOut?.test(test.name))),
   });
   return {
+    first: { exitCode: numberIn(files['first.exit']), output: files['first.output'] ?? '' },
     files: new Map(report.files.map((file) => [file.file, reported(file)])),
     errors: [...errors, ...report.errors],
     output,
     seconds,
   };
+}
+
+const firstScript = '$0 >/lab/out/first.output 2>&1; echo $? >/lab/out/first.exit; exec "$@"';
+
+function numberIn(text: string | undefined): number | undefined {
+  return text === undefined ? undefined : Number(text);
+}
+
+/**
+ * Each with all it imports of this repository: to compile and load some hundred small files one by one takes an
+ * emulated machine longer than the tests do.
+ */
+async function bundled(tests: readonly string[]): Promise<Readonly<Record<string, string>>> {
+  const { outputFiles } = await build({
+    absWorkingDir: repository,
+    entryPoints: [...tests],
+    outdir: repository,
+    outbase: repository,
+    outExtension: { '.js': '.ts' },
+    bundle: true,
+    write: false,
+    platform: 'node',
+    format: 'esm',
+    packages: 'external',
+    sourcemap: 'inline',
+    sourcesContent: false,
+    logLevel: 'warning',
+    plugins: [{ name: 'directories', setup: ({ onLoad }) => onLoad({ filter: /\.ts$/ }, knowingItsDirectory) }],
+  });
+  return Object.fromEntries(outputFiles.map((file) => [path.relative(repository, file.path), file.text]));
+}
+
+/** A module asks for its own directory, where it is in the guest. */
+async function knowingItsDirectory({ path: file }: { readonly path: string }) {
+  const directory = path.join('/repository', path.relative(repository, path.dirname(file)));
+  const text = await fs.promises.readFile(file, 'utf8');
+  return { contents: text.replaceAll('import.meta.dirname', JSON.stringify(directory)), loader: 'ts' as const };
 }
 
 async function run(options: GuestOptions): Promise<Pick<GuestTests, 'errors' | 'output'> & Pick<GuestResult, 'files'>> {

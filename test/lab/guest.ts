@@ -21,6 +21,8 @@ export interface GuestOptions {
   readonly timeoutMs: number;
   /** Files for /lab/in. */
   readonly files?: Readonly<Record<string, string | Buffer>>;
+  /** Files of the repository that have another text there. */
+  readonly replacing?: Readonly<Record<string, string>>;
   readonly env?: Readonly<Record<string, string>>;
   /** Kernel settings made before the command starts: `{ 'kernel.pid_max': 500 }`. */
   readonly sysctl?: Readonly<Record<string, string | number>>;
@@ -88,6 +90,8 @@ export async function runInGuest(options: GuestOptions): Promise<GuestResult> {
   try {
     for (const folder of ['lab/in', 'lab/out']) fs.mkdirSync(path.join(share, folder), { recursive: true });
     copyRepository(path.join(share, 'repository'));
+    for (const [name, text] of Object.entries(options.replacing ?? {}))
+      fs.writeFileSync(path.join(share, 'repository', name), text);
     for (const [name, text] of Object.entries(options.files ?? {}))
       fs.writeFileSync(path.join(share, 'lab/in', name), text);
     fs.writeFileSync(path.join(share, 'lab/in/start'), startScript(options));

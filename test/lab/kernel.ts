@@ -34,6 +34,12 @@ const kernels: Readonly<Record<KernelName, Kernel>> = {
       'overlay',
       'fuse',
       'dummy',
+      'sunrpc',
+      'grace',
+      'lockd',
+      'nfs_acl',
+      'nfs',
+      'nfsv3',
     ],
   },
 };

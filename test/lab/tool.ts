@@ -105,13 +105,23 @@ const hostPackages: Readonly<Record<string, string>> = {
   'xz-utils': '/usr/bin/xz',
 };
 
-/** Installs what is missing; only root can. */
+/**
+ * Installs what is missing.
+ *
+ * @throws Error that says what this machine lacks.
+ */
 export async function ensureHostPackages(say: (text: string) => void): Promise<void> {
+  if (process.arch !== 'x64')
+    throw new Error(`The guests are x86-64 machines with this one's node, which is of ${process.arch}`);
   const missing = Object.keys(hostPackages).filter((name) => !fs.existsSync(hostPackages[name] ?? ''));
-  if (missing.length === 0) return;
   const install = `apt-get install --no-install-recommends ${missing.join(' ')}`;
   if (process.geteuid?.() !== 0)
-    throw new Error(`The guests need packages that are not installed here; as root: ${install}`);
+    throw new Error(
+      `The guests need root: their file systems hold files of root's${missing.length === 0 ? '' : `. Missing, too: ${install}`}`,
+    );
+  if (missing.length === 0) return;
+  if (!fs.existsSync('/usr/bin/apt-get'))
+    throw new Error(`The guests are made on Debian; missing here: ${missing.join(', ')}`);
   say(`${install} …`);
   await runTool('/usr/bin/apt-get', ['update', '-qq']);
   await runTool('/usr/bin/apt-get', [

@@ -1,0 +1,17 @@
+// On a machine with cgroup v1 alone: what no other machine may run. The rest of v1 is tried on the host.
+
+import { describe } from 'vitest';
+import { testsOn } from './layout.js';
+
+describe('On pure cgroup v1, kernel 6.1', () => {
+  testsOn({
+    cgroup: 'v1',
+    demo: '(cgroup v1)',
+    tests: [
+      'test/cgroup/pid-reuse.inside.ts',
+      'test/cleanup/hung-mounts.inside.ts',
+      'test/cleanup/pid-reuse.inside.ts',
+      'test/cli/sandbox.test.ts',
+    ],
+  });
+});
