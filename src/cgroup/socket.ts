@@ -1,5 +1,5 @@
 // A client of unix stream sockets that never waits without end and never keeps more than it was asked for.
-// Loaded when the first connection is made: node:net costs a start of this program some milliseconds.
+// Loaded when the first connection is made: node:net is of no use to a start of this program.
 
 import net from 'node:net';
 import { SystemCallError } from './errors.js';
