@@ -7,9 +7,10 @@ import { hasCode, ifThere, isGone } from './errors.js';
 import { canFreeze, freeze, frozenAt, isToldToFreeze, thaw } from './freezer.js';
 import { writeFrozenNote } from './frozen-note.js';
 import type { Host, Libc, Signal } from './host.js';
-import { hierarchyKey, type Membership, parseProcCgroup } from './membership.js';
+import { hierarchyKey, type Membership } from './membership.js';
 import { pathBelow } from './path.js';
 import { type ProcessIdentity, parseProcStat, parseProcStatus } from './process.js';
+import { membershipsOf } from './untold-place.js';
 
 /** A process of the set, as it was when it was looked at. */
 export interface Member extends ProcessIdentity {
@@ -118,7 +119,7 @@ class Killing {
   #member(pid: number, seenIn: Cgroup): Member | undefined {
     const member = memberOf(this.#host, pid, seenIn);
     if (member === undefined) return undefined;
-    const threads = () => threadsOf(this.#host, pid).some((memberships) => this.#isInside(memberships));
+    const threads = () => threadsOf(this.#host, pid, seenIn).some((memberships) => this.#isInside(memberships));
     // A dead first thread is in the root on v1, whatever the others do: then they say where the process is.
     if (this.#isInside(member.memberships) || (isDead(member.state) && threads())) {
       const why = this.#options.spare?.(member);
@@ -278,7 +279,7 @@ export function memberOf(host: Host, pid: number, seenIn: Cgroup): Member | unde
   return ifThere(() => {
     const { startTime, comm, state, ppid, kernelThread } = parseProcStat(host.read(`/proc/${pid}/stat`));
     const { uids } = parseProcStatus(host.read(`/proc/${pid}/status`));
-    const memberships = parseProcCgroup(host.read(`/proc/${pid}/cgroup`));
+    const memberships = membershipsOf(host, { pid }, seenIn);
     return { pid, startTime, comm, state, ppid, kernelThread, uids, memberships, seenIn };
   });
 }
@@ -302,10 +303,10 @@ function isOver(host: Host, { pid, startTime }: ProcessIdentity): boolean {
 }
 
 /** Where each thread of a process is; those that end meanwhile are left out. */
-function threadsOf(host: Host, pid: number): readonly (readonly Membership[])[] {
+function threadsOf(host: Host, pid: number, seenIn: Cgroup): readonly (readonly Membership[])[] {
   const tids = ifThere(() => host.names(`/proc/${pid}/task`)) ?? [];
   return tids.flatMap((tid) => {
-    const memberships = ifThere(() => parseProcCgroup(host.read(`/proc/${pid}/task/${tid}/cgroup`)));
+    const memberships = ifThere(() => membershipsOf(host, { pid, tid: Number(tid) }, seenIn));
     return memberships === undefined ? [] : [memberships];
   });
 }

@@ -1,10 +1,11 @@
 // Who runs what on this machine, at the least cost: for each process one lstat of /proc/PID, and more only for
 // those of people. The whole of a process is read, held open, when somebody is to be named.
 
-import { hasCode, isGone, ParseError, SlurmCgroupsError, SystemCallError } from '../cgroup/errors.js';
+import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import type { Host } from '../cgroup/host.js';
 import { type Membership, parseProcCgroup } from '../cgroup/membership.js';
 import { type HeldProcess, listPids, parseProcStatus } from '../cgroup/process.js';
+import { isUntold } from '../cgroup/untold-place.js';
 
 /** What is needed to tell whose a process is and where it stands. */
 export interface ProcessRow {
@@ -46,19 +47,11 @@ export function readProcessTable(host: Host, isPerson: (uid: number) => boolean)
     } catch (error) {
       if (hasCode(error, 'ERR_NOT_PERMITTED')) hidden++;
       // Whoever nests his cgroups that deep must not keep everybody's strays from being found.
-      else if (isHidingItsPlace(error)) unplaced++;
+      else if (isUntold(error)) unplaced++;
       else if (!isGone(error)) throw error; // it ended between being listed and being looked at
     }
   }
   return { rows, hidden, unplaced };
-}
-
-/**
- * Linux before 6.8 refuses to read a path longer than PATH_MAX (proc_cgroup_show, kernel/cgroup/cgroup.c; later ones
- * cut it), and before 5.13 rename(2) could put a line break into a cgroup's name on v1 (cgroup1_rename).
- */
-function isHidingItsPlace(error: unknown): boolean {
-  return error instanceof ParseError || (error instanceof SystemCallError && error.errno === 'ENAMETOOLONG');
 }
 
 function ownerOf(host: Host, pid: number): number | undefined {

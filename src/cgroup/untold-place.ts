@@ -1,0 +1,45 @@
+// Where a process is when /proc/PID/cgroup does not tell: its cgroup is deeper than a path may be long, or has a
+// line break in its name. Then the kernel's other word counts, the list of the cgroup in which it was seen.
+
+import type { Cgroup } from './cgroup.js';
+import { ParseError, SystemCallError } from './errors.js';
+import type { Host } from './host.js';
+import { hierarchyKey, type Membership, parseProcCgroup } from './membership.js';
+
+/**
+ * Linux before 6.8 refuses to tell a path longer than PATH_MAX (proc_cgroup_show, kernel/cgroup/cgroup.c; later ones
+ * cut it), and before 5.13 rename(2) could put a line break into a cgroup's name on v1 (cgroup1_rename). Users can do
+ * both where they own their step's directory, with their own processes: nobody else's can be moved there.
+ */
+export function isUntold(error: unknown): boolean {
+  return error instanceof ParseError || (error instanceof SystemCallError && error.errno === 'ENAMETOOLONG');
+}
+
+/** A process, or one thread of it. */
+export interface Task {
+  readonly pid: number;
+  readonly tid?: number;
+}
+
+/**
+ * Memberships of a task. Where the kernel does not tell them, the one in `seenIn`, if it is listed there now; in which
+ * cgroups of other hierarchies it is, is not known then.
+ */
+export function membershipsOf(
+  host: Host,
+  { pid, tid }: Task,
+  seenIn: Cgroup,
+  parse: (text: string) => readonly Membership[] = parseProcCgroup,
+): readonly Membership[] {
+  try {
+    return parse(host.read(tid === undefined ? `/proc/${pid}/cgroup` : `/proc/${pid}/task/${tid}/cgroup`));
+  } catch (error) {
+    if (!isUntold(error)) throw error;
+    const isListed = tid === undefined ? seenIn.procs().includes(pid) : seenIn.threads().includes(tid);
+    if (!isListed) return [];
+    const ours = parseProcCgroup(host.read('/proc/self/cgroup')); // which number and which order of controllers
+    return ours
+      .filter(({ controllers }) => hierarchyKey(controllers) === seenIn.hierarchy.key)
+      .map((one) => ({ ...one, path: seenIn.path, deleted: false }));
+  }
+}
