@@ -7,6 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
+import { measureEnding, measureScan } from './ending.mjs';
 import { cWalk, inTurn, wholeProcess } from './measure.mjs';
 import { chooseHierarchies, prefix, removeLeftovers, Tree } from './tree.mjs';
 
@@ -14,6 +15,16 @@ const root = path.resolve(import.meta.dirname, '..');
 const command = path.join(root, 'dist/bin/slurm-cgroups.js');
 const uid = 64_800;
 const most = 10_000;
+
+/** `npm run bench -- PART…` measures these alone. */
+const parts = ['parsers', 'list', 'ending', 'scan'];
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((one) => !parts.includes(one));
+if (unknown.length > 0) {
+  console.error(`There is no part ${unknown.join(', ')}; there are ${parts.join(', ')}.`);
+  process.exit(2);
+}
+const measures = (part) => wanted.length === 0 || wanted.includes(part);
 
 const rows = [];
 /** A line of the table: ours against theirs in ms, and the most their ratio may be. */
@@ -40,10 +51,13 @@ async function loadProduct() {
     const outfile = path.join(folder, 'product.mjs');
     const names = {
       'cgroup/hierarchies': 'discoverHierarchies',
+      'cgroup/killing': 'killMembers',
       'cgroup/membership': 'parseProcCgroup',
       'cgroup/mounts': 'parseMountInfo',
+      'cleanup/process-table': 'readProcessTable',
       'jobs/config-syntax': 'configLines',
       'jobs/discovery': 'discoverJobs',
+      'jobs/job-cgroups': 'cgroupOf',
       'jobs/node': 'readNode',
       'cli/commands/list': 'processesOf',
     };
@@ -69,12 +83,13 @@ function find(...names) {
   return names.flatMap((name) => folders.map((folder) => `${folder}/${name}`)).find((file) => fs.existsSync(file));
 }
 
-function compileWalk() {
+/** The yardsticks; `undefined` without a compiler. */
+function compile(name) {
   const compiler = find('cc', 'gcc', 'clang');
   if (compiler === undefined) return undefined;
-  const program = path.join(root, 'bench/bin/walk');
+  const program = path.join(root, 'bench/bin', name);
   fs.mkdirSync(path.dirname(program), { recursive: true });
-  execFileSync(compiler, ['-O2', '-o', program, path.join(root, 'bench/walk.c')]);
+  execFileSync(compiler, ['-O2', '-o', program, path.join(root, `bench/${name}.c`)]);
   return program;
 }
 
@@ -203,7 +218,7 @@ function startIdler() {
 async function measureOnCgroups(product, hierarchies) {
   const tree = new Tree(hierarchies);
   process.on('exit', () => tree.remove());
-  const walk = compileWalk();
+  const walk = compile('walk');
   if (walk === undefined) console.log('There is no C compiler: not compared with C.');
   const listers = findListers(tree, hierarchies);
   const idler = startIdler();
@@ -216,6 +231,22 @@ async function measureOnCgroups(product, hierarchies) {
     await measureList(product, tree, { size, walk, listers });
   }
   if (tree.version === 1) await measureOneUser(product, tree, few);
+}
+
+/** In the freezer and pids of v1, or in v2: what a crowd needs. */
+async function measureEndings(product, all, chosen) {
+  const program = compile('ending');
+  if (program === undefined) {
+    console.log('There is no C compiler: no crowd is made, nothing is ended.');
+    return;
+  }
+  const v1 = ['freezer', 'pids'].flatMap((one) => all.all.find(({ controllers }) => controllers.includes(one)) ?? []);
+  const hierarchies = chosen[0].version === 1 ? v1 : chosen;
+  const tree = new Tree(hierarchies);
+  process.on('exit', () => tree.remove());
+  const about = { product, command, program, hierarchies, tree, uid, report };
+  if (measures('ending')) await measureEnding(about);
+  if (measures('scan')) await measureScan(about);
 }
 
 function hierarchiesHere(product) {
@@ -236,7 +267,7 @@ console.log(
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
   process.on(signal, () => process.exit(128 + os.constants.signals[signal]));
 const product = await loadProduct();
-await measureParsers(product);
+if (measures('parsers')) await measureParsers(product);
 const all = hierarchiesHere(product);
 const chosen = all === undefined ? undefined : chooseHierarchies(all);
 if (chosen === undefined) {
@@ -246,8 +277,9 @@ if (chosen === undefined) {
   console.log(
     `Jobs are made in real cgroups: ${chosen.map((one) => one.key).join(', ')} (this machine is ${all.mode}).`,
   );
-  await measureOnCgroups(product, chosen);
+  if (measures('list')) await measureOnCgroups(product, chosen);
+  if (measures('ending') || measures('scan')) await measureEndings(product, all, chosen);
 }
-if (chosen?.[0].version !== 1) await measureStart('adopt --dry-run, recorded node', recorded);
+if (chosen?.[0].version !== 1 && measures('list')) await measureStart('adopt --dry-run, recorded node', recorded);
 printTable();
 process.exit(0);

@@ -73,7 +73,7 @@ export class Tree {
     }
   }
 
-  /** Removes everything, children before parents; what is not there is no error. */
+  /** Removes everything, children before parents, and ends who is in it; what is not there is no error. */
   remove() {
     for (const { mountPoint } of this.#hierarchies) removeBelow(`${mountPoint}/${this.name}`);
   }
@@ -107,5 +107,24 @@ function removeBelow(directory) {
   for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
     if (entry.isDirectory()) removeBelow(`${directory}/${entry.name}`);
   }
-  fs.rmdirSync(directory);
+  for (let tries = 0; ; tries++) {
+    for (const pid of fs.readFileSync(`${directory}/cgroup.procs`, 'utf8').split('\n')) {
+      if (Number(pid) > 1) endIfThere(Number(pid));
+    }
+    try {
+      fs.rmdirSync(directory);
+      return;
+    } catch (error) {
+      if (error.code !== 'EBUSY' || tries > 500) throw error; // who was killed is dying
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+    }
+  }
+}
+
+function endIfThere(pid) {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if (error.code !== 'ESRCH') throw error;
+  }
 }

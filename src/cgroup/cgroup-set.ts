@@ -7,7 +7,7 @@ import { canFreeze, type FreezeOptions, freeze, thaw } from './freezer.js';
 import { writeFrozenNote } from './frozen-note.js';
 import type { Hierarchies } from './hierarchies.js';
 import type { Directory, Host } from './host.js';
-import { type KillOptions, type KillReport, killMembers, type Member, memberOf } from './killing.js';
+import { type KillOptions, type KillReport, killMembers, type Member, MemberReader } from './killing.js';
 import { Move, type MoveTarget } from './move.js';
 import { type CgroupPath, childPath } from './path.js';
 import { withProcess } from './process.js';
@@ -102,8 +102,9 @@ export class CgroupSet {
 
   /** The same with what each process is; one that ended meanwhile is left out. */
   members(): readonly Member[] {
+    const reader = new MemberReader(this.host);
     return this.procs().flatMap(({ pid, seenIn }) =>
-      seenIn[0] === undefined ? [] : (memberOf(this.host, pid, seenIn[0]) ?? []),
+      seenIn[0] === undefined ? [] : (reader.read(pid, seenIn[0]) ?? []),
     );
   }
 
