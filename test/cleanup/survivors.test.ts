@@ -21,7 +21,7 @@ describe('describeSurvivor() on this kernel', () => {
     await until('it cannot be killed', () => stateOf(pid) === 'D');
     const begin = performance.now();
     const { why, state, evidence } = await describePid(pid);
-    expect(performance.now() - begin).toBeLessThan(2000);
+    expect(performance.now() - begin).toBeLessThan(20_000); // one that waited would wait for ever
     const of = `pid ${pid} (cat) waits in the kernel for the program behind the FUSE file system silent-server of ${folder} (fuse)`;
     expect([why, state]).toEqual([`${of}: it ends when that program answers or ends`, 'D']);
     expect(evidence).toMatchObject({
