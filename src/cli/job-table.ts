@@ -154,7 +154,7 @@ export function pageOf(table: JobTable, options: PageOptions, output: Pick<Outpu
 
 function headOf(table: JobTable, { node, mode, nowMs, size }: PageOptions): readonly Line[] {
   const title = node === undefined ? 'this node' : `node ${visible(node)}`;
-  const about = `  ${count(table.jobs.length, 'job')}, ${mode} cgroups`;
+  const about = `  ${count(table.jobs.length, 'job')}${table.isReady ? '' : ' so far'}, ${mode} cgroups`;
   const clock = clockOf(nowMs);
   const gap = Math.max(2, size.columns - widthOf(title + about) - clock.length);
   const first: Line = [[title, 'bold'], [about + ' '.repeat(gap)], [clock, 'dim']];

@@ -84,6 +84,7 @@ describe('pageOf()', () => {
     const lines = page(table([...many, ready]), { size: { rows: 10, columns: 50 } });
     expect(lines).toHaveLength(10);
     expect(lines.at(-1)).toBe('… and 44 older jobs');
+    expect(page(table(many))[0]).toContain('50 jobs so far, ');
     expect(page(table([]))[3]).toBe('looking …');
     expect(page(table([ready]))[3]).toBe('no job');
   });

@@ -1,6 +1,8 @@
 // watchJobs() on cgroups of the test's own, on v1 and v2: what it tells against what discoverJobs finds.
 
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
@@ -22,12 +24,12 @@ class Tree {
     this.#tops = keys.map((key) => area.at(key).directory);
   }
 
-  make(...paths: readonly string[]): void {
-    for (const path of paths) for (const top of this.#tops) fs.mkdirSync(`${top}/${path}`, { recursive: true });
+  make(...below: readonly string[]): void {
+    for (const one of below) for (const top of this.#tops) fs.mkdirSync(`${top}/${one}`, { recursive: true });
   }
 
-  remove(...paths: readonly string[]): void {
-    for (const path of paths) for (const top of this.#tops) removeTree(`${top}/${path}`);
+  remove(...below: readonly string[]): void {
+    for (const one of below) for (const top of this.#tops) removeTree(`${top}/${one}`);
   }
 }
 
@@ -259,6 +261,23 @@ describe('watchJobs()', () => {
       expect([descriptors(), inotifyWatches()]).toEqual(before);
     });
   }
+
+  kernelTest('its end leaves no timer: the program could end', v1, async (area) => {
+    const tree = new Tree(area, v1);
+    tree.make('slurm/uid_1/job_1/step_0');
+    // In a process of its own: the test runner has timers, too.
+    const script = `
+      import fs from 'node:fs';
+      const { watchJobs } = await import(${JSON.stringify(path.resolve(import.meta.dirname, '../../dist/jobs/live.js'))});
+      for await (const { event } of watchJobs({ within: '/${area.name}', steps: true })) {
+        if (event === 'ready') fs.rmdirSync('${area.at('freezer').directory}/slurm/uid_1/job_1/step_0');
+        if (event === 'ready') fs.rmdirSync('${area.at('devices').directory}/slurm/uid_1/job_1/step_0');
+        if (event === 'step-removed') break;
+      }
+      console.log(process.getActiveResourcesInfo().filter((one) => one === 'Timeout').length);`;
+    const ran = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
+    expect([ran.stdout, ran.stderr, ran.status]).toEqual(['0\n', '', 0]);
+  });
 
   kernelTest('v1: one truth over several hierarchies', v1, async (area) => {
     const [freezer, devices] = v1.map((key) => area.at(key).directory);
