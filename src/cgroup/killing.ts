@@ -34,7 +34,7 @@ export interface KillOptions {
 export interface KillReport {
   /** Gone, and how: by cgroup.kill or SIGKILL. */
   readonly ended: readonly (Member & { readonly by: 'cgroup.kill' | Signal })[];
-  /** Signalled and still there at the deadline. */
+  /** Still there at the deadline. */
   readonly remaining: readonly Member[];
   readonly spared: readonly { readonly member: Member; readonly why: string }[];
   /** Cgroups that somebody else had frozen, thawed so that what is in them can end. */
@@ -301,7 +301,9 @@ class Killing {
   }
 
   report(): KillReport {
-    const remaining = this.remaining();
+    // At the deadline there may be members that no signal reached: processes that came faster than they were ended.
+    const unreached = this.look().filter((member) => !this.#signalled.has(keyOf(member)));
+    const remaining = [...this.remaining(), ...unreached];
     return {
       ended: [...this.#signalled].flatMap(([key, member]) => (this.#pending.has(key) ? [] : [member])),
       remaining,

@@ -2,6 +2,7 @@
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
+import { SystemCallError } from '../../src/cgroup/errors.js';
 import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { killMembers, memberOf, signalMembers } from '../../src/cgroup/killing.js';
 import { isThere } from '../../src/cgroup/process.js';
@@ -117,6 +118,21 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
     while (deep.procs().length < 301) await host.sleep(10);
     const report = await kill();
     expect([report.remaining.length, report.ended.length]).toEqual([0, 301]);
+  });
+
+  it('says who is left when no signal reached him', async () => {
+    const deaf = await sandbox.startSleeper(uid, job);
+    await sandbox.startSleeper(uid, job);
+    const notReaching: Host = {
+      ...bareHost,
+      signal: (pid, signal) => {
+        if (pid === deaf.pid) throw new SystemCallError(`send ${signal} to`, `/proc/${pid}`, 'ESRCH');
+        host.signal(pid, signal);
+      },
+      stat: (path) => (path.endsWith('/cgroup.kill') ? undefined : host.stat(path)),
+    };
+    const report = await killMembers(notReaching, job.cgroups, { timeoutMs: 300 });
+    expect([report.remaining.map((member) => member.pid), report.ended.length]).toEqual([[deaf.pid], 1]);
   });
 
   it('two at once: both find everything gone', async () => {
