@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import process from 'node:process';
 import { setTimeout as pause } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { kernelTest, type TestCgroups } from '../../sandbox.js';
 import { programFile, runProgramFile } from '../program-run.js';
 
@@ -39,6 +39,12 @@ class Tree {
   }
 }
 
+const started: ChildProcessWithoutNullStreams[] = [];
+/** What a failed test left running; a closed terminal ends what runs on it. */
+afterEach(() => {
+  for (const child of started.splice(0)) child.kill('SIGKILL');
+});
+
 class Running {
   readonly child: ChildProcessWithoutNullStreams;
   readonly #closed: Promise<readonly unknown[]>;
@@ -47,6 +53,7 @@ class Running {
 
   constructor(file: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
     this.child = spawn(file, [...args], { env: { PATH: '/usr/bin:/bin', TERM: 'xterm-256color', ...env } });
+    started.push(this.child);
     this.child.stdout.setEncoding('utf8').on('data', (part: string) => {
       this.text += part;
     });
