@@ -1,12 +1,12 @@
 // The same cgroup in each hierarchy: what a job, a step or a task is to the kernel. The difference between
 // v1 and v2 ends here: on v1 memberships differ from hierarchy to hierarchy, so lists are unions.
 
-import { Cgroup } from './cgroup.js';
-import { hasCode, ifThere, isGone, quote, SlurmCgroupsError } from './errors.js';
+import { Cgroup, holdCgroup } from './cgroup.js';
+import { hasCode, ifThere, quote, SlurmCgroupsError } from './errors.js';
 import { canFreeze, type FreezeOptions, freeze, thaw } from './freezer.js';
 import { writeFrozenNote } from './frozen-note.js';
 import type { Hierarchies } from './hierarchies.js';
-import type { Directory, Host } from './host.js';
+import type { Host } from './host.js';
 import { type KillOptions, type KillReport, killMembers, type Member, MemberReader } from './killing.js';
 import { Move, type MoveTarget } from './move.js';
 import { type CgroupPath, childPath } from './path.js';
@@ -116,17 +116,19 @@ export class CgroupSet {
   async freeze(options: FreezeOptions): Promise<{ readonly frozen: boolean; readonly thaw: () => void }> {
     const undo: (() => void)[] = [];
     const thawAll = () => {
-      for (const one of undo.splice(0)) one();
+      for (const one of undo.splice(0).reverse()) one();
     };
     let frozen = true;
     try {
       for (const cgroup of this.cgroups.filter((one) => canFreeze(this.host, one))) {
-        const note = writeFrozenNote(this.host, cgroup);
+        const directory = holdCgroup(this.host, cgroup);
+        undo.push(() => directory.close());
+        const note = writeFrozenNote(this.host, cgroup, directory);
         undo.push(() => {
-          thaw(this.host, cgroup);
+          thaw({ cgroup, directory });
           note.remove();
         });
-        frozen = (await freeze(this.host, cgroup, options)) && frozen;
+        frozen = (await freeze(this.host, { cgroup, directory }, options)) && frozen;
       }
       return { frozen, thaw: thawAll };
     } catch (error) {
@@ -207,21 +209,6 @@ export class CgroupSet {
       .map((cgroup) => new Cgroup(this.host, cgroup.hierarchy, childPath(cgroup.path, ...names)))
       .filter((cgroup) => this.host.stat(cgroup.directory) !== undefined);
     return new CgroupSet(this.host, there);
-  }
-}
-
-/** Holds the directory of a cgroup open. The caller closes it. */
-export function holdCgroup(host: Host, cgroup: Cgroup): Directory {
-  try {
-    return host.open(cgroup.directory);
-  } catch (error) {
-    if (!isGone(error)) throw error;
-    throw new SlurmCgroupsError(
-      'ERR_CGROUP_GONE',
-      `Cannot open ${quote(cgroup.directory)}: the cgroup is gone`,
-      { path: cgroup.directory },
-      error,
-    );
   }
 }
 

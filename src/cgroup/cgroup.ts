@@ -195,6 +195,21 @@ export class Cgroup {
   }
 }
 
+/** Holds the directory of a cgroup open. The caller closes it. */
+export function holdCgroup(host: Host, cgroup: Cgroup): Directory {
+  try {
+    return host.open(cgroup.directory);
+  } catch (error) {
+    if (!isGone(error)) throw error;
+    throw new SlurmCgroupsError(
+      'ERR_CGROUP_GONE',
+      `Cannot open ${quote(cgroup.directory)}: the cgroup is gone`,
+      { path: cgroup.directory },
+      error,
+    );
+  }
+}
+
 /**
  * Parses cgroup.procs or tasks: each pid once, ascending. v1 gives them unsorted and may repeat one.
  *

@@ -4,7 +4,7 @@
 import type { Cgroup } from './cgroup.js';
 import { ifThere, isGone } from './errors.js';
 import { directoryOf } from './hierarchies.js';
-import type { Host } from './host.js';
+import type { Directory, Host } from './host.js';
 import { cgroupPath, partsOf } from './path.js';
 
 /**
@@ -41,6 +41,12 @@ function readIfThere(host: Host, path: string): string | undefined {
   return ifThere(() => host.read(path).trim());
 }
 
+/** A cgroup whose directory is held open: what is frozen through it is thawed through it, whatever it is called by then. */
+export interface HeldCgroup {
+  readonly cgroup: Cgroup;
+  readonly directory: Directory;
+}
+
 export interface FreezeOptions {
   readonly timeoutMs: number;
 }
@@ -59,45 +65,57 @@ const helping = { thawEvery: 25, pauseMs: 1 };
  * waits uninterruptibly, one is traced. Writing FROZEN again walks again; an occasional short thaw lets those
  * through that are stuck behind a frozen one (so does opencontainers/cgroups, fs/freezer.go, and says why).
  */
-export async function freeze(host: Host, cgroup: Cgroup, options: FreezeOptions): Promise<boolean> {
+export async function freeze(host: Host, held: HeldCgroup, options: FreezeOptions): Promise<boolean> {
   const deadline = host.now() + options.timeoutMs;
-  const { directory } = cgroup;
+  const { cgroup, directory } = held;
   if (cgroup.hierarchy.version === 2) {
-    host.write(`${directory}/cgroup.freeze`, '1');
-    while (!/^frozen 1$/m.test(host.read(`${directory}/cgroup.events`))) {
-      if (host.now() > deadline) return giveUp(host, cgroup);
+    directory.write('cgroup.freeze', '1');
+    while (!/^frozen 1$/m.test(directory.read('cgroup.events'))) {
+      if (host.now() > deadline) return giveUp(held);
       await host.sleep(helping.pauseMs);
     }
     return true;
   }
   for (let attempt = 1; ; attempt++) {
-    host.write(`${directory}/freezer.state`, 'FROZEN');
-    if (host.read(`${directory}/freezer.state`).trim() === 'FROZEN') return true;
-    if (host.now() > deadline) return giveUp(host, cgroup);
+    directory.write('freezer.state', 'FROZEN');
+    if (directory.read('freezer.state').trim() === 'FROZEN') return true;
+    if (host.now() > deadline) return giveUp(held);
     if (attempt % helping.thawEvery === 0) {
-      host.write(`${directory}/freezer.state`, 'THAWED');
+      directory.write('freezer.state', 'THAWED');
       await host.sleep(helping.pauseMs);
     }
   }
 }
 
-function giveUp(host: Host, cgroup: Cgroup): false {
-  thaw(host, cgroup);
+function giveUp(held: HeldCgroup): false {
+  thaw(held);
   return false;
 }
 
 /** Lets a cgroup run again; one that is gone needs no more. What an ancestor freezes stays frozen. */
-export function thaw(host: Host, cgroup: Cgroup): void {
-  const [file, value] = cgroup.hierarchy.version === 2 ? ['cgroup.freeze', '0'] : ['freezer.state', 'THAWED'];
+export function thaw({ cgroup, directory }: HeldCgroup): void {
+  const [file, value] =
+    cgroup.hierarchy.version === 2 ? (['cgroup.freeze', '0'] as const) : (['freezer.state', 'THAWED'] as const);
   for (let attempt = 1; ; attempt++) {
     try {
-      host.write(`${cgroup.directory}/${file}`, value);
+      directory.write(file, value);
       return;
     } catch (error) {
       if (isGone(error)) return;
       // What stays frozen hangs unkillably: a refusal that passes must not be the last word.
       if (attempt === thawAttempts) throw error;
     }
+  }
+}
+
+/** The same for the cgroup that is at that path now. */
+export function thawAt(host: Host, cgroup: Cgroup): void {
+  const directory = ifThere(() => host.open(cgroup.directory));
+  if (directory === undefined) return;
+  try {
+    thaw({ cgroup, directory });
+  } finally {
+    directory.close();
   }
 }
 

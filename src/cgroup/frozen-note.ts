@@ -4,9 +4,9 @@
 
 import { Cgroup } from './cgroup.js';
 import { hasCode, isGone, SlurmCgroupsError, SystemCallError } from './errors.js';
-import { thaw } from './freezer.js';
+import { thawAt } from './freezer.js';
 import { type Hierarchies, hierarchyOfKey } from './hierarchies.js';
-import { type Host, isDirectory } from './host.js';
+import { type Directory, type Host, isDirectory } from './host.js';
 import { type CgroupPath, cgroupPath } from './path.js';
 import { identityOf, isThere } from './process.js';
 
@@ -29,12 +29,12 @@ export interface FrozenNote {
 }
 
 /**
- * Writes the note for a cgroup that is about to be frozen by this process.
+ * Writes the note for a cgroup, held open, that is about to be frozen by this process.
  *
  * @throws SlurmCgroupsError when it cannot be written: then nothing may be frozen.
  */
-export function writeFrozenNote(host: Host, cgroup: Cgroup): FrozenNote {
-  const inode = host.stat(cgroup.directory)?.ino;
+export function writeFrozenNote(host: Host, cgroup: Cgroup, held: Pick<Directory, 'stat'>): FrozenNote {
+  const inode = held.stat()?.ino;
   if (inode === undefined)
     throw new SlurmCgroupsError('ERR_CGROUP_GONE', `Cannot freeze "${cgroup.directory}": the cgroup is gone`, {
       path: cgroup.directory,
@@ -75,7 +75,7 @@ export function thawLeftovers(host: Host, hierarchies: Hierarchies): readonly st
     if (note !== undefined && isThere(host, { pid: note.pid, startTime: BigInt(note.startTime) })) continue;
     const cgroup = note === undefined || note.bootId !== bootIdOf(host) ? undefined : cgroupOf(host, hierarchies, note);
     if (cgroup !== undefined) {
-      thaw(host, cgroup);
+      thawAt(host, cgroup);
       thawed.push(cgroup.directory);
     }
     removeFile(host, file);

@@ -2,11 +2,11 @@
 // else freeze, list, signal, thaw; what is seen outside a freezer is signalled one by one, identity checked.
 // Who is spared the caller says; a cgroup that holds somebody spared is never frozen nor killed as a whole.
 
-import type { Cgroup } from './cgroup.js';
+import { type Cgroup, holdCgroup } from './cgroup.js';
 import { hasCode, ifThere, isGone } from './errors.js';
-import { canFreeze, freeze, frozenAt, isToldToFreeze, thaw } from './freezer.js';
+import { canFreeze, freeze, frozenAt, isToldToFreeze, thaw, thawAt } from './freezer.js';
 import { writeFrozenNote } from './frozen-note.js';
-import type { Host, Libc, Signal } from './host.js';
+import type { Directory, Host, Libc, Signal } from './host.js';
 import { hierarchyKey, type Membership, parseProcCgroup } from './membership.js';
 import { pathBelow } from './path.js';
 import { type ProcessIdentity, parseProcStat, parseProcStatus } from './process.js';
@@ -51,6 +51,7 @@ export async function killMembers(host: Host, cgroups: readonly Cgroup[], option
   const killing = new Killing(host, cgroups, options, await host.libc());
   let pause = timing.firstPauseMs;
   let signalledAt = Number.NEGATIVE_INFINITY;
+  let unreached: readonly Member[] = [];
   for (;;) {
     // Dying takes far longer than killing, so waiting costs little: pids alone are compared until one is new.
     const { fresh, dying } = killing.list();
@@ -60,12 +61,15 @@ export async function killMembers(host: Host, cgroups: readonly Cgroup[], option
       signalledAt = host.now();
       if (fresh) pause = timing.firstPauseMs;
     }
-    if (host.now() > deadline) break;
+    if (host.now() > deadline) {
+      unreached = killing.look();
+      break;
+    }
     await host.sleep(pause, options.signal);
     pause = Math.min(pause * 2, timing.longestPauseMs);
   }
   killing.thawOthers();
-  return killing.report();
+  return killing.report(unreached);
 }
 
 /** Sends a signal to every member, one by one. Gives those it reached. */
@@ -81,7 +85,7 @@ export async function signalMembers(
     { timeoutMs: 0, ...(spare === undefined ? {} : { spare }) },
     await host.libc(),
   );
-  return killing.look().filter((member) => killing.signalOne(member, signal));
+  return killing.look().flatMap((member) => killing.signal(member.pid, member.seenIn, signal, member) ?? []);
 }
 
 type SignalledMember = Member & { readonly by: 'cgroup.kill' | Signal };
@@ -183,7 +187,7 @@ class Killing {
         for (const pid of await this.#killWhole(root, known)) done.add(pid);
       }
     }
-    for (const member of members) if (!done.has(member.pid)) this.signalOne(member, 'SIGKILL');
+    for (const member of members) if (!done.has(member.pid)) this.signal(member.pid, member.seenIn, 'SIGKILL', member);
     this.thawOthers();
   }
 
@@ -203,61 +207,67 @@ class Killing {
     return free(top);
   }
 
-  /** Kills everything in a cgroup at once; gives the pids that need no more. */
+  /**
+   * Ends everything in a cgroup, as it is now; gives the pids that need no more. Its directory is held meanwhile: who
+   * renames it or makes it anew has neither another's processes ended nor his own left frozen.
+   */
   async #killWhole(root: Cgroup, known: ReadonlyMap<number, Member>): Promise<readonly number[]> {
-    const membersOf = () =>
-      treeOf(root).flatMap((cgroup) =>
-        procsOf(cgroup).flatMap((pid) => this.#member(pid, cgroup, known.get(pid)) ?? []),
-      );
-    if (root.hierarchy.version === 2 && this.#host.stat(`${root.directory}/cgroup.kill`) !== undefined) {
-      const members = membersOf();
-      if (this.#freeOfSpared(root)[0] !== root) return []; // somebody came in who is spared: the next round goes round them
-      try {
-        this.#host.write(`${root.directory}/cgroup.kill`, '1');
-      } catch (error) {
-        if (isGone(error)) return [];
-        throw error;
-      }
-      for (const member of members) this.#note(member, 'cgroup.kill');
-      return members.map((member) => member.pid);
-    }
-    if (frozenAt(this.#host, root) !== undefined) {
-      // Frozen by somebody else: nothing in it can run or end, so it is listed and signalled as it is.
-      const members = membersOf().filter((member) => this.signalOne(member, 'SIGKILL'));
-      return members.map((member) => member.pid);
-    }
-    let note: { remove(): void } | undefined;
+    const held = ifThere(() => holdCgroup(this.#host, root));
+    if (held === undefined) return [];
     try {
-      note = writeFrozenNote(this.#host, root);
-      if (!(await freeze(this.#host, root, { timeoutMs: timing.freezeMs }))) return [];
-      // Frozen: no pid can end here, so none can become another's between being listed and being signalled.
-      const members = membersOf();
-      for (const member of members) this.#send(member, 'SIGKILL', () => this.#host.signal(member.pid, 'SIGKILL'));
-      return members.map((member) => member.pid);
+      if (root.hierarchy.version === 2 && this.#host.stat(`${root.directory}/cgroup.kill`) !== undefined)
+        return this.#killAtOnce(root, held);
+      // Frozen by somebody else: nothing in it can run, so it is listed and signalled as it is.
+      if (frozenAt(this.#host, root) !== undefined) return this.#killListed(root, known);
+      const note = writeFrozenNote(this.#host, root, held);
+      try {
+        const frozen = await freeze(this.#host, { cgroup: root, directory: held }, { timeoutMs: timing.freezeMs });
+        return frozen ? this.#killListed(root, known) : [];
+      } finally {
+        thaw({ cgroup: root, directory: held });
+        note.remove();
+      }
     } catch (error) {
       if (isGone(error)) return []; // the cgroup vanished: what was in it is gone or is seen elsewhere
       throw error;
     } finally {
-      thaw(this.#host, root);
-      note?.remove();
+      held.close();
     }
   }
 
-  /** Whether the signal reached that very process. */
-  signalOne(member: Member, signal: Signal): boolean {
+  #killAtOnce(root: Cgroup, held: Directory): readonly number[] {
+    const members = treeOf(root).flatMap((cgroup) => procsOf(cgroup).flatMap((pid) => this.#member(pid, cgroup) ?? []));
+    if (this.#freeOfSpared(root)[0] !== root) return []; // somebody came in who is spared: the next round goes round them
+    if (this.#host.stat(root.directory)?.ino !== held.stat()?.ino) return []; // made anew: these are another's
+    held.write('cgroup.kill', '1');
+    for (const member of members) this.#note(member, 'cgroup.kill');
+    return members.map((member) => member.pid);
+  }
+
+  #killListed(root: Cgroup, known: ReadonlyMap<number, Member>): readonly number[] {
+    return treeOf(root).flatMap((cgroup) =>
+      procsOf(cgroup).filter((pid) => this.signal(pid, cgroup, 'SIGKILL', known.get(pid)) !== undefined),
+    );
+  }
+
+  /**
+   * Signals whoever has that pid if he is to end: looked at while his pidfd is held, or without one right before. Not
+   * even in a frozen cgroup is a listed pid the same for sure: on v2 a frozen process can be killed by others and its
+   * pid be given away, on v1 one may have been on its way out. Gives whom the signal reached.
+   */
+  signal(pid: number, seenIn: Cgroup, signal: Signal, known?: Member): Member | undefined {
     try {
-      const held = this.#libc?.holdForSignal(member.pid);
+      const held = this.#libc?.holdForSignal(pid);
       try {
-        // Looked at while the pidfd is held (or, without one, right before): still the one that was listed, still here?
-        if (this.#member(member.pid, member.seenIn)?.startTime !== member.startTime) return false;
-        return this.#send(member, signal, () =>
-          held === undefined ? this.#host.signal(member.pid, signal) : held.send(signal),
-        );
+        const member = this.#member(pid, seenIn, known);
+        if (member === undefined) return undefined;
+        const act = () => (held === undefined ? this.#host.signal(pid, signal) : held.send(signal));
+        return this.#send(member, signal, act) ? member : undefined;
       } finally {
         held?.close();
       }
     } catch (error) {
-      if (isGone(error)) return false;
+      if (isGone(error)) return undefined;
       throw error;
     }
   }
@@ -288,7 +298,7 @@ class Killing {
         if (!isToldToFreeze(this.#host, cgroup)) continue;
         const members = treeOf(cgroup).flatMap(procsOf);
         if (members.length > 0 && members.every((pid) => spared.has(pid))) continue; // not ours to wake
-        thaw(this.#host, cgroup);
+        thawAt(this.#host, cgroup);
         this.#thawed.add(cgroup.directory);
       }
     }
@@ -300,10 +310,9 @@ class Killing {
     return [...this.#pending.values()];
   }
 
-  report(): KillReport {
-    // At the deadline there may be members that no signal reached: processes that came faster than they were ended.
-    const unreached = this.look().filter((member) => !this.#signalled.has(keyOf(member)));
-    const remaining = [...this.remaining(), ...unreached];
+  /** @param unreached members that no signal reached in time, since they came faster than they could be ended */
+  report(unreached: readonly Member[]): KillReport {
+    const remaining = [...this.remaining(), ...unreached.filter((member) => !this.#signalled.has(keyOf(member)))];
     return {
       ended: [...this.#signalled].flatMap(([key, member]) => (this.#pending.has(key) ? [] : [member])),
       remaining,

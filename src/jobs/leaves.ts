@@ -1,8 +1,7 @@
 // Where in a job a session belongs: the leaf of its extern step, in every hierarchy in which this node's
 // Slurm has a tree. What is missing only slurmstepd may make; nothing is ever created in Slurm's tree here.
 
-import { Cgroup } from '../cgroup/cgroup.js';
-import { holdCgroup } from '../cgroup/cgroup-set.js';
+import { Cgroup, holdCgroup } from '../cgroup/cgroup.js';
 import { isGone, quote, SlurmCgroupsError } from '../cgroup/errors.js';
 import type { Host } from '../cgroup/host.js';
 import type { MoveTarget } from '../cgroup/move.js';

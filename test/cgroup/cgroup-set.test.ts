@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { expect, test } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
-import { CgroupSet, holdCgroup } from '../../src/cgroup/cgroup-set.js';
+import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
 import { SlurmCgroupsError } from '../../src/cgroup/errors.js';
 import { failingHost } from '../../src/cgroup/failing.js';
 import { type Host, liveHost } from '../../src/cgroup/host.js';
@@ -191,19 +191,6 @@ kernelTest('CgroupSet.create() makes all or none', ['memory', 'pids'], async (ar
   expect(job.cgroups[0]?.children()).toEqual([]);
   expect(job.create('step_1').cgroups).toHaveLength(2);
 });
-
-for (const key of ['memory', 'unified']) {
-  kernelTest(
-    `holdCgroup() of a removed cgroup is ERR_CGROUP_GONE, in a message that steers no terminal (${key})`,
-    [key],
-    async (area) => {
-      const cgroup = area.at(key).create('\u001b[2J');
-      cgroup.remove();
-      expect(() => holdCgroup(area.host, cgroup)).toThrow(code('ERR_CGROUP_GONE'));
-      expect(() => holdCgroup(area.host, cgroup)).toThrow(/^[\x20-\x7e]*$/);
-    },
-  );
-}
 
 const refusals = ['EMFILE', 'EACCES', 'ENODEV', 'EINVAL'].flatMap((errno) =>
   [['memory', 'pids', 'freezer'], ['unified']].map((keys) => ({ errno, keys })),

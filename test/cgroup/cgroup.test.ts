@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import process from 'node:process';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { Cgroup, readPids, wayInto, writePid, writeProcess } from '../../src/cgroup/cgroup.js';
+import { Cgroup, holdCgroup, readPids, wayInto, writePid, writeProcess } from '../../src/cgroup/cgroup.js';
 import { ParseError, SystemCallError } from '../../src/cgroup/errors.js';
 import type { Hierarchy } from '../../src/cgroup/hierarchies.js';
 import { type Directory, encodeKernelText, liveHost } from '../../src/cgroup/host.js';
@@ -536,6 +536,19 @@ for (const key of ['memory', 'unified']) {
       expect(child?.path).toBe(`${top.path}/\udcff \udcfe`);
       expect(fs.statSync(encodeKernelText(child?.directory ?? '')).isDirectory()).toBe(true);
       expect(child?.procs()).toEqual([]);
+    },
+  );
+}
+
+for (const key of ['memory', 'unified']) {
+  kernelTest(
+    `holdCgroup() of a removed cgroup is ERR_CGROUP_GONE, in a message that steers no terminal (${key})`,
+    [key],
+    async (area) => {
+      const cgroup = area.at(key).create('\u001b[2J');
+      cgroup.remove();
+      expect(() => holdCgroup(area.host, cgroup)).toThrow(code('ERR_CGROUP_GONE'));
+      expect(() => holdCgroup(area.host, cgroup)).toThrow(/^[\x20-\x7e]*$/);
     },
   );
 }

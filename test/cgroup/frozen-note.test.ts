@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Cgroup } from '../../src/cgroup/cgroup.js';
+import { type Cgroup, holdCgroup } from '../../src/cgroup/cgroup.js';
 import { freeze, isToldToFreeze, thaw } from '../../src/cgroup/freezer.js';
 import { thawLeftovers, writeFrozenNote } from '../../src/cgroup/frozen-note.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
+import { type Directory, type Host, liveHost } from '../../src/cgroup/host.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
 import { canUseCgroups, mayBeSkipped } from '../cli/program-run.js';
 
@@ -20,6 +20,7 @@ function deadPid(): number {
 describe.skipIf(!canUseCgroups && mayBeSkipped)('Notes of what was frozen (needs root and cgroups)', () => {
   let sandbox: Sandbox;
   let cgroup: Cgroup;
+  let directory: Directory;
   beforeEach(async () => {
     sandbox = await Sandbox.create(host, 'slurm-cgroups-test');
     const found = (await sandbox.addJob({ jobId: 1, uid: 64_743 })).cgroups.find(
@@ -27,22 +28,24 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('Notes of what was frozen (needs
     );
     if (found === undefined) throw new Error('no freezer');
     cgroup = found;
+    directory = holdCgroup(host, cgroup);
   });
   afterEach(async () => {
-    thaw(host, cgroup);
+    thaw({ cgroup, directory });
+    directory.close();
     await sandbox.remove();
   });
   const inode = () => host.stat(cgroup.directory)?.ino.toString() ?? '';
   const notes = () => fs.readdirSync(folder).filter((name) => name.includes(`-${inode()}-`));
   const leaveNote = (change: Readonly<Record<string, unknown>>) => {
-    writeFrozenNote(host, cgroup);
+    writeFrozenNote(host, cgroup, directory);
     const file = `${folder}/${notes()[0]}`;
     fs.writeFileSync(file, JSON.stringify({ ...JSON.parse(fs.readFileSync(file, 'utf8')), pid: deadPid(), ...change }));
   };
 
   it('thaws what a killed run left frozen, and forgets the note', async () => {
     leaveNote({});
-    await freeze(host, cgroup, { timeoutMs: 1000 });
+    await freeze(host, { cgroup, directory }, { timeoutMs: 1000 });
     expect(isToldToFreeze(host, cgroup)).toBe(true);
     expect(thawLeftovers(host, discoverHierarchies())).toContain(cgroup.directory);
     expect([isToldToFreeze(host, cgroup), notes()]).toEqual([false, []]);
@@ -53,15 +56,15 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('Notes of what was frozen (needs
     ['of a cgroup that was made anew', { inode: '1' }],
   ])('only forgets a note %s', async (_, change) => {
     leaveNote(change);
-    await freeze(host, cgroup, { timeoutMs: 1000 });
+    await freeze(host, { cgroup, directory }, { timeoutMs: 1000 });
     expect(thawLeftovers(host, discoverHierarchies())).not.toContain(cgroup.directory);
     expect([isToldToFreeze(host, cgroup), notes()]).toEqual([true, []]);
   });
 
   it('leaves to the living what they froze, and alone what has no note (a suspended job)', async () => {
-    await freeze(host, cgroup, { timeoutMs: 1000 });
+    await freeze(host, { cgroup, directory }, { timeoutMs: 1000 });
     expect(thawLeftovers(host, discoverHierarchies())).not.toContain(cgroup.directory);
-    const note = writeFrozenNote(host, cgroup);
+    const note = writeFrozenNote(host, cgroup, directory);
     expect(thawLeftovers(host, discoverHierarchies())).not.toContain(cgroup.directory);
     expect([isToldToFreeze(host, cgroup), notes().length]).toEqual([true, 1]);
     note.remove();
@@ -70,7 +73,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('Notes of what was frozen (needs
   });
 
   it('ignores a note that is cut off', () => {
-    writeFrozenNote(host, cgroup);
+    writeFrozenNote(host, cgroup, directory);
     fs.writeFileSync(`${folder}/${notes()[0]}`, '{"boot');
     expect(() => thawLeftovers(host, discoverHierarchies())).not.toThrow();
     expect(notes()).toEqual([]);
@@ -81,6 +84,6 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('Notes of what was frozen (needs
       ...host,
       stat: (path) => (path === folder ? fs.lstatSync('/tmp', { bigint: true }) : host.stat(path)),
     };
-    expect(() => writeFrozenNote(odd, cgroup)).toThrow('must be a folder that only root can write');
+    expect(() => writeFrozenNote(odd, cgroup, directory)).toThrow('must be a folder that only root can write');
   });
 });

@@ -42,6 +42,7 @@ const ways: readonly Way[] = [
   { name: 'by pid, v1', key: 'memory', withoutLibc: true },
   { name: 'through the v1 freezer', key: 'freezer', withoutLibc: true },
   { name: 'by cgroup.kill', key: 'unified' },
+  { name: 'through the v2 freezer', key: 'unified', hidden: ['cgroup.kill'] },
   { name: 'by pidfd, v2', key: 'unified', hidden: ['cgroup.kill', 'cgroup.freeze'] },
   { name: 'by pid, v2', key: 'unified', hidden: ['cgroup.kill', 'cgroup.freeze'], withoutLibc: true },
 ].filter(({ key }) => hierarchies.all.some((hierarchy) => hierarchy.key === key));

@@ -166,8 +166,9 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() (needs root and cgro
       fs.chmodSync(folder, 0o755);
       fs.symlinkSync('/bin/sleep', `${folder}/slurmstepd`);
       const forged = await sandbox.startScript(uid, `exec ${folder}/slurmstepd 60`, job);
-      await host.sleep(50);
-      expect(parseProcStat(host.read(`/proc/${forged.pid}/stat`)).comm).toBe('slurmstepd');
+      const nameOf = () => parseProcStat(host.read(`/proc/${forged.pid}/stat`)).comm;
+      for (let tries = 0; nameOf() !== 'slurmstepd' && tries < 1000; tries++) await host.sleep(10);
+      expect(nameOf()).toBe('slurmstepd');
       const report = await cleanJob({ jobId: 1 }, { node: await sandbox.node(), ...quick });
       expect([report.refused, report.ended.map((one) => one.pid)]).toEqual([undefined, [forged.pid]]);
     } finally {
