@@ -47,7 +47,7 @@ export type { AboutJob, JobChange } from './jobs/job-changes.js';
 export { formatJobPath, type JobName, type JobPlace, parseJobPath, type SlurmTop } from './jobs/layout.js';
 export { type JobEvent, type WatchJobsOptions, watchJobs } from './jobs/live.js';
 export { type LocatedTop, type ReadNodeOptions, readNode, type SlurmNode } from './jobs/node.js';
-export { findOwners, type OwnedJob, type OwnerSource } from './jobs/owners.js';
+export { type FindOwnersOptions, findOwners, type OwnedJob, type OwnerSource } from './jobs/owners.js';
 export {
   type HierarchyPlacement,
   type Limits,

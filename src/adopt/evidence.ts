@@ -18,15 +18,16 @@ export interface FactSource {
   readonly node: SlurmNode;
   readonly request: AdoptionRequest;
   readonly options: AdoptionOptions;
+  readonly signal?: AbortSignal;
 }
 
 /** The same facts with one more: the answer to `{ action: 'ask', fact }`. */
-export function withFact(facts: AdoptionFacts, name: FactName, source: FactSource): AdoptionFacts {
+export async function withFact(facts: AdoptionFacts, name: FactName, source: FactSource): Promise<AdoptionFacts> {
   switch (name) {
     case 'node':
       return { ...facts, node: nodeFact(source.node) };
     case 'jobs':
-      return { ...facts, ...jobsFact(source) };
+      return { ...facts, ...(await jobsFact(source)) };
     case 'callerId':
       return { ...facts, callerId: { unknown: 'no connection was given' } };
     case 'preference':
@@ -47,16 +48,21 @@ function nodeFact(node: SlurmNode): Fact<NodeFact> {
   return { known: { isSlurmNode: true, nodeName: node.nodeName, cgroupVersion: version } };
 }
 
-function jobsFact({ node, request: { uid }, options }: FactSource): {
+interface JobsFact {
   readonly jobs: Fact<readonly Job[]>;
   readonly states?: readonly JobState[];
-} {
+}
+
+/** A slurmstepd that does not answer must not use up a login: half of its time at most goes into asking. */
+const askMs = { most: 2000, part: 0.5 };
+
+async function jobsFact({ node, request: { uid }, options, signal }: FactSource): Promise<JobsFact> {
   try {
     // The ranks of pam_slurm_adopt go by the job's own directory.
     const jobTimes = options.rank.startsWith('pam_slurm_adopt');
-    const jobs = findOwners(discoverJobs(node, { uid, jobTimes }), { node }).filter(
-      (job) => job.uid === undefined || job.uid === uid,
-    );
+    const timeoutMs = Math.min(askMs.most, options.budgetMs * askMs.part);
+    const all = await findOwners(discoverJobs(node, { uid, jobTimes }), { node, timeoutMs, ...(signal && { signal }) });
+    const jobs = all.filter((job) => job.uid === undefined || job.uid === uid);
     return { jobs: { known: jobs }, states: jobs.flatMap((job) => stateOf(node, job) ?? []) };
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return { jobs: { unknown: error.message } };

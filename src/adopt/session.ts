@@ -54,7 +54,12 @@ export async function decideSession(
     const decision = decideAdoption(request, facts, options);
     switch (decision.action) {
       case 'ask':
-        facts = withFact(facts, decision.fact, { node, request, options });
+        facts = await withFact(facts, decision.fact, {
+          node,
+          request,
+          options,
+          ...(session.signal && { signal: session.signal }),
+        });
         break;
       case 'wait': {
         const before = node.host.now();

@@ -5,9 +5,8 @@ import { quote, SlurmCgroupsError } from '../cgroup/errors.js';
 import type { Host } from '../cgroup/host.js';
 import type { Membership } from '../cgroup/membership.js';
 import { partsOf } from '../cgroup/path.js';
-import { configFiles } from '../jobs/config-files.js';
-import { uidOfUser } from '../jobs/config-trust.js';
 import type { SlurmNode } from '../jobs/node.js';
+import { uidsOfSlurm } from '../jobs/slurm-users.js';
 
 /** UID_MIN where login.defs(5) does not say. */
 const usualUidMin = 1000;
@@ -37,9 +36,6 @@ export function isPersonsUid(uid: number, uidMin: number): boolean {
   return uid > 0 && uid >= uidMin && !nobody.has(uid);
 }
 
-/** For `getent`, which may ask over the network who that is. */
-const timeoutMs = 2000;
-
 export interface SlurmsUsers {
   readonly uids: ReadonlySet<number>;
   /** Those whose uid nobody tells. */
@@ -50,24 +46,13 @@ export interface SlurmsUsers {
  * Whom Slurm's daemons run as. Their account is no person's, though its uid may be above UID_MIN (64030 on Debian, any
  * in LDAP), and they can run outside a service: slurmctld from a shell, a high-availability manager, a container.
  */
-export async function slurmsUsers({
-  host,
-  configuration,
-}: Pick<SlurmNode, 'host' | 'configuration'>): Promise<SlurmsUsers> {
-  const { slurmUser, slurmdUser } = configuration ?? {};
-  const [uids, notes] = [new Set<number>(), [] as string[]];
-  const files = configFiles(host, { timeoutMs });
-  for (const user of new Set([slurmUser, slurmdUser])) {
-    if (user === undefined || user === 'root') continue;
-    try {
-      const uid = await uidOfUser(host, files, user);
-      if (uid !== undefined) uids.add(Number(uid));
-      else notes.push(`${quote(user)} runs Slurm, but nobody tells his uid: what he runs may be among the strays`);
-    } catch (error) {
-      if (!(error instanceof SlurmCgroupsError)) throw error;
-      notes.push(`${quote(user)} runs Slurm, and what he runs may be among the strays: ${error.message}`);
-    }
-  }
+export async function slurmsUsers(node: Pick<SlurmNode, 'host' | 'configuration'>): Promise<SlurmsUsers> {
+  const { uids, unknown } = await uidsOfSlurm(node, ['slurmUser', 'slurmdUser']);
+  const notes = unknown.map(({ user, why }) =>
+    why === undefined
+      ? `${quote(user)} runs Slurm, but nobody tells his uid: what he runs may be among the strays`
+      : `${quote(user)} runs Slurm, and what he runs may be among the strays: ${why}`,
+  );
   return { uids, notes };
 }
 

@@ -8,7 +8,7 @@ import { type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { discoverJobs } from '../jobs/discovery.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import type { SlurmNode } from '../jobs/node.js';
-import { findOwners } from '../jobs/owners.js';
+import { findOwners, type OwnedJob } from '../jobs/owners.js';
 import { placeOf } from '../jobs/placement.js';
 import { isPersonsUid, readUidMin, serviceOf, slurmsUsers } from './people.js';
 import { type ProcessRow, readProcessTable, readUse, uptimeOf } from './process-table.js';
@@ -193,10 +193,12 @@ export async function knowJobs(node: SlurmNode): Promise<JobsKnown> {
   }
 }
 
-function ownersUnknown(jobs: readonly Job[]): readonly string[] {
-  if (jobs.length === 0) return [];
+function ownersUnknown(jobs: readonly OwnedJob[]): readonly string[] {
+  const [first] = jobs;
+  if (first === undefined) return [];
   const shown = jobs.slice(0, 5).map(nameOfJob).join(', ');
-  return [`the owner of ${shown}${jobs.length > 5 ? ` and ${jobs.length - 5} more` : ''} is not known`];
+  const why = first.unknownWhy === undefined ? '' : ` (${nameOfJob(first)}: ${first.unknownWhy})`;
+  return [`the owner of ${shown}${jobs.length > 5 ? ` and ${jobs.length - 5} more` : ''} is not known${why}`];
 }
 
 /**

@@ -1,34 +1,65 @@
-// Whose job it is. On v1 the path says so; on v2 it does not, and the script that slurmd stored for a batch
-// job does: a file in root's spool that belongs to the job's user. (Asking slurmstepd comes with stepd.ts.)
+// Whose job it is, and for a directory named by its SLUID, which job. On v1 the path says both. On v2 slurmstepd's
+// place tells the job and the script that slurmd stored for a batch job its user; for the rest slurmstepd is asked.
 
 import { hasCode } from '../cgroup/errors.js';
 import { type FileStat, isDirectory, isRegularFile } from '../cgroup/host.js';
 import type { Job } from './job.js';
 import type { SlurmNode } from './node.js';
+import { type AskOwnersOptions, askOwners } from './owners-asked.js';
+import { jobIdByPlace } from './stepd-place.js';
 
 /** How an owner is known. */
-export type OwnerSource = 'path' | 'slurm_script';
+export type OwnerSource = 'path' | 'stepd' | 'slurm_script';
 
 export interface OwnedJob extends Job {
   /** Absent with `uid`: nothing here says whose job it is. */
   readonly ownerFrom?: OwnerSource;
+  /** Why `uid` or `jobId` is not known: one line for people. */
+  readonly unknownWhy?: string;
 }
 
+export type FindOwnersOptions = AskOwnersOptions;
+
 /**
- * The same jobs with their owners, as far as they can be known without asking a daemon.
+ * The same jobs with their owners, and with the ids of those named by SLUID, as far as they can be known. On v1 no
+ * slurmstepd is asked; on v2 one a job, at most, eight at a time, where neither a script nor its place tells.
+ * `timeoutMs` (default 2000) is over all of it: one that is stopped costs its own deadline, and the others are told.
  *
- * @throws SlurmCgroupsError when the spool is there and cannot be read.
+ * @throws SlurmCgroupsError when the spool is there and cannot be read. Who gives no answer in time is `unknownWhy`.
  */
-export function findOwners(jobs: readonly Job[], options: { readonly node: SlurmNode }): readonly OwnedJob[] {
+export async function findOwners(jobs: readonly OwnedJob[], options: FindOwnersOptions): Promise<readonly OwnedJob[]> {
   const { node } = options;
   const trusted = new Map([...node.spools].filter(([, spool]) => isTrusted(node, spool)));
-  return jobs.map((job): OwnedJob => {
-    if (job.uid !== undefined) return { ...job, ownerFrom: 'path' };
-    const name = job.nodeName ?? node.nodeName;
-    const spool = name === undefined ? undefined : trusted.get(name);
-    const uid = spool === undefined || job.jobId === undefined ? undefined : ownerOfScript(node, spool, job.jobId);
-    return uid === undefined ? job : { ...job, uid, ownerFrom: 'slurm_script' };
+  const seen = jobs.map((job) => lookAt(node, job, trusted));
+  const open = seen.filter((job) => job.uid === undefined || job.jobId === undefined);
+  if (open.length === 0) return seen;
+  const asked = await answersFor(open, options);
+  return seen.map((job): OwnedJob => {
+    const answer = asked.get(job);
+    if (answer === undefined) return job;
+    if ('why' in answer) return { ...job, unknownWhy: answer.why };
+    return { ...job, jobId: answer.jobId, uid: answer.uid, ownerFrom: 'stepd' };
   });
+}
+
+async function answersFor(open: readonly OwnedJob[], options: FindOwnersOptions) {
+  if (options.node.host.source === 'recording')
+    return new Map(open.map((job) => [job, { why: 'slurmstepd would have to be asked, and a recording has none' }]));
+  const answers = await askOwners(open, options);
+  return new Map(open.flatMap((job, at) => (answers[at] === undefined ? [] : [[job, answers[at]] as const])));
+}
+
+/** What is seen without asking anybody. */
+function lookAt(node: SlurmNode, job: OwnedJob, trusted: ReadonlyMap<string, string>): OwnedJob {
+  const { unknownWhy, ...known } = job;
+  const found = known.jobId ?? jobIdByPlace(node, known);
+  const identified: OwnedJob = found === undefined ? known : { ...known, jobId: found };
+  if (identified.uid !== undefined) return { ...identified, ownerFrom: identified.ownerFrom ?? 'path' };
+  const name = identified.nodeName ?? node.nodeName;
+  const spool = name === undefined ? undefined : trusted.get(name);
+  const { jobId } = identified;
+  const uid = spool === undefined || jobId === undefined ? undefined : ownerOfScript(node, spool, jobId);
+  return uid === undefined ? identified : { ...identified, uid, ownerFrom: 'slurm_script' };
 }
 
 /** A folder that others can write, or that is not root's, proves nothing. */

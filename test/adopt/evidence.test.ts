@@ -23,7 +23,7 @@ const tree = async (one: Tree, changes: Partial<FactSource> = {}): Promise<FactS
 describe('withFact()', () => {
   it('keeps what was known and adds one fact', async () => {
     const source = await sourceOf(recordedHost(loadRecording('slurm-24.11-v1')));
-    const facts = withFact({ callerId: { known: 'none' } }, 'node', source);
+    const facts = await withFact({ callerId: { known: 'none' } }, 'node', source);
     expect(facts).toEqual({
       callerId: { known: 'none' },
       node: { known: { isSlurmNode: true, nodeName: 'vm', cgroupVersion: 1 } },
@@ -32,16 +32,18 @@ describe('withFact()', () => {
 
   it('of the node: is none of Slurm’s without its cgroups and its spool', async () => {
     const source = await tree({ hierarchies: ['memory', 'unified'], directories: [] });
-    expect(withFact({}, 'node', source).node).toMatchObject({ known: { isSlurmNode: false } });
+    expect((await withFact({}, 'node', source)).node).toMatchObject({ known: { isSlurmNode: false } });
   });
 
   it('of the node: is unknown where several share the machine, and names them', async () => {
     const source = await sourceOf(recordedHost(loadRecording('slurm-24.11-v2-two-nodes')));
-    expect(withFact({}, 'node', source).node).toEqual({
+    expect((await withFact({}, 'node', source)).node).toEqual({
       unknown: 'several nodes of Slurm share this machine: vm1, vm2',
     });
     const bare = await tree({ hierarchies: ['memory'], directories: ['memory/slurm_a', 'memory/slurm_b'] });
-    expect(withFact({}, 'node', bare).node).toEqual({ unknown: 'several nodes of Slurm share this machine: a, b' });
+    expect((await withFact({}, 'node', bare)).node).toEqual({
+      unknown: 'several nodes of Slurm share this machine: a, b',
+    });
   });
 
   it('of the node: is unknown where nothing tells its name', async () => {
@@ -51,7 +53,7 @@ describe('withFact()', () => {
       return host.read(path);
     };
     const node = await readNode({ host: { ...host, read }, within: rootPath });
-    const fact = withFact({}, 'node', { node, request: { uid: 1 }, options: defaultOptions }).node;
+    const fact = (await withFact({}, 'node', { node, request: { uid: 1 }, options: defaultOptions })).node;
     expect(fact).toEqual({
       unknown: expect.stringMatching(/^nothing here tells its name; .*hostname.*permission denied/),
     });
@@ -62,7 +64,7 @@ describe('withFact()', () => {
       hierarchies: ['memory', 'unified'],
       directories: ['unified/system.slice/slurmstepd.scope'],
     });
-    expect(withFact({}, 'node', source).node).toMatchObject({ known: { cgroupVersion: 2 } });
+    expect((await withFact({}, 'node', source)).node).toMatchObject({ known: { cgroupVersion: 2 } });
   });
 
   it('of the jobs: those of that uid, and those whose owner is unknown', async () => {
@@ -70,9 +72,9 @@ describe('withFact()', () => {
       hierarchies: ['memory'],
       directories: ['memory/slurm/uid_1001/job_1/step_extern', 'memory/slurm/uid_7/job_2/step_extern'],
     });
-    expect(withFact({}, 'jobs', v1)).toMatchObject({ jobs: { known: [{ jobId: 1 }] }, states: [] });
+    expect(await withFact({}, 'jobs', v1)).toMatchObject({ jobs: { known: [{ jobId: 1 }] }, states: [] });
     const v2 = await sourceOf(recordedHost(loadRecording('slurm-24.11-v2')));
-    const { jobs } = withFact({}, 'jobs', v2);
+    const { jobs } = await withFact({}, 'jobs', v2);
     const known = jobs !== undefined && 'known' in jobs ? jobs.known : [];
     expect(known.map(({ jobId, uid }) => [jobId, uid])).toEqual([
       [1, 1001],
@@ -87,7 +89,7 @@ describe('withFact()', () => {
       hierarchies: ['memory'],
       directories: ['memory/slurm/uid_1001/job_1/step_batch', 'memory/slurm/uid_1001/job_2/step_extern'],
     });
-    expect(withFact({}, 'jobs', source).states).toMatchObject([{ job: { jobId: 1 }, state: 'starting' }]);
+    expect((await withFact({}, 'jobs', source)).states).toMatchObject([{ job: { jobId: 1 }, state: 'starting' }]);
   });
 
   it('of the jobs: unknown, never none, where they cannot be read', async () => {
@@ -99,7 +101,7 @@ describe('withFact()', () => {
       };
       const source = await tree({ hierarchies: ['memory'], directories: ['memory/slurm'] });
       const node = { ...source.node, host: { ...host, names } };
-      expect(withFact({}, 'jobs', { ...source, node })).toEqual({
+      expect(await withFact({}, 'jobs', { ...source, node })).toEqual({
         jobs: { unknown: expect.stringContaining('uid_1001') },
       });
     }
@@ -113,7 +115,7 @@ describe('withFact()', () => {
         { hierarchies: ['memory'], directories: [`${path}/step_extern`], times: { [path]: 7n } },
         { options: { ...defaultOptions, rank } },
       );
-      const { jobs } = withFact({}, 'jobs', source);
+      const { jobs } = await withFact({}, 'jobs', source);
       const [job] = jobs !== undefined && 'known' in jobs ? jobs.known : [];
       expect(job?.cgroups[0]?.mtimeNs).toBe(rank === 'newest' ? undefined : 7n);
     },
@@ -121,8 +123,8 @@ describe('withFact()', () => {
 
   it('of caller ID and of a choice: unknown, as long as nobody gives one', async () => {
     const source = await tree({ hierarchies: ['memory'], directories: ['memory/slurm'] });
-    expect(withFact({}, 'callerId', source)).toEqual({ callerId: { unknown: 'no connection was given' } });
-    expect(withFact({}, 'preference', source)).toEqual({ preference: { unknown: 'no choice was given' } });
+    expect(await withFact({}, 'callerId', source)).toEqual({ callerId: { unknown: 'no connection was given' } });
+    expect(await withFact({}, 'preference', source)).toEqual({ preference: { unknown: 'no choice was given' } });
   });
 });
 
@@ -131,7 +133,7 @@ onKernels((kernel) => {
     inWorld(kernel, 'of the jobs: a frozen one is suspended, also where a cgroup above is frozen', async (world) => {
       await world.twoJobs();
       const states = async () => {
-        const { states = [] } = withFact({}, 'jobs', {
+        const { states = [] } = await withFact({}, 'jobs', {
           node: await world.node(),
           request: { uid: alice },
           options: defaultOptions,

@@ -116,7 +116,7 @@ export class World {
 
   async job(jobId: number): Promise<Job> {
     const node = await this.node();
-    const job = findOwners(discoverJobs(node), { node }).find((one) => one.jobId === jobId);
+    const job = (await findOwners(discoverJobs(node), { node })).find((one) => one.jobId === jobId);
     if (job === undefined) throw new Error(`There is no job ${jobId} in the sandbox`);
     return job;
   }

@@ -151,10 +151,10 @@ describe('knowJobs()', () => {
     expect(await knowJobs(node)).toEqual(known(1));
   });
 
-  it('names the jobs whose owner is unknown', async () => {
+  it('names the jobs whose owner is unknown, and why it is', async () => {
     const jobs = [1, 2, 3, 4, 5, 6, 7].map((id) => `unified/system.slice/slurmstepd.scope/job_${id}`);
     expect((await knowJobs(await nodeOf(jobs, ['unified']))).unknown).toEqual([
-      'the owner of job 1, job 2, job 3, job 4, job 5 and 2 more is not known',
+      'the owner of job 1, job 2, job 3, job 4, job 5 and 2 more is not known (job 1: slurmstepd would have to be asked, and a recording has none)',
     ]);
   });
 

@@ -43,7 +43,7 @@ describe('findOwners()', () => {
   it('believes the path, then the script that slurmd stored', async () => {
     const node = await nodeWith(usual);
     expect(
-      findOwners([job(1, { uid: 5 }), job(7), job(8), job(undefined, { sluid: 'sEKNKTV3WPV500' })], { node }),
+      await findOwners([job(1, { uid: 5 }), job(7), job(8), job(undefined, { sluid: 'sEKNKTV3WPV500' })], { node }),
     ).toMatchObject([
       { jobId: 1, uid: 5, ownerFrom: 'path' },
       { jobId: 7, uid: 1001, ownerFrom: 'slurm_script' },
@@ -54,7 +54,7 @@ describe('findOwners()', () => {
 
   it('writes job ids of more than five digits in full', async () => {
     const node = await nodeWith({ ...usual, job1234567: [directory, 0], 'job1234567/slurm_script': [script, 3] });
-    expect(findOwners([job(1_234_567)], { node })[0]?.uid).toBe(3);
+    expect((await findOwners([job(1_234_567)], { node }))[0]?.uid).toBe(3);
   });
 
   it.each<[string, Files]>([
@@ -71,22 +71,21 @@ describe('findOwners()', () => {
     ['no spool', {}],
   ])('believes nothing of %s', async (_what, files) => {
     const node = await nodeWith(files);
-    expect(findOwners([job(7)], { node })).toEqual([job(7)]);
+    expect(await findOwners([job(7)], { node })).toEqual([{ ...job(7), unknownWhy: expect.any(String) }]);
   });
 
   it('looks for a job into the spool of its own node', async () => {
     const named = { nodeName: undefined, spools: new Map([['b', spool]]) };
     const node = await nodeWith(usual, named);
-    const uids = findOwners([job(7, { nodeName: 'b' }), job(7, { nodeName: 'a' }), job(7)], { node }).map(
-      ({ uid }) => uid,
-    );
+    const jobs = [job(7, { nodeName: 'b' }), job(7, { nodeName: 'a' }), job(7)];
+    const uids = (await findOwners(jobs, { node })).map(({ uid }) => uid);
     expect(uids).toEqual([1001, undefined, undefined]);
   });
 
   it('throws where the spool is there and cannot be read', async () => {
     for (const name of ['', 'job00007', 'job00007/slurm_script']) {
       const node = await nodeWith({ ...usual, [name]: 'EACCES' });
-      expect(() => findOwners([job(7)], { node })).toThrow(
+      await expect(findOwners([job(7)], { node })).rejects.toEqual(
         expect.toSatisfy((error) => hasCode(error, 'ERR_NOT_PERMITTED')),
       );
     }

@@ -122,7 +122,7 @@ describe.each(spellings)('$name, $spelling', ({ name, spelling, text }) => {
 
   it('findOwners() tells the owner of every batch job and of no other job by name', async () => {
     const node = await readNode({ host });
-    const jobs = findOwners(discoverJobs(node), { node });
+    const jobs = await findOwners(discoverJobs(node), { node });
     for (const { real, ...job } of expected.list) {
       const name = nameKey(job).join(' ');
       const found = jobs.find((one) => nameKey(nameOf(one)).join(' ') === name);
@@ -188,7 +188,7 @@ describe.each(spellings)('$name, $spelling', ({ name, spelling, text }) => {
 
   it('decideSession() never says "no jobs" to somebody while the owner of a job is unknown', async () => {
     const node = await readNode({ host });
-    const unknown = findOwners(discoverJobs(node), { node }).some(({ uid }) => uid === undefined);
+    const unknown = (await findOwners(discoverJobs(node), { node })).some(({ uid }) => uid === undefined);
     const { decision } = await decideSession({ uid: 4242 }, { node, options: now });
     if (node.nodeName === undefined) expect(decision).toMatchObject({ action: 'ignore', rule: 'node-unknown' });
     else if (unknown) expect(decision).toMatchObject({ action: 'ignore', rule: 'jobs-unknown' });

@@ -8,7 +8,7 @@ import { hierarchyKey } from '../../cgroup/membership.js';
 import { withProcess } from '../../cgroup/process.js';
 import { discoverJobs } from '../../jobs/discovery.js';
 import { type Job, nameOfJob } from '../../jobs/job.js';
-import { findOwners } from '../../jobs/owners.js';
+import { findOwners, type OwnedJob } from '../../jobs/owners.js';
 import { refusalToMove } from '../../jobs/protected.js';
 import type { AdoptionTarget } from '../../policy/answer.js';
 import { type AdoptionOptions, checkOptions, defaultOptions, optionTable, readOption } from '../../policy/options.js';
@@ -174,10 +174,14 @@ async function adoptInto(
   { pid, uid, dryRun, descendants }: Adopting,
   jobId: number,
 ): Promise<AdoptReport> {
-  const here = findOwners(discoverJobs(node, { uid }), { node }).filter((job) => job.jobId === jobId);
+  const all = await findOwners(discoverJobs(node, { uid }), { node });
+  const here = all.filter((job) => job.jobId === jobId);
   const job = here.find((one) => one.uid === uid) ?? here[0];
   if (job === undefined)
-    throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `uid ${uid} has no job ${jobId} on this node`, { jobId, uid });
+    throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `uid ${uid} has no job ${jobId} on this node${unlessAmong(all)}`, {
+      jobId,
+      uid,
+    });
   if (job.uid !== undefined && job.uid !== uid)
     throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `Job ${jobId} belongs to uid ${job.uid}, not to uid ${uid}`, {
       jobId,
@@ -198,6 +202,15 @@ async function adoptInto(
     dryRun,
     adoption,
   };
+}
+
+/** A directory named by SLUID of which nothing tells the job could be it. */
+function unlessAmong(jobs: readonly OwnedJob[]): string {
+  const nameless = jobs.filter((job) => job.jobId === undefined);
+  const [first] = nameless;
+  if (first === undefined) return '';
+  const why = first.unknownWhy === undefined ? '' : ` (${first.unknownWhy})`;
+  return `, as far as is known: the id of ${nameless.map(nameOfJob).join(', ')} is not${why}`;
 }
 
 function jobOf(target: AdoptionTarget | undefined, uid: number): Pick<AdoptReport, 'job'> {

@@ -8,7 +8,7 @@ import { discoverJobs } from '../../jobs/discovery.js';
 import { type Job, nameOfJob, type Step } from '../../jobs/job.js';
 import { cgroupOf } from '../../jobs/job-cgroups.js';
 import type { SlurmNode } from '../../jobs/node.js';
-import { findOwners } from '../../jobs/owners.js';
+import { findOwners, type OwnedJob } from '../../jobs/owners.js';
 import { newestJob } from '../../policy/newest.js';
 import { openContext, requireSlurm } from '../context.js';
 import { columns, count, json, type Output, standardOutput, type TreeNode, treeLines, visible } from '../output.js';
@@ -65,15 +65,15 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   const { node, log } = await openContext('list', words);
   await requireSlurm(node);
   const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await uidOfUser(node.host, said.user);
-  const all = findOwners(discoverJobs(node, uid === undefined ? {} : { uid }), { node }).filter(
-    (job) => uid === undefined || job.uid === uid,
-  );
+  const found = await findOwners(discoverJobs(node, uid === undefined ? {} : { uid }), { node });
+  const all = found.filter((job) => uid === undefined || job.uid === uid);
   const newest = newestByUser(all);
   const jobs = wanted === undefined ? all : all.filter((job) => job.jobId === wanted);
+  const hidden = hiddenFrom(found, uid, wanted);
   if (wanted !== undefined && jobs.length === 0) {
     throw new SlurmCgroupsError(
       'ERR_NO_SUCH_JOB',
-      `There is no job ${wanted}${uid === undefined ? '' : ` of uid ${uid}`} on this node`,
+      `There is no job ${wanted}${uid === undefined ? '' : ` of uid ${uid}`} on this node${unlessIn(hidden)}`,
       { jobId: wanted },
     );
   }
@@ -81,7 +81,7 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   const listed = jobs.map((job) => listJob(node, job, job.uid === undefined ? null : newest.has(job)));
   const names = await namesOf(node.host, uidsIn(listed));
   const named = listed.map((job) => withNames(job, names));
-  const notes = [...node.notes, ...jobs.flatMap(notesOf)];
+  const notes = [...node.notes, ...hidden, ...jobs.flatMap(notesOf)];
   if (words.flags.has('json'))
     output.print(json({ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: named, notes }));
   else output.print(...render(node, named, notes, output));
@@ -165,13 +165,45 @@ function withNames(job: ListedJob, names: UserNames): ListedJob {
   };
 }
 
-function notesOf(job: Job): readonly string[] {
-  if (job.extern === undefined) return [`${nameOfJob(job)} has no extern step: no session can be adopted into it`];
+function notesOf(job: OwnedJob): readonly string[] {
+  const unknown = whatIsUnknown(job);
+  const notes = unknown === undefined ? [] : [unknown];
+  if (job.extern === undefined)
+    return [...notes, `${nameOfJob(job)} has no extern step: no session can be adopted into it`];
   return job.externMissingIn.length === 0
-    ? []
+    ? notes
     : [
+        ...notes,
         `${nameOfJob(job)} has no extern step in ${job.externMissingIn.join(', ')} yet: slurmstepd makes it at the first adoption`,
       ];
+}
+
+function whatIsUnknown(job: OwnedJob): string | undefined {
+  if (job.uid !== undefined && job.jobId !== undefined) return undefined;
+  const what = job.uid !== undefined ? 'its id is' : job.jobId !== undefined ? 'its owner is' : 'its id and owner are';
+  return `${nameOfJob(job)}: ${what} not known${job.unknownWhy === undefined ? '' : `: ${job.unknownWhy}`}`;
+}
+
+/** Asked for one user or one job: those that could be meant, if it were known whose or which they are. */
+function hiddenFrom(
+  found: readonly OwnedJob[],
+  uid: number | undefined,
+  wanted: number | undefined,
+): readonly string[] {
+  return found
+    .filter(
+      (job) =>
+        (uid === undefined || job.uid === undefined || job.uid === uid) &&
+        (wanted === undefined || job.jobId === undefined || job.jobId === wanted) &&
+        ((uid !== undefined && job.uid === undefined) || (wanted !== undefined && job.jobId === undefined)),
+    )
+    .flatMap((job) => whatIsUnknown(job) ?? [])
+    .map((unknown) => `not shown: ${unknown}`);
+}
+
+/** What is not known is not "none". */
+function unlessIn(hidden: readonly string[]): string {
+  return hidden.length === 0 ? '' : `, as far as is known (${hidden.join('; ')})`;
 }
 
 function render(

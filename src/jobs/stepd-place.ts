@@ -1,0 +1,85 @@
+// What the place of a slurmstepd tells. On v2 it stands in `step_X/slurm`, where no process of a user can be, and
+// its command line names its job: that needs no spool and no answer. Elsewhere its name and command line prove
+// nothing, but where a pid stands that a slurmstepd gives as its own ties its socket to a job's directory.
+
+import { readPids } from '../cgroup/cgroup.js';
+import { SlurmCgroupsError } from '../cgroup/errors.js';
+import { cgroupAt, hierarchyOfKey } from '../cgroup/hierarchies.js';
+import type { Host } from '../cgroup/host.js';
+import { hierarchyKey } from '../cgroup/membership.js';
+import { cgroupPath, pathBelow } from '../cgroup/path.js';
+import { type HeldProcess, holdProcess } from '../cgroup/process.js';
+import type { Job, JobCgroup } from './job.js';
+import { parseJobName } from './layout.js';
+import type { SlurmNode } from './node.js';
+
+type Place = Pick<SlurmNode, 'host' | 'hierarchies'>;
+
+/**
+ * The id of a job of v2, from the command line of a slurmstepd in its directory: what else root starts there (a
+ * Prolog with PrologFlags=RunInJob) has another. `undefined`: nobody there, or not to be seen.
+ */
+export function jobIdByPlace(node: Place, job: Pick<Job, 'steps'>): number | undefined {
+  for (const { cgroups } of job.steps) {
+    for (const cgroup of cgroups) {
+      if (cgroup.controllers.length > 0) continue; // v1: anybody's process may be there
+      const place = { ...cgroup, path: `${cgroup.path}/slurm` };
+      for (const pid of pidsIn(node.host, place)) {
+        const jobId = withHeld(node.host, pid, (held) =>
+          isBelow(node, held, place) ? parseStepdTitle(held.directory.read('cmdline'))?.jobId : undefined,
+        );
+        if (jobId !== undefined) return jobId;
+      }
+    }
+  }
+  return undefined;
+}
+
+/** `slurmstepd: [7.extern]` → job 7 (Slurm src/slurmd/slurmstepd/slurmstepd.c, setproctitle; measured). */
+export function parseStepdTitle(cmdline: string): { readonly jobId: number } | undefined {
+  const digits = /^slurmstepd: \[(\d+)\.[^\]\s]+\]/.exec(cmdline)?.[1];
+  const name = digits === undefined ? undefined : parseJobName(`job_${digits}`);
+  return name !== undefined && 'jobId' in name ? name : undefined;
+}
+
+/** Whether a process stands in the job's directory, or below, in any hierarchy: on v1 slurmstepd is not in all. */
+export function standsIn(node: Place, job: Pick<Job, 'cgroups'>, pid: number): boolean {
+  return (
+    withHeld(node.host, pid, (held) => (job.cgroups.some((one) => isBelow(node, held, one)) ? true : undefined)) ??
+    false
+  );
+}
+
+function isBelow(node: Place, held: HeldProcess, { hierarchy: key, path }: Pick<JobCgroup, 'hierarchy' | 'path'>) {
+  const hierarchy = hierarchyOfKey(node.hierarchies, key);
+  if (hierarchy === undefined) return false;
+  const above = cgroupPath(cgroupAt(hierarchy, path));
+  return held
+    .memberships()
+    .some((one) => hierarchyKey(one.controllers) === key && pathBelow(one.path, above) !== undefined);
+}
+
+function pidsIn(host: Host, { path }: JobCgroup): readonly number[] {
+  return seen(() => readPids(host.read(`${path}/cgroup.procs`))) ?? [];
+}
+
+function withHeld<T>(host: Host, pid: number, act: (held: HeldProcess) => T | undefined): T | undefined {
+  return seen(() => {
+    const held = holdProcess(host, pid);
+    try {
+      return act(held);
+    } finally {
+      held.close();
+    }
+  });
+}
+
+/** What has ended meanwhile, is hidden from this user or was not recorded tells nothing; others may. */
+function seen<T>(look: () => T | undefined): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,85 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { discoverJobs } from '../../src/jobs/discovery.js';
+import { jobIdByPlace, parseStepdTitle, standsIn } from '../../src/jobs/stepd-place.js';
+import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
+import { nodeOfStepds, type Stepd } from './stepd-node.js';
+
+let sandbox: Sandbox;
+beforeEach(() => {
+  sandbox = unixSandbox();
+});
+afterEach(() => sandbox.close());
+
+const directory = 'sEKNKTV3WPV500';
+
+async function placed(stepd: Partial<Stepd>) {
+  const { node } = await nodeOfStepds(sandbox, [{ directory, jobId: 7, pid: 500, is: 'dead', ...stepd }]);
+  const [job] = discoverJobs(node);
+  return { node, job: job ?? expect.unreachable() };
+}
+
+it.each<[string, number | undefined]>([
+  ['slurmstepd: [7.extern]', 7],
+  ['slurmstepd: [7.extern]\0\0\0', 7],
+  ['slurmstepd: [7.0+1]', 7],
+  ['slurmstepd: [4294967293.batch]', 4_294_967_293],
+  ['slurmstepd: [4294967294.batch]', undefined],
+  ['slurmstepd: [0.batch]', undefined],
+  ['slurmstepd: [07.batch]', undefined],
+  ['slurmstepd: [7]', undefined],
+  ['slurmstepd: [7. x]', undefined],
+  ['slurmstepd infinity', undefined],
+  [' slurmstepd: [7.extern]', undefined],
+  ['/etc/slurm/prolog.sh', undefined],
+  ['', undefined],
+])('parseStepdTitle(%j)', (text, jobId) => {
+  expect(parseStepdTitle(text)?.jobId).toBe(jobId);
+});
+
+describe('jobIdByPlace()', () => {
+  it('tells the job of a slurmstepd in any of its steps', async () => {
+    const { node, job } = await placed({ stepId: '0' });
+    expect(jobIdByPlace(node, job)).toBe(7);
+  });
+
+  it('tells nothing of what has another command line, went elsewhere, or cannot be seen', async () => {
+    for (const [stepd, procs] of [
+      [{ title: '/bin/sh /etc/slurm/prolog' }, undefined],
+      [{ title: null }, undefined],
+      [{ place: '/user.slice' }, '500\n'],
+      [{}, '0\n'],
+      [{}, ''],
+      [{}, 'x\n'],
+    ] as const) {
+      const { node, job } = await placed(stepd);
+      const read = (path: string) =>
+        path.endsWith('cgroup.procs') && procs !== undefined ? procs : node.host.read(path);
+      expect(jobIdByPlace({ ...node, host: { ...node.host, read } }, job), JSON.stringify(stepd)).toBeUndefined();
+    }
+  });
+
+  it('believes no place on v1', async () => {
+    const { node, job } = await placed({});
+    const steps = job.steps.map((step) => ({
+      ...step,
+      cgroups: step.cgroups.map((one) => ({ ...one, controllers: ['memory'] })),
+    }));
+    expect(jobIdByPlace(node, { steps })).toBeUndefined();
+  });
+});
+
+describe('standsIn()', () => {
+  it('is so in the directory and below, and nowhere else', async () => {
+    const at = `/system.slice/slurmstepd.scope/${directory}`;
+    for (const [place, is] of [
+      [at, true],
+      [`${at}/step_extern/slurm`, true],
+      [`${at}0/step_extern`, false],
+      ['/', false],
+    ] as const) {
+      const { node, job } = await placed({ place });
+      expect(standsIn(node, job, 500), place).toBe(is);
+      expect(standsIn(node, job, 501)).toBe(false); // there is none
+    }
+  });
+});
