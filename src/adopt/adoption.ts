@@ -1,15 +1,18 @@
 // One process into one job: check that it may, move it, prove it from /proc, or put it back and say exactly
-// what remains. Which job is policy's word; the accounting of slurmstepd comes with stepd.
+// what remains. Which job is policy's word. Where the job lacks a leaf for it, its slurmstepd moves it.
 
+import type { Cgroup } from '../cgroup/cgroup.js';
 import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
 import { placesLine } from '../cgroup/membership.js';
 import { endOf, type HierarchyMove, hasEnded, Move, type MoveTarget } from '../cgroup/move.js';
 import { childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
-import { closeTargets, holdExternLeaves, holdUserCgroups } from '../jobs/leaves.js';
+import { closeTargets, externGoals, holdExternLeaves, holdUserCgroups, isJobIn, needsStepd } from '../jobs/leaves.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { refusalToMove } from '../jobs/protected.js';
+import type { StepdConnection } from '../jobs/stepd-connection.js';
+import { reachExternStepd } from './extern-stepd.js';
 
 /** A user's own cgroup (`action_unknown=user`, v1 only): no job's accounting, no job's memory limit. */
 export interface UserTarget {
@@ -23,12 +26,16 @@ export interface AdoptOptions {
   readonly onFailure?: 'undo' | 'keep';
   /** Move its living children too, and theirs, until no new one appears. */
   readonly descendants?: boolean;
-  /** How long children may keep appearing. Default 5000. */
+  /** How long children may keep appearing, and slurmstepd may take for one process. Default 5000. */
   readonly timeoutMs?: number;
+  /** How long slurmstepd may take to say that it runs. Default 1000. */
+  readonly stepdTimeoutMs?: number;
+  /** Its reason is thrown; after the first move nothing stops an adoption. */
+  readonly signal?: AbortSignal;
 }
 
 /**
- * adopted: in the job in every hierarchy, proven; untouched: nothing was moved; undone: it is where it was;
+ * adopted: in the job in every hierarchy, proven; untouched: nothing was moved (also: the step is ending); undone: it is where it was;
  * partial: `hierarchies` says where it is; suspended: the job is frozen, so nothing was moved into it, or it was
  * moved back.
  */
@@ -38,7 +45,10 @@ export interface AdoptionResult {
   readonly outcome: AdoptionOutcome;
   /** By whom: writes to cgroup.procs, slurmstepd, or nobody (it was there already, or nothing was moved). */
   readonly moved: 'cgroup' | 'stepd' | 'none';
-  /** Whether Slurm counts its use. Without stepd it does not, unless its plugin reads the cgroups. */
+  /**
+   * Whether Slurm counts its use: slurmstepd took it in (`stepd`, also where it was put back afterwards), or said no.
+   * `none`: it was not told; then Slurm counts only where its plugin reads the cgroups.
+   */
   readonly accounting: 'stepd' | 'none' | 'refused';
   readonly hierarchies: readonly HierarchyMove[];
   /** Why it is not adopted. */
@@ -53,12 +63,15 @@ export interface AdoptionResult {
 }
 
 const defaultTimeoutMs = 5000;
+const defaultStepdTimeoutMs = 1000;
 
 /**
- * Adopts a process into a job's extern step (or a user's own cgroup) by cgroup writes.
+ * Adopts a process into a job's extern step (or a user's own cgroup): by cgroup writes, or where a leaf is missing
+ * that only slurmstepd makes (25.05 on, until the first adoption), through slurmstepd.
  *
- * @throws SlurmCgroupsError, with nothing moved: ERR_NO_SUCH_PROCESS, ERR_PROTECTED, ERR_NOT_SUPPORTED (the
- * leaf needs stepd, or the job's owner is unknown), ERR_CGROUP_GONE (the step ended), ERR_NOT_PERMITTED.
+ * @throws SlurmCgroupsError, with nothing moved: ERR_NO_SUCH_PROCESS, ERR_PROTECTED, ERR_NOT_SUPPORTED (a leaf is
+ * missing and slurmstepd cannot be asked, or the job's owner is unknown), ERR_CGROUP_GONE (the step ended),
+ * ERR_NOT_PERMITTED.
  */
 export async function adopt(pid: number, target: Job | UserTarget, options: AdoptOptions): Promise<AdoptionResult> {
   const { node } = options;
@@ -86,6 +99,16 @@ interface Task {
   readonly options: AdoptOptions;
 }
 
+interface StepdWay {
+  readonly by: 'stepd';
+  readonly stepd: StepdConnection;
+  readonly job: Job;
+  readonly goals: readonly Cgroup[];
+}
+
+/** Who moves the processes, and where to. */
+type Way = { readonly by: 'cgroup'; readonly targets: readonly MoveTarget[] } | StepdWay;
+
 /** What one adoption holds open and has moved so far, the session first. */
 class Adoption {
   readonly #node: SlurmNode;
@@ -93,7 +116,11 @@ class Adoption {
   readonly #trace: string[] = [];
   readonly #processes: HeldProcess[] = [];
   readonly #moves: Move[] = [];
-  #targets: readonly MoveTarget[] = [];
+  #way: Way = { by: 'cgroup', targets: [] };
+  #stepd: StepdConnection | undefined;
+  #accounting: AdoptionResult['accounting'] = 'none';
+  /** The step takes nobody any more. */
+  #ending: SlurmCgroupsError | undefined;
 
   constructor(node: SlurmNode, task: Task) {
     this.#node = node;
@@ -114,11 +141,39 @@ class Adoption {
         uid: this.#task.uid,
       });
     }
-    this.#targets = 'kind' in target ? holdUserCgroups(this.#node, target.uid) : holdExternLeaves(this.#node, target);
-    this.#moves.push(Move.plan(this.#node.host, held, this.#targets));
+    if ('kind' in target) this.#way = { by: 'cgroup', targets: holdUserCgroups(this.#node, target.uid) };
+    else await this.#findWay(target);
+    if (this.#ending === undefined) this.#moves.push(this.#plan(held));
+  }
+
+  /** Asks slurmstepd first: into a step that is ending nobody is moved, however whole its cgroups look. */
+  async #findWay(job: Job): Promise<void> {
+    const { stepdTimeoutMs = defaultStepdTimeoutMs, signal } = this.#task.options;
+    const reached = await reachExternStepd(this.#node, job, { timeoutMs: stepdTimeoutMs, ...(signal && { signal }) });
+    if (reached.outcome === 'ending') {
+      this.#ending = reached.error;
+      return;
+    }
+    if (reached.outcome === 'ready') this.#stepd = reached.stepd;
+    const leaves = holdExternLeaves(this.#node, job);
+    if (leaves.outcome === 'held') {
+      this.#way = { by: 'cgroup', targets: leaves.targets };
+      if (reached.outcome === 'unasked') this.#trace.push(`by its cgroups alone: ${reached.why}`);
+      return;
+    }
+    if (reached.outcome === 'unasked') needsStepd(job, { why: leaves.why, unasked: reached.why });
+    this.#way = { by: 'stepd', stepd: reached.stepd, job, goals: externGoals(this.#node, job) };
+    this.#trace.push(`through slurmstepd: ${leaves.why}`);
+  }
+
+  #plan(held: HeldProcess): Move {
+    return this.#way.by === 'cgroup'
+      ? Move.plan(this.#node.host, held, this.#way.targets)
+      : Move.follow(this.#node.host, held, this.#way.goals);
   }
 
   async run(): Promise<AdoptionResult> {
+    if (this.#ending !== undefined) return this.#result('untouched', this.#ending);
     const [session] = this.#moves;
     if (session === undefined) throw new TypeError('run() comes after begin()');
     const before = this.#frozen();
@@ -163,8 +218,13 @@ class Adoption {
   /** Writes and proves one move; the first error, if it is not complete. */
   async #attempt(move: Move): Promise<SlurmCgroupsError | undefined> {
     try {
-      await move.run(this.#task.options.onFailure === 'keep');
-      move.prove();
+      if (this.#way.by === 'stepd') {
+        const refusal = await this.#addByStepd(this.#way, move);
+        if (refusal !== undefined) return refusal;
+      } else {
+        await move.run(this.#task.options.onFailure === 'keep');
+        move.prove();
+      }
     } catch (error) {
       if (!(error instanceof SlurmCgroupsError)) throw error;
       return error; // /proc could not be read: not proven, so not done
@@ -174,6 +234,36 @@ class Adoption {
       move.report.find((one) => one.error !== undefined)?.error ??
       new SlurmCgroupsError('ERR_CGROUP_REFUSED', `Cannot move process ${move.process.pid}`)
     );
+  }
+
+  /**
+   * Has slurmstepd move it, and takes from /proc what came of it. No answer means nothing here: a process that was
+   * moved in vain is answered with success on v2, one that is gone too.
+   */
+  async #addByStepd({ stepd, job }: StepdWay, move: Move): Promise<SlurmCgroupsError | undefined> {
+    const { pid } = move.process;
+    const ended = endOf(move.process);
+    if (ended !== undefined) return ended;
+    const answer = await stepd.addPid(pid, { timeoutMs: this.#task.options.timeoutMs ?? defaultTimeoutMs });
+    move.observe((hierarchy) => isJobIn(this.#node, job, hierarchy));
+    switch (answer.outcome) {
+      case 'answered':
+        this.#accounting = 'stepd';
+        return undefined;
+      case 'silent':
+        if (move.complete) {
+          this.#trace.push(`slurmstepd has moved process ${pid}, but did not say so in time`);
+          return undefined;
+        }
+        // What it was told it may still do (measured): whoever reads this has to know.
+        this.#trace.push(
+          `slurmstepd was told to take in process ${pid} and may still do so, whoever has that pid then`,
+        );
+        return answer.error;
+      default:
+        this.#accounting = 'refused';
+        return answer.error;
+    }
   }
 
   /**
@@ -224,7 +314,7 @@ class Adoption {
         held.close();
         return 'stays';
       }
-      const move = Move.plan(this.#node.host, held, this.#targets);
+      const move = this.#plan(held);
       this.#processes.push(held);
       this.#moves.push(move);
       const wasThere = move.complete;
@@ -239,6 +329,8 @@ class Adoption {
 
   async #undo(): Promise<void> {
     for (const move of [...this.#moves].reverse()) await move.undo();
+    if (this.#way.by === 'stepd' && this.#accounting === 'stepd')
+      this.#trace.push('slurmstepd had taken it in: it may count it on');
   }
 
   #remains(): boolean {
@@ -247,8 +339,10 @@ class Adoption {
 
   /** Where the target is frozen. A job can be suspended at any moment, so this is asked before and after. */
   #frozen(): string | undefined {
-    for (const target of this.#targets) {
-      const place = frozenAt(this.#node.host, target.cgroup);
+    const { goals } = this.#way.by === 'stepd' ? this.#way : { goals: this.#way.targets.map(({ cgroup }) => cgroup) };
+    // Where slurmstepd has put somebody is known afterwards; up to 23.02 a user can freeze a task of his own making.
+    for (const cgroup of [...goals, ...this.#moves.flatMap((move) => move.cgroups)]) {
+      const place = frozenAt(this.#node.host, cgroup);
       if (place !== undefined) return place;
     }
     return undefined;
@@ -271,8 +365,8 @@ class Adoption {
     const wrote = hierarchies.some((one) => one.outcome === 'moved' || one.outcome === 'remains');
     return {
       outcome,
-      moved: wrote ? 'cgroup' : 'none',
-      accounting: 'none',
+      moved: wrote ? this.#way.by : 'none',
+      accounting: this.#accounting,
       hierarchies,
       ...(error === undefined ? {} : { error }),
       descendants: others.map((move) => ({ pid: move.process.pid, outcome: summaryOf(move) })),
@@ -283,7 +377,8 @@ class Adoption {
   close(): void {
     for (const move of this.#moves) move.close();
     for (const process of this.#processes) process.close();
-    closeTargets(this.#targets);
+    if (this.#way.by === 'cgroup') closeTargets(this.#way.targets);
+    this.#stepd?.close();
   }
 }
 

@@ -124,7 +124,13 @@ async function attempt(
   const { node, options = defaultOptions, descendants = false } = session;
   const onFailure = session.onFailure ?? (options.actionAdoptFailure === 'allow' ? 'keep' : 'undo');
   try {
-    return await adopt(request.pid, target.kind === 'job' ? target.job : target, { node, onFailure, descendants });
+    return await adopt(request.pid, target.kind === 'job' ? target.job : target, {
+      node,
+      onFailure,
+      descendants,
+      timeoutMs: options.budgetMs,
+      ...(session.signal && { signal: session.signal }),
+    });
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError) || ofTheProcess.has(error.code)) throw error;
     return {

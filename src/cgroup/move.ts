@@ -2,12 +2,12 @@
 // thread was, holds those cgroups open, and puts the process back there. Whether it may be moved at all,
 // and what a half success is worth, others decide.
 
-import { type Cgroup, type WayIn, wayInto, writePid, writeProcess } from './cgroup.js';
+import { Cgroup, type WayIn, wayInto, writePid, writeProcess } from './cgroup.js';
 import { ifThere, isGone, quote, SlurmCgroupsError } from './errors.js';
-import { directoryOf } from './hierarchies.js';
+import { directoryOf, type Hierarchy } from './hierarchies.js';
 import type { Directory, Host } from './host.js';
 import { hierarchyKey, type Membership } from './membership.js';
-import { type CgroupPath, cgroupPath } from './path.js';
+import { type CgroupPath, cgroupPath, pathBelow } from './path.js';
 import type { HeldProcess } from './process.js';
 
 /**
@@ -31,6 +31,12 @@ export interface MoveTarget {
   readonly directory: Directory;
 }
 
+/** One that another moves into has no directory of ours. */
+interface Target {
+  readonly cgroup: Cgroup;
+  readonly directory?: Directory;
+}
+
 interface Source {
   readonly path: CgroupPath;
   /** `undefined`: the mount does not show it, or it was removed already; then there is no way back. */
@@ -38,8 +44,10 @@ interface Source {
 }
 
 interface Leg {
-  readonly target: MoveTarget;
-  readonly way: WayIn;
+  /** Where it goes; of a move that another makes, the cgroup at or below which it is to arrive, then where it did. */
+  cgroup: Cgroup;
+  /** Absent: another moves it. */
+  readonly into?: { readonly directory: Directory; readonly way: WayIn };
   readonly from: Source;
   /** Threads that were in another cgroup than the process's first thread. */
   readonly strayThreads: readonly { readonly tid: number; readonly from: Source }[];
@@ -54,7 +62,7 @@ interface Leg {
 export class Move {
   readonly process: HeldProcess;
   readonly #host: Host;
-  readonly #legs: readonly Leg[];
+  #legs: readonly Leg[];
   readonly #held: Directory[];
 
   private constructor(host: Host, process: HeldProcess, legs: readonly Leg[], held: Directory[]) {
@@ -69,16 +77,32 @@ export class Move {
    * it can be suspended with the job, and then nothing else of it could be moved (and on undo it is thawed first).
    */
   static plan(host: Host, process: HeldProcess, targets: readonly MoveTarget[]): Move {
+    return Move.#plan(host, process, targets);
+  }
+
+  /**
+   * The same for a move that another will make, to somewhere at or below each of `cgroups`, which need not be there
+   * yet: `observe` in the place of `run` and `prove`.
+   */
+  static follow(host: Host, process: HeldProcess, cgroups: readonly Cgroup[]): Move {
+    return Move.#plan(
+      host,
+      process,
+      cgroups.map((cgroup) => ({ cgroup })),
+    );
+  }
+
+  static #plan(host: Host, process: HeldProcess, targets: readonly Target[]): Move {
     const held: Directory[] = [];
     try {
       const memberships = process.memberships();
       const threads = process.threads().filter((tid) => tid !== process.pid);
       const opened = new Map<string, Source>();
-      const source = (target: MoveTarget, path: CgroupPath): Source => {
-        const key = `${target.cgroup.hierarchy.key} ${path}`;
+      const source = ({ cgroup }: Target, path: CgroupPath): Source => {
+        const key = `${cgroup.hierarchy.key} ${path}`;
         const known = opened.get(key);
         if (known !== undefined) return known;
-        const directory = holdIfThere(host, directoryOf(target.cgroup.hierarchy, path));
+        const directory = holdIfThere(host, directoryOf(cgroup.hierarchy, path));
         if (directory !== undefined) held.push(directory);
         const made: Source = { path, directory };
         opened.set(key, made);
@@ -89,15 +113,17 @@ export class Move {
         return places === undefined ? [] : [{ tid, places }];
       });
       const legs = [...targets].sort(freezerLast).map((target): Leg => {
-        const from = placeIn(memberships, target);
+        const { cgroup, directory } = target;
+        const from = placeIn(memberships, cgroup);
         const away = strays.flatMap(({ tid, places }) => {
-          const path = placeIn(places, target);
+          const path = placeIn(places, cgroup);
           return path === from ? [] : [{ tid, from: source(target, path) }];
         });
-        const there = from === target.cgroup.path && away.length === 0;
+        // Where another moves it, only he knows whether it is where it belongs.
+        const there = directory !== undefined && from === cgroup.path && away.length === 0;
         return {
-          target,
-          way: wayInto(target.directory),
+          cgroup,
+          ...(directory === undefined ? {} : { into: { directory, way: wayInto(directory) } }),
           from: source(target, from),
           strayThreads: away,
           outcome: there ? 'already' : 'untouched',
@@ -112,16 +138,21 @@ export class Move {
 
   /** Where the process was in the hierarchy of each target. */
   get sources(): readonly { readonly controllers: readonly string[]; readonly path: CgroupPath }[] {
-    return this.#legs.map((leg) => ({ controllers: leg.target.cgroup.hierarchy.controllers, path: leg.from.path }));
+    return this.#legs.map((leg) => ({ controllers: leg.cgroup.hierarchy.controllers, path: leg.from.path }));
   }
 
   get report(): readonly HierarchyMove[] {
     return this.#legs.map((leg) => ({
-      controllers: leg.target.cgroup.hierarchy.controllers,
-      path: leg.target.cgroup.directory,
+      controllers: leg.cgroup.hierarchy.controllers,
+      path: leg.cgroup.directory,
       outcome: leg.outcome,
       ...(leg.error === undefined ? {} : { error: leg.error }),
     }));
+  }
+
+  /** Where it goes, or of a move that another made, where it arrived. */
+  get cgroups(): readonly Cgroup[] {
+    return this.#legs.map(({ cgroup }) => cgroup);
   }
 
   /** Whether it is in every cgroup it was to be in, as far as the writes say. */
@@ -139,13 +170,14 @@ export class Move {
   async run(keepGoing: boolean): Promise<void> {
     this.#checkAlive();
     for (const leg of this.#legs) {
-      if (leg.outcome !== 'untouched') continue;
+      const { into } = leg;
+      if (leg.outcome !== 'untouched' || into === undefined) continue;
       try {
-        await writeProcess(this.#host, leg.target.directory, this.process, leg.way);
+        await writeProcess(this.#host, into.directory, this.process, into.way);
         leg.outcome = 'moved';
       } catch (error) {
         // Thread by thread, some may have gone over before one was refused: then there is something to undo.
-        leg.outcome = leg.way === 'tasks' ? 'remains' : 'failed';
+        leg.outcome = into.way === 'tasks' ? 'remains' : 'failed';
         leg.error = asOurs(error);
         if (!keepGoing) return;
       }
@@ -157,15 +189,12 @@ export class Move {
    * Threads are looked at where there are several.
    */
   prove(): void {
-    const tids = this.process.threads();
-    const seen = tids.length > 1 ? tids.flatMap((tid) => membershipsIfThere(this.process, tid) ?? []) : [];
-    // Nothing seen: there is one thread, or all have ended meanwhile, and then this read says so.
-    const places = seen.length > 0 ? seen : this.process.memberships();
+    const places = this.#places();
     for (const leg of this.#legs) {
       if (leg.outcome !== 'moved' && leg.outcome !== 'already') continue;
-      const { key } = leg.target.cgroup.hierarchy;
+      const { key } = leg.cgroup.hierarchy;
       const here = places.filter((one) => hierarchyKey(one.controllers) === key);
-      const wrong = here.find((one) => pathOf(one) !== leg.target.cgroup.path);
+      const wrong = here.find((one) => pathOf(one) !== leg.cgroup.path);
       if (here.length > 0 && wrong === undefined) continue;
       leg.outcome = 'remains';
       leg.error =
@@ -174,11 +203,49 @@ export class Move {
     }
   }
 
+  /**
+   * Takes from /proc what another did, whatever he said of it: `moved` where every thread is at or below the cgroup
+   * it was to arrive at, `failed` where it is as before, else `remains`. Hierarchies in which it did not arrive and
+   * `isWanted` is false are no part of the move.
+   *
+   * @throws SlurmCgroupsError ERR_NO_SUCH_PROCESS where it has ended meanwhile.
+   */
+  observe(isWanted: (hierarchy: Hierarchy) => boolean): void {
+    this.#checkAlive(); // v1 shows one that is exiting at the root of every hierarchy
+    const places = this.#places();
+    this.#legs = this.#legs.filter((leg) => {
+      const { hierarchy, path: goal } = leg.cgroup;
+      const here = places.filter((one) => hierarchyKey(one.controllers) === hierarchy.key).map(pathOf);
+      const [first] = here;
+      const arrived = first !== undefined && here.every((path) => pathBelow(path, goal) !== undefined);
+      const stayed = here.every((path) => path === leg.from.path) && leg.strayThreads.length === 0;
+      if (arrived && first !== undefined) {
+        const one = here.every((path) => path === first) ? first : goal;
+        leg.cgroup = new Cgroup(this.#host, hierarchy, one);
+        leg.outcome = stayed ? 'already' : 'moved';
+        delete leg.error;
+        return true;
+      }
+      if (stayed && !isWanted(hierarchy)) return false;
+      leg.outcome = stayed ? 'failed' : 'remains';
+      leg.error = endOf(this.process) ?? this.#unproven(leg, [...new Set(here)].map((path) => quote(path)).join(', '));
+      return true;
+    });
+  }
+
+  /** Where /proc shows it, with each of its threads. */
+  #places(): readonly Membership[] {
+    const tids = this.process.threads();
+    const seen = tids.length > 1 ? tids.flatMap((tid) => membershipsIfThere(this.process, tid) ?? []) : [];
+    // Nothing seen: there is one thread, or all have ended meanwhile, and then this read says so.
+    return seen.length > 0 ? seen : this.process.memberships();
+  }
+
   #unproven(leg: Leg, said: string): SlurmCgroupsError {
     return new SlurmCgroupsError(
       'ERR_CGROUP_REFUSED',
-      `Cannot prove that process ${this.process.pid} is in ${quote(leg.target.cgroup.directory)}: /proc says ${said}`,
-      { pid: this.process.pid, path: leg.target.cgroup.directory },
+      `Cannot prove that process ${this.process.pid} is in ${quote(leg.cgroup.directory)}: /proc says ${said}`,
+      { pid: this.process.pid, path: leg.cgroup.directory },
     );
   }
 
@@ -200,7 +267,7 @@ export class Move {
       try {
         this.#checkAlive();
         await this.#putBack(leg);
-        const back = placeIn(this.process.memberships(), leg.target);
+        const back = placeIn(this.process.memberships(), leg.cgroup);
         if (back !== leg.from.path) throw endOf(this.process) ?? this.#notBack(leg, back);
         const cause = causes.get(leg);
         leg.outcome = cause === undefined ? 'undone' : 'failed';
@@ -232,7 +299,7 @@ export class Move {
       );
     };
     await writeProcess(this.#host, back(leg.from), this.process);
-    const file = leg.target.cgroup.hierarchy.version === 1 ? 'tasks' : 'cgroup.threads';
+    const file = leg.cgroup.hierarchy.version === 1 ? 'tasks' : 'cgroup.threads';
     for (const { tid, from } of leg.strayThreads) {
       try {
         await writePid(this.#host, back(from), file, tid, () => this.#checkAlive());
@@ -289,15 +356,14 @@ function isThreadAlive(process: HeldProcess, tid: number): boolean {
   }
 }
 
-function freezerLast(a: MoveTarget, b: MoveTarget): number {
+function freezerLast(a: Target, b: Target): number {
   return (
     Number(a.cgroup.hierarchy.controllers.includes('freezer')) -
     Number(b.cgroup.hierarchy.controllers.includes('freezer'))
   );
 }
 
-function placeIn(memberships: readonly Membership[], target: MoveTarget): CgroupPath {
-  const key = target.cgroup.hierarchy.key;
+function placeIn(memberships: readonly Membership[], { hierarchy: { key } }: Cgroup): CgroupPath {
   const found = memberships.find((one) => hierarchyKey(one.controllers) === key);
   if (found === undefined) {
     throw new SlurmCgroupsError(

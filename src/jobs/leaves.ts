@@ -3,21 +3,27 @@
 
 import { Cgroup, holdCgroup } from '../cgroup/cgroup.js';
 import { isGone, quote, SlurmCgroupsError } from '../cgroup/errors.js';
+import type { Hierarchy } from '../cgroup/hierarchies.js';
 import type { Host } from '../cgroup/host.js';
 import type { MoveTarget } from '../cgroup/move.js';
-import { childPath, partsOf } from '../cgroup/path.js';
+import { type CgroupPath, childPath, partsOf } from '../cgroup/path.js';
 import { type ExternCgroup, type Job, nameOfJob } from './job.js';
 import { cgroupOf } from './job-cgroups.js';
-import { parseTaskName } from './layout.js';
-import type { SlurmNode } from './node.js';
+import { formatJobPath, parseTaskName } from './layout.js';
+import type { LocatedTop, SlurmNode } from './node.js';
+
+/** The leaves, held; or why only slurmstepd can put anybody there. */
+export type ExternLeaves =
+  | { readonly outcome: 'held'; readonly targets: readonly MoveTarget[] }
+  | { readonly outcome: 'needs-stepd'; readonly why: string };
 
 /**
  * Holds the leaves of a job's extern step open, one a hierarchy. The caller closes them (`closeTargets`).
  *
- * @throws SlurmCgroupsError ERR_NOT_SUPPORTED where only slurmstepd can tell or make the leaf; ERR_CGROUP_GONE
- * when the step found is not there any more, also when another one of its name is.
+ * @throws SlurmCgroupsError ERR_NOT_SUPPORTED where the job has no extern step at all; ERR_CGROUP_GONE when the step
+ * found is not there any more, also when another one of its name is.
  */
-export function holdExternLeaves(node: SlurmNode, job: Job): readonly MoveTarget[] {
+export function holdExternLeaves(node: SlurmNode, job: Job): ExternLeaves {
   const cgroups = job.extern?.cgroups ?? [];
   if (cgroups.length === 0) {
     throw new SlurmCgroupsError(
@@ -26,10 +32,68 @@ export function holdExternLeaves(node: SlurmNode, job: Job): readonly MoveTarget
       about(job),
     );
   }
-  if (job.externMissingIn.length > 0) {
-    throw needsStepd(job, `it has no extern step in ${job.externMissingIn.join(', ')} yet`);
+  if (job.externMissingIn.length > 0)
+    return { outcome: 'needs-stepd', why: `it has no extern step in ${job.externMissingIn.join(', ')} yet` };
+  const targets: MoveTarget[] = [];
+  let whole = false;
+  try {
+    for (const cgroup of cgroups) {
+      const leaf = holdLeaf(node, cgroup);
+      if ('why' in leaf) return { outcome: 'needs-stepd', why: leaf.why };
+      targets.push(leaf);
+    }
+    whole = true;
+    return { outcome: 'held', targets };
+  } finally {
+    if (!whole) closeTargets(targets);
   }
-  return holdAll(cgroups.map((cgroup) => () => holdLeaf(node, job, cgroup)));
+}
+
+/** @throws SlurmCgroupsError ERR_NOT_SUPPORTED: `why`, and no slurmstepd that could help (`unasked`). */
+export function needsStepd(job: Job, { why, unasked }: { readonly why: string; readonly unasked: string }): never {
+  throw new SlurmCgroupsError(
+    'ERR_NOT_SUPPORTED',
+    `Cannot adopt into ${nameOfJob(job)} by its cgroups alone: ${why}, which needs stepd (slurmstepd of its extern step): ${unasked}`,
+    about(job),
+  );
+}
+
+/**
+ * Where slurmstepd puts who joins the extern step: there or below, in each hierarchy in which this node's Slurm has
+ * a tree. Whether the job has a part in it shows once it has taken somebody in.
+ *
+ * @throws SlurmCgroupsError ERR_CGROUP_GONE when an extern step that was found is not there any more.
+ */
+export function externGoals(node: SlurmNode, job: Job): readonly Cgroup[] {
+  for (const cgroup of job.extern?.cgroups ?? [])
+    if (node.host.stat(cgroup.path)?.ino !== cgroup.inode) throw gone(cgroup.path);
+  return topsOf(node, job).map((top) => {
+    const step = childPath(pathOfJob(top, job), 'step_extern');
+    return new Cgroup(node.host, top.hierarchy, top.version === 2 ? childPath(step, 'user') : step);
+  });
+}
+
+/** Whether the job has a directory in that hierarchy now. */
+export function isJobIn(node: SlurmNode, job: Job, hierarchy: Hierarchy): boolean {
+  const top = topsOf(node, job).find((one) => one.hierarchy.key === hierarchy.key);
+  if (top === undefined) return false;
+  return node.host.stat(new Cgroup(node.host, hierarchy, pathOfJob(top, job)).directory) !== undefined;
+}
+
+function topsOf(node: SlurmNode, job: Job): readonly LocatedTop[] {
+  const version = job.cgroups.some(({ controllers }) => controllers.length === 0) ? 2 : 1;
+  return node.tops.filter((top) => top.version === version && top.nodeName === job.nodeName);
+}
+
+function pathOfJob(top: LocatedTop, { jobId, sluid, uid }: Job): CgroupPath {
+  const job = sluid !== undefined ? { sluid } : jobId !== undefined ? { jobId } : undefined;
+  return formatJobPath({
+    version: top.version,
+    top: top.path,
+    ...(top.version === 2 || uid === undefined ? {} : { uid }),
+    ...(job === undefined ? {} : { job }),
+    below: [],
+  });
 }
 
 /**
@@ -77,10 +141,15 @@ function holdAll(holds: readonly (() => MoveTarget)[]): readonly MoveTarget[] {
   }
 }
 
-function holdLeaf(node: SlurmNode, job: Job, extern: ExternCgroup): MoveTarget {
+interface NeedsStepd {
+  readonly why: string;
+}
+
+function holdLeaf(node: SlurmNode, extern: ExternCgroup): MoveTarget | NeedsStepd {
   const step = cgroupOf(node, extern);
   if (step === undefined) throw gone(extern.path);
-  const leaf = leafOf(node.host, job, step);
+  const leaf = leafOf(node.host, step);
+  if ('why' in leaf) return leaf;
   const directory = holdCgroup(node.host, leaf);
   try {
     // Looked at after the leaf is held: if the step is still the one that was found, the leaf held lies in it,
@@ -98,15 +167,15 @@ function holdLeaf(node: SlurmNode, job: Job, extern: ExternCgroup): MoveTarget {
  * `task_special`, on v1 the step itself. Up to 23.02 the step's directory belongs to the job's user, so what
  * stands below may be of his making: several tasks cannot be told apart here.
  */
-function leafOf(host: Host, job: Job, step: Cgroup): Cgroup {
+function leafOf(host: Host, step: Cgroup): Cgroup | NeedsStepd {
   const { hierarchy } = step;
   const parent = hierarchy.version === 2 ? new Cgroup(host, hierarchy, childPath(step.path, 'user')) : step;
   const tasks = tasksIn(parent);
   const numbered = tasks.filter((name) => name !== 'task_special');
   const [name, another] = numbered.length > 0 ? numbered : hierarchy.version === 2 ? tasks : [];
-  if (another !== undefined) throw needsStepd(job, `"${parent.directory}" has several tasks (${numbered.join(', ')})`);
+  if (another !== undefined) return { why: `"${parent.directory}" has several tasks (${numbered.join(', ')})` };
   if (name !== undefined) return new Cgroup(host, hierarchy, childPath(parent.path, name));
-  if (hierarchy.version === 2) throw needsStepd(job, `"${parent.directory}" has no task yet`);
+  if (hierarchy.version === 2) return { why: `"${parent.directory}" has no task yet` };
   return step;
 }
 
@@ -121,14 +190,6 @@ function tasksIn(parent: Cgroup): readonly string[] {
     if (isGone(error)) throw gone(parent.directory, error);
     throw error;
   }
-}
-
-function needsStepd(job: Job, why: string): SlurmCgroupsError {
-  return new SlurmCgroupsError(
-    'ERR_NOT_SUPPORTED',
-    `Cannot adopt into ${nameOfJob(job)} by its cgroups alone: ${why}, which needs stepd (slurmstepd of its extern step)`,
-    about(job),
-  );
 }
 
 function gone(path: string, cause?: unknown): SlurmCgroupsError {

@@ -39,6 +39,7 @@ onKernels((kernel) => {
       expect(result).toMatchObject({ outcome: 'adopted', moved: 'cgroup', accounting: 'none', descendants: [] });
       expect(result.error).toBeUndefined();
       expect(result.trace).toEqual([
+        expect.stringMatching(/^by its cgroups alone: there is no spool of slurmd here/),
         `process ${pid} came from ${world.box.within}/outside`,
         '/proc shows it in job 102 in every hierarchy of the job',
       ]);

@@ -394,3 +394,96 @@ for (const key of ['memory', 'unified']) {
     put(one.pid, home);
   });
 }
+
+for (const keys of layouts) {
+  kernelTest(
+    `Move.observe() says what another did, and undo() puts that back exactly (${keys})`,
+    keys,
+    async (area) => {
+      const job = ensure(area, 'job', keys);
+      const process = await area.threaded(...ensure(area, 'home', keys));
+      const before = whereabouts(process.pid);
+      await withProcess(area.host, process.pid, async (held) => {
+        const move = Move.follow(area.host, held, job);
+        try {
+          move.observe(() => true);
+          expect(outcomes(move)).toEqual(each(keys, 'failed'));
+          expect(move.complete).toBe(false);
+          const leaves = job.map((cgroup) => cgroup.create('leaf'));
+          for (const leaf of leaves) put(process.pid, leaf);
+          move.observe(() => true);
+          expect(outcomes(move)).toEqual(each(keys, 'moved'));
+          expect(move.complete).toBe(true);
+          expect(move.report.map(({ path }) => path)).toEqual(leaves.map(({ directory }) => directory));
+          expect(move.report.some(({ error }) => error !== undefined)).toBe(false);
+          await move.undo();
+          expect(outcomes(move)).toEqual(each(keys, 'undone'));
+        } finally {
+          move.close();
+        }
+      });
+      expect(whereabouts(process.pid)).toEqual(before);
+    },
+  );
+
+  kernelTest(`Move.observe() tells neither here nor there, and what is no part of it (${keys})`, keys, async (area) => {
+    const job = ensure(area, 'job', keys);
+    const [elsewhere] = ensure(area, 'elsewhere', keys);
+    const sleeper = await area.sleeper(...ensure(area, 'home', keys));
+    const before = whereabouts(sleeper.pid);
+    await withProcess(area.host, sleeper.pid, async (held) => {
+      const move = Move.follow(area.host, held, job);
+      try {
+        if (elsewhere !== undefined) put(sleeper.pid, elsewhere);
+        move.observe(() => false);
+        expect(outcomes(move)).toEqual({ [keys[0] ?? '']: 'remains' });
+        expect(move.report[0]?.error).toMatchObject({ code: 'ERR_CGROUP_REFUSED' });
+        await move.undo();
+      } finally {
+        move.close();
+      }
+    });
+    expect(whereabouts(sleeper.pid)).toEqual(before);
+  });
+}
+
+kernelTest(
+  'Move.observe() counts every thread, and undo() puts each back where it stood',
+  ['memory', 'pids'],
+  async (area) => {
+    const keys = ['memory', 'pids'];
+    const job = ensure(area, 'job', keys);
+    const places = ['a', 'b'].map((name) => ensure(area, name, keys));
+    const process = await area.threaded(...(places[0] ?? []));
+    const tids = threadIds(process.pid);
+    for (const [at, tid] of tids.entries()) for (const place of places[at % 2] ?? []) putThread(tid, place);
+    const before = whereabouts(process.pid);
+    await withProcess(area.host, process.pid, async (held) => {
+      const move = Move.follow(area.host, held, job);
+      try {
+        for (const cgroup of job) putThread(process.pid, cgroup);
+        move.observe(() => true);
+        expect(outcomes(move)).toEqual(each(keys, 'remains'));
+        for (const cgroup of job) put(process.pid, cgroup);
+        move.observe(() => true);
+        expect(outcomes(move)).toEqual(each(keys, 'moved'));
+        await move.undo();
+        expect(outcomes(move)).toEqual(each(keys, 'undone'));
+      } finally {
+        move.close();
+      }
+    });
+    expect(whereabouts(process.pid)).toEqual(before);
+  },
+);
+
+kernelTest('Move.observe() throws where the process has ended', ['memory'], async (area) => {
+  const sleeper = await area.sleeper();
+  await withProcess(area.host, sleeper.pid, async (held) => {
+    const move = Move.follow(area.host, held, ensure(area, 'job', ['memory']));
+    await sleeper.end();
+    expect(() => move.observe(() => true)).toThrow(expect.objectContaining({ code: 'ERR_NO_SUCH_PROCESS' }));
+    expect(outcomes(move)).toEqual({ memory: 'untouched' });
+    move.close();
+  });
+});

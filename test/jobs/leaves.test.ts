@@ -16,7 +16,8 @@ onKernels((kernel) => {
       : world.jobAt(102, 'step_extern', 'user').cgroups;
 
   const heldPaths = async (world: World) => {
-    const targets = holdExternLeaves(await world.node(), await world.job(102));
+    const leaves = holdExternLeaves(await world.node(), await world.job(102));
+    const targets = leaves.outcome === 'held' ? leaves.targets : expect.unreachable(leaves.why);
     closeTargets(targets);
     return Object.fromEntries(targets.map(({ cgroup }) => [cgroup.hierarchy.key, cgroup.path as string]));
   };

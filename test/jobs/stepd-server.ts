@@ -86,10 +86,19 @@ export function bytesOf(recorded: RecordedStepd, request: number, xauthority = '
   }
 }
 
-/** Speaks on one connection; `asked` gets every number that came. */
+export interface Speaking {
+  /** Gets every number that came. */
+  readonly asked?: (number: number) => void;
+  /** Bytes that are written at a time. */
+  readonly pieces?: number;
+  /** Does what it is told with ADD_EXTERN_PID and gives what it answers: a number, or nothing, or it closes. */
+  readonly add?: (pid: number) => number | 'nothing' | 'close';
+}
+
+/** Speaks on one connection. */
 export function speakAs(
   recorded: RecordedStepd,
-  { asked = () => {}, pieces = Number.POSITIVE_INFINITY }: { asked?: (number: number) => void; pieces?: number } = {},
+  { asked = () => {}, pieces = Number.POSITIVE_INFINITY, add }: Speaking = {},
 ): (socket: net.Socket) => void {
   return (socket) => {
     let greeted = false;
@@ -112,7 +121,9 @@ export function speakAs(
           else socket.end(int32s(-1));
         } else if (adding) {
           adding = false;
-          answer(bytesOf(recorded, 22));
+          const result = add?.(number);
+          if (result === undefined) answer(bytesOf(recorded, 22));
+          else if (result !== 'nothing') answer(result === 'close' ? undefined : int32s(result));
         } else if (number === 22) adding = true;
         else answer(bytesOf(recorded, number));
       }

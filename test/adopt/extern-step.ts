@@ -1,0 +1,128 @@
+// The slurmstepd of an extern step, on the real kernel: a server of this process that says what slurmstepd says and
+// moves whom it is told to as slurmstepd does, beside a process that stands where slurmstepd stands.
+
+import fs from 'node:fs';
+import { expect } from 'vitest';
+import type { Cgroup } from '../../src/cgroup/cgroup.js';
+import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
+import type { Host } from '../../src/cgroup/host.js';
+import type { SlurmNode } from '../../src/jobs/node.js';
+import { formatSocketName } from '../../src/jobs/stepd-socket.js';
+import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
+import { type RecordedStepd, speakAs } from '../jobs/stepd-server.js';
+import { alice, type World } from './kernel.js';
+
+/** What slurmstepd does otherwise than usual. */
+export interface Oddities {
+  /** 2 is running, 4 ending. */
+  readonly state?: number;
+  /** In the place of moving the process and answering 0. */
+  readonly add?: (pid: number, step: ExternStep) => number | 'nothing' | 'close';
+  /** Where the process stands that is given as slurmstepd's own; by default in the job. */
+  readonly standsOutside?: boolean;
+  /** It accepts connections, and says nothing. */
+  readonly silent?: boolean;
+  readonly server?: number;
+}
+
+export class ExternStep {
+  readonly world: World;
+  readonly jobId: number;
+  /** Every number that was said to it. */
+  readonly asked: number[] = [];
+  readonly #sandbox: Sandbox;
+
+  private constructor(world: World, jobId: number, sandbox: Sandbox) {
+    this.world = world;
+    this.jobId = jobId;
+    this.#sandbox = sandbox;
+  }
+
+  /** Runs `act` with it listening, and takes it away. */
+  static async with(
+    world: World,
+    oddities: Oddities | 'absent' | 'dead',
+    act: (step: ExternStep) => Promise<void>,
+  ): Promise<void> {
+    const step = new ExternStep(world, 102, unixSandbox());
+    try {
+      fs.writeFileSync(`${step.#sandbox.folder}/cred_state`, '');
+      if (oddities === 'dead') await step.#die();
+      else if (oddities !== 'absent') await step.#listen(oddities);
+      await act(step);
+      await expect.poll(step.#sandbox.open).toBe(0); // the connection was closed
+    } finally {
+      await step.#sandbox.close();
+    }
+  }
+
+  /** The node whose spool it listens in. */
+  async node(host: Host = this.world.host): Promise<SlurmNode> {
+    const node = await this.world.node(host);
+    return { ...node, nodeName: 'node1', spools: new Map([['node1', this.#sandbox.folder]]) };
+  }
+
+  get #socket(): string {
+    return formatSocketName({ nodeName: 'node1', jobId: this.jobId, stepId: 'extern' });
+  }
+
+  async #listen(oddities: Oddities): Promise<void> {
+    const { pid } = await this.world.box.startSleeper(0);
+    if (oddities.standsOutside !== true) await this.#stepdsPlace().add(pid);
+    const recorded: RecordedStepd = {
+      ...{ socket: this.#socket, server: oddities.server ?? 45, uid: alice, state: oddities.state ?? 2 },
+      ...{ daemon: pid, nodeid: 0, pids: [], x11: 0 },
+    };
+    const add = (one: number) => {
+      if (oddities.add !== undefined) return oddities.add(one, this);
+      this.take(one);
+      return 0;
+    };
+    const speak = speakAs(recorded, { asked: (number) => this.asked.push(number), add });
+    await this.#sandbox.serve(this.#socket, oddities.silent === true ? () => {} : speak);
+  }
+
+  /** A socket that nobody listens on any more. */
+  async #die(): Promise<void> {
+    const path = `${this.#sandbox.folder}/${this.#socket}`;
+    const dead = unixSandbox();
+    await dead.serve('socket', () => {});
+    fs.linkSync(`${dead.folder}/socket`, path);
+    await dead.close();
+  }
+
+  /** On v2 the side of slurmstepd; on v1 the job's freezer, as slurmstepd of 22.05 is. */
+  #stepdsPlace(): CgroupSet {
+    if (this.world.kernel.name === 'v2') return this.world.jobAt(this.jobId, 'step_extern', 'slurm');
+    const job = this.world
+      .jobAt(this.jobId)
+      .cgroups.filter(({ hierarchy }) => hierarchy.controllers.includes('freezer'));
+    return new CgroupSet(this.world.host, job);
+  }
+
+  /** Puts a process where slurmstepd puts it, and makes the leaves that are missing, in each hierarchy of the job. */
+  take(pid: number, into: (cgroup: Cgroup) => boolean = () => true): void {
+    for (const job of this.world.jobAt(this.jobId).cgroups) {
+      if (!into(job)) continue;
+      const { hierarchy, directory } = job;
+      const hasTasks = ['memory', 'cpuacct'].some((one) => hierarchy.controllers.includes(one));
+      const leaf = hierarchy.version === 2 ? 'step_extern/user/task_0' : `step_extern${hasTasks ? '/task_0' : ''}`;
+      fs.mkdirSync(`${directory}/${leaf}`, { recursive: true });
+      fs.writeFileSync(`${directory}/${leaf}/cgroup.procs`, String(pid));
+    }
+  }
+
+  /** As a step of 25.05 and later is before anybody was adopted: on v1 not there in memory, on v2 without a task. */
+  removeLeaf(): void {
+    if (this.world.kernel.name === 'v2') {
+      for (const { directory } of this.world.jobAt(this.jobId, 'step_extern', 'user', 'task_0').cgroups)
+        fs.rmdirSync(directory);
+      return;
+    }
+    for (const { hierarchy, directory } of this.world.jobAt(this.jobId, 'step_extern').cgroups) {
+      if (!hierarchy.controllers.includes('memory')) continue;
+      fs.rmdirSync(`${directory}/task_0`);
+      fs.rmdirSync(directory);
+    }
+  }
+}
