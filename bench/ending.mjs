@@ -102,10 +102,10 @@ export async function measureEnding({ product, command, program, hierarchies, tr
       if (remaining.length > 0) throw new Error(`${remaining.length} were not ended`);
     });
   for (const [count, rounds] of [
-    [1, 15],
-    [100, 11],
-    [1000, 5],
-    [10_000, 3],
+    [1, 11],
+    [100, 7],
+    [1000, 3],
+    [10_000, 2],
   ]) {
     const contestants = [
       inProcess,
@@ -114,9 +114,9 @@ export async function measureEnding({ product, command, program, hierarchies, tr
       wholeProcess(process.execPath, clean),
       wholeProcess('/bin/sh', ['-c', xargsLoop, 'sh', directory]),
     ].map((end) => ending('crowd', count, end));
-    const [ours, cLoop, cFreeze, oursWhole, xargs] = await inTurn(contestants, { rounds, warmUp: 1 });
-    report(`end ${count} processes, in process`, [ours, cLoop], 'C: kill until empty', 2);
-    report(`end ${count} processes, in process`, [ours, cFreeze], 'C: freeze, kill, thaw');
+    const [ours, cLoop, cFreeze, oursWhole, xargs] = await inTurn(contestants, { rounds, warmUp: count < 10_000 ? 1 : 0 });
+    report(`end ${count} processes, in process`, [ours, cFreeze], 'C: freeze, kill, thaw', 2);
+    report(`end ${count} processes, in process`, [ours, cLoop], 'C: kill until empty');
     report(`clean, ${count} processes, whole process`, [oursWhole, xargs], 'xargs kill, again and again');
   }
   const limits = job.tops.map((top) => `${top}/pids.max`).filter((file) => fs.existsSync(file));

@@ -32,6 +32,7 @@ function report(what, [ours, theirs], against, bound) {
   const ratio = ours / theirs;
   const verdict = bound === undefined ? '' : ratio <= bound ? `at most ${bound}` : `OVER ${bound}`;
   rows.push([what, ours.toFixed(2), theirs.toFixed(2), against, ratio.toFixed(2), verdict]);
+  if (process.stderr.isTTY) process.stderr.write(`${rows.at(-1).join('  ')}\n`); // the table comes at the end
 }
 
 function printTable() {

@@ -43,23 +43,29 @@ export interface KillReport {
 }
 
 /** How long a freeze may take before members are signalled one by one, and waits between looks. */
-const timing = { freezeMs: 500, firstPauseMs: 1, longestPauseMs: 50, againMs: 500 };
+const timing = { freezeMs: 500, firstPauseMs: 1, longestPauseMs: 50, againMs: 250 };
 
 /** Ends the members of `cgroups` and of all below, again until nothing new appears or the deadline passes. */
 export async function killMembers(host: Host, cgroups: readonly Cgroup[], options: KillOptions): Promise<KillReport> {
   const deadline = host.now() + options.timeoutMs;
   const killing = new Killing(host, cgroups, options, await host.libc());
   let pause = timing.firstPauseMs;
-  let signalledAt = Number.NEGATIVE_INFINITY;
+  let again = timing.againMs;
+  let lookAt = host.now() + again;
   let unreached: readonly Member[] = [];
   for (;;) {
-    // Dying takes far longer than killing, so waiting costs little: pids alone are compared until one is new.
+    // Dying takes far longer than killing, so waiting costs little: pids alone are compared until one is new. From
+    // time to time all are looked at closely, since a pid can have become another's.
     const { fresh, dying } = killing.list();
     if (!fresh && !dying && killing.isDone()) break;
-    if (fresh || host.now() - signalledAt > timing.againMs) {
+    const isTime = host.now() > lookAt;
+    if (isTime) {
+      again *= 2;
+      lookAt = host.now() + again;
+    }
+    if (fresh || (isTime && killing.hasUnsignalled())) {
       await killing.round();
-      signalledAt = host.now();
-      if (fresh) pause = timing.firstPauseMs;
+      pause = timing.firstPauseMs;
     }
     if (host.now() > deadline) {
       unreached = killing.look();
@@ -126,6 +132,12 @@ class Killing {
   /** Looked at closely: nobody is left who is to end, and who was signalled is gone. */
   isDone(): boolean {
     return this.look().length === 0 && this.remaining().length === 0;
+  }
+
+  /** Looked at closely: whether a member was never signalled. SIGKILL once is enough, but what is frozen must be thawed. */
+  hasUnsignalled(): boolean {
+    this.thawOthers();
+    return this.look().some((member) => !this.#signalled.has(keyOf(member)));
   }
 
   #pids(): ReadonlyMap<number, Cgroup> {
@@ -285,8 +297,9 @@ class Killing {
 
   #note(member: Member, by: SignalledMember['by']): void {
     const key = keyOf(member);
-    this.#signalled.set(key, { ...member, by });
-    this.#pending.set(key, { ...member, by });
+    const signalled: SignalledMember = { ...member, by };
+    this.#signalled.set(key, signalled);
+    this.#pending.set(key, signalled);
     this.#signalledPids.add(member.pid);
   }
 
