@@ -4,7 +4,7 @@
 
 import { ifThere, SlurmCgroupsError } from '../cgroup/errors.js';
 import type { ExternCgroup, Job, JobCgroup, Step } from './job.js';
-import { type JobName, parseJobName, parseStepName, parseUidName } from './layout.js';
+import { isSameJob, type JobName, parseJobName, parseStepName, parseUidName } from './layout.js';
 import type { LocatedTop, SlurmNode } from './node.js';
 
 export interface DiscoverJobsOptions {
@@ -12,6 +12,8 @@ export interface DiscoverJobsOptions {
   readonly uid?: number;
   /** Also read the mtime of each job's own directory (only pam_slurm_adopt's ranks need it). */
   readonly jobTimes?: boolean;
+  /** Only the job of that directory: of no other more than the name is read. */
+  readonly only?: JobName;
 }
 
 interface Draft {
@@ -63,6 +65,7 @@ function readJobs(node: SlurmNode, top: LocatedTop, place: Place): void {
   for (const jobName of namesIfThere(node, place.directory)) {
     const name = parseJobName(jobName);
     if (name === undefined || (top.version === 1 && 'sluid' in name)) continue; // SLUIDs name directories on v2 only
+    if (place.options.only !== undefined && !isSameJob(place.options.only, name)) continue;
     const path = `${place.directory}/${jobName}`;
     const steps = namesIfThere(node, path);
     if (steps.length === 0) continue; // gone: a cgroup that is there has its control files

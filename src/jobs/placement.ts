@@ -7,8 +7,10 @@ import type { Host } from '../cgroup/host.js';
 import { hierarchyKey, type Membership } from '../cgroup/membership.js';
 import { type CgroupPath, cgroupPath, partsOf } from '../cgroup/path.js';
 import { type HeldProcess, withProcess } from '../cgroup/process.js';
+import { discoverJobs } from './discovery.js';
 import { formatJobPath, isSameJob, type JobName, type JobPlace, parseJobPath } from './layout.js';
 import type { LocatedTop, SlurmNode } from './node.js';
+import { findOwners } from './owners.js';
 
 /**
  * contained: in the job in every hierarchy in which the job has a cgroup; partial: in some of them; outside:
@@ -65,17 +67,45 @@ export interface Verification {
 
 export interface VerifyOptions {
   readonly node: SlurmNode;
+  /** How long slurmstepds may be asked which job a directory named by SLUID is. Default 2000. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
 }
 
 /**
- * Proves from /proc what a process belongs to.
+ * Proves from /proc what a process belongs to. Which job a directory named by SLUID (26.05 on) is, its slurmstepd
+ * tells, by its place or when asked (`timeoutMs`, default 2000); a note says where nobody does.
  *
  * @param pid a process id, or `self`
  * @throws SlurmCgroupsError ERR_NO_SUCH_PROCESS; ERR_NOT_PERMITTED where /proc is hidden from this user.
  */
 export async function verify(pid: number | 'self', options: VerifyOptions): Promise<Verification> {
   const { node } = options;
-  return withProcess(node.host, pid === 'self' ? node.host.self().pid : pid, (held) => verifyHeld(node, held));
+  const one = pid === 'self' ? node.host.self().pid : pid;
+  return withProcess(node.host, one, async (held) => identified(verifyHeld(node, held), options));
+}
+
+async function identified(found: Verification, { node, ...options }: VerifyOptions): Promise<Verification> {
+  const { sluid, nodeName } = found.job ?? {};
+  if (found.job === null || sluid === undefined) return found;
+  try {
+    const jobs = discoverJobs(node, { only: { sluid } }).filter((job) => job.nodeName === nodeName);
+    const [job] = await findOwners(jobs, { node, ...options });
+    if (job?.jobId === undefined) {
+      const why = job?.unknownWhy ?? 'it is gone';
+      return { ...found, notes: [...found.notes, `the id of the job is not known: ${why}`] };
+    }
+    const { jobId, uid } = job;
+    const isThat = (one: HierarchyPlacement) => one.sluid === sluid;
+    return {
+      ...found,
+      job: { ...found.job, jobId, ...(uid === undefined ? {} : { uid }) },
+      hierarchies: found.hierarchies.map((one) => (isThat(one) ? { ...one, jobId } : one)),
+    };
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    return { ...found, notes: [...found.notes, `the id of the job is not known: ${error.message}`] };
+  }
 }
 
 interface Placed {

@@ -36,6 +36,25 @@ describe('discoverJobs()', () => {
     ]);
   });
 
+  it('reads one job alone, if only that is wanted', async () => {
+    const sluid = 'sEKNKTV3WPV500';
+    const host = treeHost({
+      hierarchies: ['unified'],
+      directories: [`${v2}/job_3/step_extern`, `${v2}/job_4/step_0`, `${v2}/${sluid}/step_extern`],
+    });
+    const listed: string[] = [];
+    const names = (path: string) => {
+      listed.push(path.slice(path.lastIndexOf('/') + 1));
+      return host.names(path);
+    };
+    const node = await nodeOf({ ...host, names });
+    listed.length = 0;
+    expect(discoverJobs(node, { only: { jobId: 4 } }).map(({ jobId }) => jobId)).toEqual([4]);
+    expect(listed).toEqual(['slurmstepd.scope', 'job_4']);
+    expect(discoverJobs(node, { only: { sluid } })).toMatchObject([{ sluid }]);
+    expect(discoverJobs(node, { only: { jobId: 5 } })).toEqual([]);
+  });
+
   it('keeps equal ids of different users and of different nodes apart', async () => {
     const jobs = await jobsOf({
       hierarchies: ['memory'],

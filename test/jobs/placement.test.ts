@@ -1,10 +1,12 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { hasCode, SystemCallError } from '../../src/cgroup/errors.js';
 import type { Host } from '../../src/cgroup/host.js';
 import { rootPath } from '../../src/cgroup/path.js';
 import { recordedHost } from '../../src/cgroup/recording.js';
 import { readNode } from '../../src/jobs/node.js';
 import { verify } from '../../src/jobs/placement.js';
+import { unixSandbox } from '../cgroup/unix-server.js';
+import { nodeOfStepds } from './stepd-node.js';
 import { mountPoint, type Tree, treeText } from './trees.js';
 
 interface Process {
@@ -182,5 +184,40 @@ describe('verify()', () => {
     await expect(verify(wrong, { node })).rejects.toSatisfy((error) =>
       hasCode(error, 'ERR_NO_SUCH_PROCESS', 'ERR_NOT_RECORDED'),
     );
+  });
+});
+
+describe('verify() of a process in a directory named by SLUID', () => {
+  let sandbox: ReturnType<typeof unixSandbox>;
+  beforeEach(() => {
+    sandbox = unixSandbox();
+  });
+  afterEach(() => sandbox.close());
+  const [directory, sluid] = ['s0000000000001', 's0000000000001'];
+
+  it('names the job as its slurmstepd does, and its owner', async () => {
+    const { node, asked } = await nodeOfStepds(sandbox, [
+      { directory, jobId: 7, pid: 500, uid: 1001 },
+      { directory: 's0000000000002', jobId: 8, pid: 501 },
+    ]);
+    const found = await verify(500, { node });
+    expect(found).toMatchObject({
+      verdict: 'contained',
+      job: { jobId: 7, sluid, uid: 1001, stepId: 'extern' },
+      notes: [],
+    });
+    expect(found.hierarchies).toMatchObject([{ jobId: 7, sluid, state: 'in-job' }]);
+    expect([...asked].map(([name, numbers]) => [name, numbers.length > 0])).toEqual([
+      ['node1_7.4294967292', true],
+      ['node1_8.4294967292', false],
+    ]);
+  });
+
+  it('says why the job is not known', async () => {
+    const { node } = await nodeOfStepds(sandbox, [{ directory, jobId: 7, pid: 500, title: null, is: 'dead' }]);
+    const found = await verify(500, { node });
+    expect(found).toMatchObject({ verdict: 'contained', job: { sluid } });
+    expect(found.job?.jobId).toBeUndefined();
+    expect(found.notes).toEqual([expect.stringMatching(/^the id of the job is not known: no slurmstepd/)]);
   });
 });

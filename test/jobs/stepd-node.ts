@@ -59,6 +59,7 @@ export async function nodeOfStepds(
         text: `Name:\tslurmstepd\nTgid:\t${pid}\nPid:\t${pid}\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n`,
       },
       { read: `/proc/${pid}/cgroup`, text: `0::${place}\n` },
+      { list: `/proc/${pid}/task`, entries: { [pid]: 'directory' } },
     );
     if (stepd.title !== null)
       lines.push({ read: `/proc/${pid}/cmdline`, text: stepd.title ?? `slurmstepd: [${jobId}.${stepId}]\0` });
