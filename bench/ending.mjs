@@ -114,7 +114,10 @@ export async function measureEnding({ product, command, program, hierarchies, tr
       wholeProcess(process.execPath, clean),
       wholeProcess('/bin/sh', ['-c', xargsLoop, 'sh', directory]),
     ].map((end) => ending('crowd', count, end));
-    const [ours, cLoop, cFreeze, oursWhole, xargs] = await inTurn(contestants, { rounds, warmUp: count < 10_000 ? 1 : 0 });
+    const [ours, cLoop, cFreeze, oursWhole, xargs] = await inTurn(contestants, {
+      rounds,
+      warmUp: count < 10_000 ? 1 : 0,
+    });
     report(`end ${count} processes, in process`, [ours, cFreeze], 'C: freeze, kill, thaw', 2);
     report(`end ${count} processes, in process`, [ours, cLoop], 'C: kill until empty');
     report(`clean, ${count} processes, whole process`, [oursWhole, xargs], 'xargs kill, again and again');

@@ -10,6 +10,7 @@ import { build } from 'esbuild';
 import { measureEnding, measureScan } from './ending.mjs';
 import { cWalk, inTurn, wholeProcess } from './measure.mjs';
 import { chooseHierarchies, prefix, removeLeftovers, Tree } from './tree.mjs';
+import { measureWatch } from './watch.mjs';
 
 const root = path.resolve(import.meta.dirname, '..');
 const command = path.join(root, 'dist/bin/slurm-cgroups.js');
@@ -17,7 +18,7 @@ const uid = 64_800;
 const most = 10_000;
 
 /** `npm run bench -- PART…` measures these alone. */
-const parts = ['parsers', 'list', 'ending', 'scan'];
+const parts = ['parsers', 'list', 'watch', 'ending', 'scan'];
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((one) => !parts.includes(one));
 if (unknown.length > 0) {
@@ -225,13 +226,15 @@ async function measureOnCgroups(product, hierarchies) {
   const idler = startIdler();
   const few = 10;
   const start = (size) => [String(idler.pid), '--within', tree.within(size)];
-  for (const size of [few, 1000, most]) {
+  for (const size of measures('list') ? [few, 1000, most] : [1000]) {
     for (const _ of tree.make(size, uid)) await new Promise(setImmediate);
+    if (measures('watch') && size === 1000) await measureWatch({ tree, size, report });
+    if (!measures('list')) continue;
     if (tree.version === 1 && size !== 1000)
       await measureStart(`adopt --dry-run, ${size} jobs here`, start(size), size === few ? 1.25 : undefined);
     await measureList(product, tree, { size, walk, listers });
   }
-  if (tree.version === 1) await measureOneUser(product, tree, few);
+  if (tree.version === 1 && measures('list')) await measureOneUser(product, tree, few);
 }
 
 /** In the freezer and pids of v1, or in v2: what a crowd needs. */
@@ -278,7 +281,7 @@ if (chosen === undefined) {
   console.log(
     `Jobs are made in real cgroups: ${chosen.map((one) => one.key).join(', ')} (this machine is ${all.mode}).`,
   );
-  if (measures('list')) await measureOnCgroups(product, chosen);
+  if (measures('list') || measures('watch')) await measureOnCgroups(product, chosen);
   if (measures('ending') || measures('scan')) await measureEndings(product, all, chosen);
 }
 if (chosen?.[0].version !== 1 && measures('list')) await measureStart('adopt --dry-run, recorded node', recorded);

@@ -477,13 +477,15 @@ kernelTest(
   },
 );
 
-kernelTest('Move.observe() throws where the process has ended', ['memory'], async (area) => {
-  const sleeper = await area.sleeper();
-  await withProcess(area.host, sleeper.pid, async (held) => {
-    const move = Move.follow(area.host, held, ensure(area, 'job', ['memory']));
-    await sleeper.end();
-    expect(() => move.observe(() => true)).toThrow(expect.objectContaining({ code: 'ERR_NO_SUCH_PROCESS' }));
-    expect(outcomes(move)).toEqual({ memory: 'untouched' });
-    move.close();
+for (const key of ['memory', 'unified']) {
+  kernelTest(`Move.observe() throws where the process has ended (${key})`, [key], async (area) => {
+    const sleeper = await area.sleeper();
+    await withProcess(area.host, sleeper.pid, async (held) => {
+      const move = Move.follow(area.host, held, ensure(area, 'job', [key]));
+      await sleeper.end();
+      expect(() => move.observe(() => true)).toThrow(expect.objectContaining({ code: 'ERR_NO_SUCH_PROCESS' }));
+      expect(outcomes(move)).toEqual({ [key]: 'untouched' });
+      move.close();
+    });
   });
-});
+}
