@@ -251,8 +251,10 @@ class Adoption {
         this.#accounting = 'stepd';
         return undefined;
       case 'silent':
+      case 'garbled':
+      case 'unreachable':
         if (move.complete) {
-          this.#trace.push(`slurmstepd has moved process ${pid}, but did not say so in time`);
+          this.#trace.push(`slurmstepd has moved process ${pid}, but did not say so: ${answer.error.message}`);
           return undefined;
         }
         // What it was told it may still do (measured): whoever reads this has to know.

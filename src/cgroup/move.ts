@@ -208,9 +208,24 @@ export class Move {
    * it was to arrive at, `failed` where it is as before, else `remains`. Hierarchies in which it did not arrive and
    * `isWanted` is false are no part of the move.
    *
-   * @throws SlurmCgroupsError ERR_NO_SUCH_PROCESS where it has ended meanwhile.
+   * @throws SlurmCgroupsError ERR_NO_SUCH_PROCESS where it has ended meanwhile; others where that cannot be read: then
+   * it can be anywhere, and each hierarchy `remains`.
    */
   observe(isWanted: (hierarchy: Hierarchy) => boolean): void {
+    try {
+      this.#observe(isWanted);
+    } catch (error) {
+      if (!hasEnded(this.process)) {
+        for (const leg of this.#legs) {
+          leg.outcome = 'remains';
+          leg.error = asOurs(error);
+        }
+      }
+      throw error;
+    }
+  }
+
+  #observe(isWanted: (hierarchy: Hierarchy) => boolean): void {
     this.#checkAlive(); // v1 shows one that is exiting at the root of every hierarchy
     const places = this.#places();
     this.#legs = this.#legs.filter((leg) => {

@@ -46,6 +46,8 @@ export interface Job {
   readonly sluid?: string;
   /** Owner. In the path on v1; on v2 unknown until findOwners. */
   readonly uid?: number;
+  /** Why `uid` or `jobId` is not known, after findOwners: one line for people. */
+  readonly unknownWhy?: string;
   /** NodeName of slurm.conf where the path names it (a multiple-slurmd build). */
   readonly nodeName?: string;
   readonly steps: readonly Step[];

@@ -14,8 +14,6 @@ export type OwnerSource = 'path' | 'stepd' | 'slurm_script';
 export interface OwnedJob extends Job {
   /** Absent with `uid`: nothing here says whose job it is. */
   readonly ownerFrom?: OwnerSource;
-  /** Why `uid` or `jobId` is not known: one line for people. */
-  readonly unknownWhy?: string;
 }
 
 export type FindOwnersOptions = AskOwnersOptions;

@@ -48,7 +48,9 @@ export function describeJobs(request: AdoptionRequest, here: JobsHere): string {
     ...(here.starting.length > 0 ? [`starting${listed(here.starting)}`] : []),
     ...(here.ending.length > 0 ? [`ending${listed(here.ending)}`] : []),
     ...(here.ofOthers.length > 0 ? [`of another owner, left out${listed(here.ofOthers)}`] : []),
-    ...(here.ownerless.length > 0 ? [`of an unknown owner, left out${listed(here.ownerless)}`] : []),
+    ...(here.ownerless.length > 0
+      ? [`of an unknown owner, left out${listed(here.ownerless)}${whyUnknown(here.ownerless)}`]
+      : []),
   ];
   return parts.join('; ');
 }
@@ -75,6 +77,12 @@ export function whyNone(here: JobsHere): readonly [Rule, string] {
     return ['ending', `You have no running job on this node any more, ending: ${jobNames(here.ending)}`];
   }
   return ['no-jobs', 'You have no active jobs on this node'];
+}
+
+/** Of the first alone: the others' are alike, or in the notes of `list`. */
+function whyUnknown(jobs: readonly Job[]): string {
+  const why = jobs.find((job) => job.unknownWhy !== undefined)?.unknownWhy;
+  return why === undefined ? '' : ` (${why})`;
 }
 
 function listed(jobs: readonly Job[]): string {

@@ -50,7 +50,7 @@ export class ExternStep {
       if (oddities === 'dead') await step.#die();
       else if (oddities !== 'absent') await step.#listen(oddities);
       await act(step);
-      await expect.poll(step.#sandbox.open).toBe(0); // the connection was closed
+      await step.idle(); // the connection was closed
     } finally {
       await step.#sandbox.close();
     }
@@ -60,6 +60,11 @@ export class ExternStep {
   async node(host: Host = this.world.host): Promise<SlurmNode> {
     const node = await this.world.node(host);
     return { ...node, nodeName: 'node1', spools: new Map([['node1', this.#sandbox.folder]]) };
+  }
+
+  /** Until nobody is connected any more: what it was told, it has done. */
+  async idle(): Promise<void> {
+    await expect.poll(this.#sandbox.open, { interval: 2 }).toBe(0);
   }
 
   get #socket(): string {
@@ -121,7 +126,7 @@ export class ExternStep {
     }
     for (const { hierarchy, directory } of this.world.jobAt(this.jobId, 'step_extern').cgroups) {
       if (!hierarchy.controllers.includes('memory')) continue;
-      fs.rmdirSync(`${directory}/task_0`);
+      if (fs.existsSync(`${directory}/task_0`)) fs.rmdirSync(`${directory}/task_0`);
       fs.rmdirSync(directory);
     }
   }

@@ -8,6 +8,7 @@ import { SlurmCgroupsError } from '../../src/cgroup/errors.js';
 import { type FailingHost, type FailingOptions, failingHost } from '../../src/cgroup/failing.js';
 import type { Job } from '../../src/jobs/job.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
+import { ExternStep } from './extern-step.js';
 import { childrenOf, inWorld, onKernels, until, type World } from './kernel.js';
 
 const errnos: Readonly<Record<string, readonly string[]>> = {
@@ -81,6 +82,75 @@ onKernels((kernel) => {
     }
   });
 });
+
+/** What stands for every errno where slurmstepd moves: what is read and written is the same as above. */
+const ofEach: Readonly<Record<string, readonly string[]>> = {
+  read: ['EIO', 'ESRCH'],
+  list: ['EACCES'],
+  stat: ['EACCES'],
+  readlink: ['EACCES'],
+  open: ['EMFILE'],
+  connect: ['EACCES', 'ECONNREFUSED', 'ENOENT'],
+  write: ['EBUSY', 'ENODEV'],
+};
+
+onKernels((kernel) => {
+  describe('adopt() through slurmstepd with a fault', () => {
+    for (const one of [cases[0], cases[2]]) {
+      if (one === undefined) continue;
+      inWorld(
+        kernel,
+        `in any call, ${one.thenAlways.length > 0 ? 'then always' : 'once'}: it is in the job, or where it was, or the result says where`,
+        async (world) => {
+          await world.twoJobs();
+          await ExternStep.with(world, {}, async (step) => {
+            const pid = await world.session();
+            const node = await step.node();
+            step.removeLeaf();
+            const job = await world.job(102);
+            const whole = await run(node, job, pid, one, {});
+            expect(whole.result).toMatchObject({ outcome: 'adopted', moved: 'stepd' });
+            const calls = [...whole.host.calls];
+            expect(new Set(calls.map(({ call }) => call))).toContain('connect');
+            for (const [index, { call }] of calls.entries()) {
+              for (const errno of ofEach[call] ?? ['EIO']) {
+                if (one.thenAlways.includes('read') && ['ESRCH', 'ENOENT'].includes(errno)) continue;
+                await reset(world, [pid]);
+                step.removeLeaf();
+                const done = await run(node, job, pid, one, { nth: index + 1, errno });
+                const what = `${errno} in call ${index + 1} of ${calls.length}, ${call} ${calls[index]?.path}`;
+                const mayComeLater = done.result?.trace.some((line) => line.includes('may still do so')) === true;
+                if (!mayComeLater) checkByStepd(world, pid, done, what);
+                await step.idle();
+              }
+            }
+          });
+        },
+      );
+    }
+  });
+});
+
+/** As `check`, but a leaf that was never made is nowhere. */
+function checkByStepd(world: World, pid: number, { host, outcome, result }: Done, what: string): void {
+  expect(host.openDirectories(), what).toBe(0);
+  const [places, outside] = [world.places(pid), world.everywhere('outside')];
+  if (outcome === 'adopted') {
+    expect(places, what).toEqual(world.leaves(102));
+    return;
+  }
+  if (outcome !== 'partial') {
+    expect(places, `${what}: ${outcome}`).toEqual(outside);
+    expect(result?.moved ?? 'none', what).toBe('none');
+    return;
+  }
+  for (const { controllers, outcome: leg, error } of result?.hierarchies ?? []) {
+    const key = controllers.length === 0 ? 'unified' : controllers.join();
+    if (leg === 'remains') expect(error, `${what}: ${key}`).toBeDefined();
+    else if (leg === 'moved' || leg === 'already') expect(places[key], what).toBe(world.leaves(102)[key]);
+    else expect(places[key], `${what}: ${key} ${leg}`).toBe(outside[key]);
+  }
+}
 
 interface Done {
   readonly host: FailingHost;

@@ -38,6 +38,10 @@ describe('describeJobs()', () => {
         'of another owner, left out: job 5; of an unknown owner, left out: job 6',
     );
     expect(describeJobs({ uid: 7 }, sortOut({ uid: 7 }, {}, []))).toBe('uid 7 has no jobs here');
+    const unknown = [job(6, { uid: 'unknown' }), { ...job(7, { uid: 'unknown' }), unknownWhy: 'it is silent' }];
+    expect(describeJobs({ uid: 7 }, sortOut({ uid: 7 }, {}, unknown))).toBe(
+      'uid 7 has no jobs here; of an unknown owner, left out: job 6, job 7 (it is silent)',
+    );
   });
 });
 

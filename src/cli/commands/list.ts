@@ -203,7 +203,9 @@ function hiddenFrom(
 
 /** What is not known is not "none". */
 function unlessIn(hidden: readonly string[]): string {
-  return hidden.length === 0 ? '' : `, as far as is known (${hidden.join('; ')})`;
+  const [first, ...more] = hidden;
+  if (first === undefined) return '';
+  return `, as far as is known (${first}${more.length === 0 ? '' : `; and ${more.length} more`})`;
 }
 
 function render(

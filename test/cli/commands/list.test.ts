@@ -47,6 +47,21 @@ describe('list --json', () => {
     }
   });
 
+  it('says in its notes what is not known and why, also of what it does not show', async () => {
+    const why = 'slurmstepd would have to be asked, and a recording has none';
+    const notes = async (name: string, ...words: readonly string[]) =>
+      ((await list(name, '--json', ...words)).output.json() as { readonly notes: readonly string[] }).notes;
+    expect(await notes('slurm-24.11-v2')).toContain(`job 5: its owner is not known: ${why}`);
+    expect(await notes('slurm-24.11-v2', '--uid', '1002')).toContain(
+      `not shown: job 5: its owner is not known: ${why}`,
+    );
+    expect(await notes('slurm-24.11-v2', '--job', '1')).not.toContain(expect.stringContaining('not known'));
+    expect(await notes('slurm-26.05-v2')).toContain(`job s9BNM865MKYJ00: its id and owner are not known: ${why}`);
+    await expect(list('slurm-26.05-v2', '--job', '3')).rejects.toThrow(
+      /^There is no job 3 on this node, as far as is known \(not shown: job s9BNM865MKYJ00: .*; and 4 more\)$/,
+    );
+  });
+
   it('has the documented shape', async () => {
     const { output, exitCode } = await list('slurm-22.05-v1', '--json');
     expect(exitCode).toBe(0);

@@ -25,7 +25,9 @@ describe('strays', () => {
     expect(output.json()).toEqual({
       strays: [],
       complete: false,
-      notes: ['Nobody is called a stray: the owner of job 5 is not known'],
+      notes: [
+        'Nobody is called a stray: the owner of job 5 is not known (job 5: slurmstepd would have to be asked, and a recording has none)',
+      ],
     });
     expect((await strays('--from', recording('slurm-24.11-v2'))).output.lines[0]).toBe(
       'node vm: it cannot be told who is a stray',
