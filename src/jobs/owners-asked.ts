@@ -25,8 +25,12 @@ export interface AskOwnersOptions {
 /** What a slurmstepd told of its job, or why none did. */
 export type AskedOwner = { readonly jobId: number; readonly uid: number } | { readonly why: string };
 
-/** Asks for jobs of v2; answers in their order. */
-export async function askOwners(jobs: readonly Job[], options: AskOwnersOptions): Promise<readonly AskedOwner[]> {
+/** Asks for jobs of v2; answers in their order. The slurmstepds of `others`, which are known, are not asked. */
+export async function askOwners(
+  jobs: readonly Job[],
+  options: AskOwnersOptions,
+  others: readonly Job[] = [],
+): Promise<readonly AskedOwner[]> {
   const asking = new Asking(options);
   const found = new Map<Job, AskedOwner>();
   const named = jobs.filter((job) => job.jobId !== undefined);
@@ -35,7 +39,7 @@ export async function askOwners(jobs: readonly Job[], options: AskOwnersOptions)
     found.set(job, await asking.named(job));
   });
   // Last: they can be anybody's, so all are asked whose job is not known by then.
-  for (const group of groupedByNode(nameless)) await asking.nameless(group, found);
+  for (const group of groupedByNode(nameless)) await asking.nameless(group, { found, known: [...others, ...named] });
   return jobs.map((job) => found.get(job) ?? { why: 'no slurmstepd here says that it is its own' });
 }
 
@@ -82,14 +86,20 @@ class Asking {
   }
 
   /** Jobs named by SLUID in whose directories no slurmstepd was seen: asks those whose job is not known. */
-  async nameless(jobs: readonly Job[], found: Map<Job, AskedOwner>): Promise<void> {
+  async nameless(
+    jobs: readonly Job[],
+    { found, known }: { readonly found: Map<Job, AskedOwner>; readonly known: readonly Job[] },
+  ): Promise<void> {
     const [first] = jobs;
     if (first === undefined) return;
     const { sockets, trusted, notes } = await this.#sockets.of(first);
-    const taken = new Set([...found.values()].flatMap((one) => ('jobId' in one ? [one.jobId] : [])));
-    const oneEach = new Map<number, StepSocket>();
-    for (const socket of sockets)
-      if (!taken.has(socket.jobId) && !oneEach.has(socket.jobId)) oneEach.set(socket.jobId, socket);
+    // A job has the same id on each of its nodes, of which several can be on this machine.
+    const taken = new Set(known.filter((job) => job.nodeName === first.nodeName).map(({ jobId }) => jobId));
+    const oneEach = new Map<string, StepSocket>();
+    for (const socket of sockets) {
+      const key = `${socket.nodeName} ${socket.jobId}`;
+      if (!taken.has(socket.jobId) && !oneEach.has(key)) oneEach.set(key, socket);
+    }
     const left = new Set(jobs);
     const silent: string[] = [];
     await this.each([...oneEach.values()], async (socket) => {

@@ -31,7 +31,7 @@ export async function findOwners(jobs: readonly OwnedJob[], options: FindOwnersO
   const seen = jobs.map((job) => lookAt(node, job, trusted));
   const open = seen.filter((job) => job.uid === undefined || job.jobId === undefined);
   if (open.length === 0) return seen;
-  const asked = await answersFor(open, options);
+  const asked = await answersFor(open, options, seen);
   return seen.map((job): OwnedJob => {
     const answer = asked.get(job);
     if (answer === undefined) return job;
@@ -40,10 +40,10 @@ export async function findOwners(jobs: readonly OwnedJob[], options: FindOwnersO
   });
 }
 
-async function answersFor(open: readonly OwnedJob[], options: FindOwnersOptions) {
+async function answersFor(open: readonly OwnedJob[], options: FindOwnersOptions, all: readonly OwnedJob[]) {
   if (options.node.host.source === 'recording')
     return new Map(open.map((job) => [job, { why: 'slurmstepd would have to be asked, and a recording has none' }]));
-  const answers = await askOwners(open, options);
+  const answers = await askOwners(open, options, all);
   return new Map(open.flatMap((job, at) => (answers[at] === undefined ? [] : [[job, answers[at]] as const])));
 }
 

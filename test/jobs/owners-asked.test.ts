@@ -1,9 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { recordedHost } from '../../src/cgroup/recording.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
+import { readNode } from '../../src/jobs/node.js';
 import { findOwners } from '../../src/jobs/owners.js';
 import { askOwners } from '../../src/jobs/owners-asked.js';
 import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
-import { nodeOfStepds, type Stepd, scope } from './stepd-node.js';
+import { expectedFor, loadRecording } from '../recordings/recordings.js';
+import { mixed, nodeOfStepds, type Stepd, scope } from './stepd-node.js';
+import { recordedStepds, speakAs } from './stepd-server.js';
 
 let sandbox: Sandbox;
 beforeEach(() => {
@@ -132,5 +136,31 @@ describe('findOwners() on a node that answers', () => {
     const onV1 = known.map(({ ownerFrom, ...job }) => job);
     expect(await findOwners(onV1, { node })).toEqual(onV1.map((job) => ({ ...job, ownerFrom: 'path' })));
     expect([...asked.values()]).toEqual([[]]);
+  });
+});
+
+describe('findOwners() on every recorded node of v2, whose slurmstepds answer as they did', () => {
+  const recorded = recordedStepds();
+  const names = [...new Set(recorded.map(([name]) => name.split(' ')[0] ?? ''))].filter((name) => name.includes('-v2'));
+  it.each(names)('%s: gives every job the id and the owner that Slurm knows', async (name) => {
+    for (const [, stepd] of recorded.filter(([one]) => one.startsWith(`${name} `)))
+      await sandbox.serve(stepd.socket, speakAs(stepd));
+    const base = await readNode({ host: recordedHost(loadRecording(name)) });
+    const host = mixed(base.host, sandbox.folder);
+    const spools = new Map([...base.spools.keys()].map((nodeName) => [nodeName, sandbox.folder]));
+    const plain = { files: [], nodes: [], places: new Map(), notes: [] };
+    const configuration = { ...plain, slurmUser: String(host.self().uid) };
+    const node = { ...base, host, spools, configuration };
+    const byName = (one: { readonly nodeName?: string; readonly jobId?: number }) => `${one.nodeName} ${one.jobId}`;
+    const jobs = await findOwners(discoverJobs(node), { node, ...slow });
+    expect(jobs.map((job) => [byName(job), job.uid, job.ownerFrom]).sort()).toEqual(
+      expectedFor(name)
+        .list.map(({ nodeName, real }) => [
+          byName({ ...(nodeName && { nodeName }), jobId: real.jobId }),
+          real.uid,
+          'stepd',
+        ])
+        .sort(),
+    );
   });
 });

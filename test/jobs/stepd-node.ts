@@ -84,7 +84,7 @@ export async function nodeOfStepds(
 }
 
 /** The folder is this machine's, everything else in memory. */
-function mixed(memory: Host, folder: string): Host {
+export function mixed(memory: Host, folder: string): Host {
   const live = liveHost();
   const at = (path: string) => (path.startsWith(folder) ? live : memory);
   return {

@@ -1,8 +1,14 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { recordedHost } from '../../src/cgroup/recording.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
+import { readNode } from '../../src/jobs/node.js';
 import { jobIdByPlace, parseStepdTitle, standsIn } from '../../src/jobs/stepd-place.js';
+import { formatSluid } from '../../src/jobs/stepd-protocol.js';
+import { parseSocketName } from '../../src/jobs/stepd-socket.js';
 import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
+import { loadRecording } from '../recordings/recordings.js';
 import { nodeOfStepds, type Stepd } from './stepd-node.js';
+import { recordedStepds, sluidOf } from './stepd-server.js';
 
 let sandbox: Sandbox;
 beforeEach(() => {
@@ -82,4 +88,25 @@ describe('standsIn()', () => {
       expect(standsIn(node, job, 501)).toBe(false); // there is none
     }
   });
+});
+
+describe('standsIn() on every recorded node', () => {
+  const recorded = recordedStepds();
+  it.each([...new Set(recorded.map(([name]) => name.split(' ')[0] ?? ''))])(
+    '%s: each slurmstepd stands in its own job, and in no other',
+    async (name) => {
+      const node = await readNode({ host: recordedHost(loadRecording(name)) });
+      const jobs = discoverJobs(node);
+      for (const [, { socket, daemon, ...stepd }] of recorded.filter(([one]) => one.startsWith(`${name} `))) {
+        const { jobId, nodeName } = parseSocketName(socket) ?? expect.unreachable(socket);
+        const sluid = stepd.sluid === undefined ? undefined : formatSluid(sluidOf({ socket, daemon, ...stepd }));
+        const own = jobs.filter((job) => standsIn(node, job, daemon));
+        expect(own, socket).toHaveLength(1);
+        const [job] = own;
+        expect(job?.jobId ?? jobId, socket).toBe(jobId);
+        expect(job?.nodeName, socket).toBe(nodeName);
+        if (job?.sluid !== undefined) expect(job.sluid, socket).toBe(sluid);
+      }
+    },
+  );
 });
