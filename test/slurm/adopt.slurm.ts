@@ -162,7 +162,7 @@ describe('slurm-cgroups adopt', () => {
       const { code, report, stderr, tookMs } = await command(String(pid));
       expect([code, report.job?.jobId], stderr).toEqual([0, own]);
       expect(hierarchiesOf(pid, own)).toEqual(hierarchiesWith(own, alice));
-      expect(tookMs).toBeLessThan(10_000);
+      expect(tookMs).toBeLessThan(30_000); // pam_slurm_adopt still hangs after a minute (measured)
       const isAlone = report.adoption?.trace.some((line) => line.startsWith('by its cgroups alone: '));
       expect(isAlone).toBe(jobId === own);
     }

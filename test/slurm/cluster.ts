@@ -60,7 +60,7 @@ export async function startCluster(): Promise<Cluster> {
     const file = (programs as readonly string[]).includes(program) ? files[program as Program] : program;
     const whole = user === undefined ? [file, ...args] : [files.runuser, '-u', user, '--', file, ...args];
     const [first = file, ...rest] = whole;
-    const { stdout } = await promisify(execFile)(first, rest, { env: environment, cwd: '/', timeout: 20_000 });
+    const { stdout } = await promisify(execFile)(first, rest, { env: environment, cwd: '/', timeout: 60_000 });
     return stdout;
   };
   const stop = async () => {
@@ -103,9 +103,9 @@ export async function startCluster(): Promise<Cluster> {
   return { nodeName, spool, conf, run, submit, stop };
 }
 
-/** Waits for something, 20 s at most. */
+/** Waits for something, a minute at most: on a busy machine Slurm takes its time. */
 export async function until(what: string | (() => string), is: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 20_000; ; ) {
+  for (const end = Date.now() + 60_000; ; ) {
     if (await is()) return;
     if (Date.now() > end) throw new Error(`Waited in vain until ${typeof what === 'string' ? what : what()}`);
     await new Promise((fulfil) => setTimeout(fulfil, 50));

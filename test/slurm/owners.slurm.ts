@@ -107,10 +107,10 @@ describe('askOwners()', () => {
     const [first = 0] = jobIds;
     await stopExternOf(first);
     const begun = performance.now();
-    const answers = await askOwners(ownerless(node), { node, timeoutMs: 10_000, eachTimeoutMs: 1000 });
+    const answers = await askOwners(ownerless(node), { node, timeoutMs: 20_000, eachTimeoutMs: 4000 });
     const tookMs = performance.now() - begun;
-    expect(tookMs).toBeGreaterThan(950);
-    expect(tookMs).toBeLessThan(1950);
+    expect(tookMs).toBeGreaterThan(3900);
+    expect(tookMs).toBeLessThan(7900);
     expect(answers).toEqual((await jobsBySlurm()).map(([jobId, uid]) => ({ jobId, uid })));
   });
 });
