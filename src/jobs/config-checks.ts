@@ -1,0 +1,78 @@
+// What slurm.conf and cgroup.conf must say so that sessions can be put into jobs, and are limited there. Pure.
+// Sources: slurm.conf(5), cgroup.conf(5), pam_slurm_adopt(8) of Slurm 20.11 to 26.05.
+
+import { at, type Finding, fail, ok, warn } from './check.js';
+import type { SlurmConfiguration } from './config.js';
+
+/** The checks of a configuration that was read, by name. */
+export const configChecks: readonly (readonly [name: string, find: (read: SlurmConfiguration) => Finding])[] = [
+  ['PrologFlags', prologFlags],
+  ['ProctrackType', proctrackType],
+  ['TaskPlugin', taskPlugin],
+  ['constraints', constraints],
+  ['accounting', accounting],
+];
+
+const restart = 'then restart slurmctld and slurmd';
+
+/** Without Contain there are no extern steps. X11 and RunInJob mean it too (RunInJob: 24.05 on). */
+function prologFlags({ prologFlags: flags, places }: SlurmConfiguration): Finding {
+  const where = at(places.get('prologFlags'));
+  const containing = flags?.filter((flag) => ['contain', 'x11', 'runinjob'].includes(flag)) ?? [];
+  if (containing.length === 0) {
+    const said = flags === undefined ? 'it is not set' : `${flags.join(',')} is without Contain${where}`;
+    return fail(
+      `${said}: jobs have no extern step, so no session can be adopted`,
+      `set PrologFlags=Contain in slurm.conf, ${restart}`,
+    );
+  }
+  const inJob = flags?.includes('runinjob') === true ? ': Prolog and Epilog run inside the extern step' : '';
+  return ok(`${flags?.join(',')}${where}${inJob}`);
+}
+
+/** Default: proctrack/cgroup. Others leave no cgroup of a job to be put into. */
+function proctrackType({ proctrackType: type, places }: SlurmConfiguration): Finding {
+  if (type === undefined) return ok("not set: proctrack/cgroup is Slurm's default");
+  if (type === 'proctrack/cgroup') return ok(`${type}${at(places.get('proctrackType'))}`);
+  return fail(
+    `${type}${at(places.get('proctrackType'))} does not keep jobs in cgroups: nobody can be adopted, and what a job leaves is not seen`,
+    `set ProctrackType=proctrack/cgroup in slurm.conf, ${restart}`,
+  );
+}
+
+/** It is task/cgroup that holds a job, and whoever is adopted into it, to what it asked for. */
+function taskPlugin({ taskPlugin: plugins, places }: SlurmConfiguration): Finding {
+  const where = at(places.get('taskPlugin'));
+  if (plugins?.includes('task/cgroup') === true) return ok(`${plugins.join(',')}${where}`);
+  return warn(
+    `${plugins === undefined ? 'it is not set' : `${plugins.join(',')}${where}`}: without task/cgroup an adopted session is tracked, but not limited`,
+    `set TaskPlugin=task/cgroup,task/affinity in slurm.conf, ${restart}`,
+  );
+}
+
+const wanted = ['constrainCores', 'constrainRamSpace', 'constrainDevices'] as const;
+const keyOf = (field: (typeof wanted)[number]) => `C${field.slice(1)}`.replace('RamSpace', 'RAMSpace');
+
+/** All of them are off unless cgroup.conf says yes. */
+function constraints(read: SlurmConfiguration): Finding {
+  const off = wanted.filter((field) => read[field] !== true);
+  const on = wanted.filter((field) => read[field] === true);
+  const said = on.map((field) => `${keyOf(field)}${at(read.places.get(field))}`).join(', ');
+  if (off.length === 0) return ok(said);
+  const names = off.map((field) => `${keyOf(field)}${at(read.places.get(field))}`).join(', ');
+  return warn(
+    `${names} ${off.length === 1 ? 'is' : 'are'} not on: jobs, and sessions in them, are not held to these limits`,
+    `set ${off.map((field) => `${keyOf(field)}=yes`).join(' ')} in ${read.cgroupFile ?? 'cgroup.conf'}, then restart slurmd`,
+  );
+}
+
+/** What an adopted process uses is counted only by a gatherer. */
+function accounting({ jobAcctGatherType: type, places }: SlurmConfiguration): Finding {
+  const where = at(places.get('jobAcctGatherType'));
+  if (type === undefined) return ok("JobAcctGatherType is not set: Slurm's default holds");
+  if (!type.endsWith('/none')) return ok(`${type}${where}`);
+  return warn(
+    `${type}${where}: what jobs and sessions use is not counted`,
+    `set JobAcctGatherType=jobacct_gather/cgroup in slurm.conf, ${restart}`,
+  );
+}

@@ -1,0 +1,194 @@
+// The extern steps of the jobs here, into which sessions go: is each there, does its slurmstepd live and answer, is it
+// frozen, and what do the clocks say of its beginning.
+
+import { Cgroup } from '../cgroup/cgroup.js';
+import { hasCode, SlurmCgroupsError } from '../cgroup/errors.js';
+import { frozenAt } from '../cgroup/freezer.js';
+import { childPath } from '../cgroup/path.js';
+import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
+import { clocks, type ExternTimes, nowNs } from './clocks.js';
+import { discoverJobs } from './discovery.js';
+import { type Job, nameOfJob } from './job.js';
+import { cgroupOf } from './job-cgroups.js';
+import { JobSockets } from './job-sockets.js';
+import type { SlurmNode } from './node.js';
+import { findOwners } from './owners.js';
+import { askSteps, type StepdReport } from './stepd.js';
+import type { StepSocket } from './stepd-socket.js';
+
+/** What is known of the extern step of one job. */
+export interface ExternLook {
+  /** `job 7` */
+  readonly name: string;
+  /** It has a directory in some hierarchy. */
+  readonly isThere: boolean;
+  /** The directory by which it is frozen. */
+  readonly frozenAt?: string;
+  /** What its slurmstepd says (a recording's is not asked); absent: there is no socket, or none was found. */
+  readonly stepd?: { readonly state: string } | { readonly failure: string } | 'unasked';
+  /** slurmd's spool was looked into: no socket means no slurmstepd. */
+  readonly isWhole: boolean;
+  readonly times: ExternTimes;
+}
+
+export interface ExternChecksOptions {
+  /** Over all that is asked. Default 4000. */
+  readonly timeoutMs?: number;
+}
+
+export async function externChecks(node: SlurmNode, options: ExternChecksOptions = {}): Promise<readonly Check[]> {
+  let looks: readonly ExternLook[];
+  try {
+    looks = await lookAtExternSteps(node, options);
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    return [await check('extern steps', () => Promise.reject(error))];
+  }
+  return Promise.all([
+    check('extern steps', () => externSteps(looks)),
+    check('suspended', () => suspended(looks)),
+    check('clocks', () =>
+      clocks(
+        looks.filter((look) => look.isThere).map((look) => look.times),
+        nowNs(node.host),
+      ),
+    ),
+  ]);
+}
+
+/** @throws SlurmCgroupsError where it is not known which jobs are here. */
+async function lookAtExternSteps(
+  node: SlurmNode,
+  { timeoutMs = 4000 }: ExternChecksOptions,
+): Promise<readonly ExternLook[]> {
+  const { host } = node;
+  const until = host.now() + timeoutMs;
+  // Ids of jobs named by SLUID; whose they are does not matter here.
+  const jobs = await findOwners(discoverJobs(node), { node, timeoutMs: timeoutMs / 2 });
+  const places = new JobSockets(node);
+  const found = await Promise.all(jobs.map(async (job) => ({ job, ...(await socketOf(places, job)) })));
+  const wanted = host.source === 'live' ? found.flatMap(({ socket }) => socket ?? []) : [];
+  const [first] = found;
+  const reports = await askSteps(wanted, ['state'], {
+    host,
+    timeoutMs: Math.max(0, until - host.now()),
+    ...(first === undefined ? {} : { trusted: first.trusted }),
+  });
+  const bySocket = new Map(reports.map((report) => [report.socket, report]));
+  return found.map(({ job, socket, isWhole }): ExternLook => {
+    const report = socket === undefined ? undefined : bySocket.get(socket);
+    const frozen = frozenOf(node, job);
+    const socketNs = socket === undefined ? undefined : timeOf(node, socket);
+    const mtimes = job.extern?.cgroups.map(({ mtimeNs }) => mtimeNs) ?? [];
+    return {
+      name: nameOfJob(job),
+      isThere: job.extern !== undefined,
+      ...(frozen === undefined ? {} : { frozenAt: frozen }),
+      ...(socket === undefined ? {} : { stepd: report === undefined ? 'unasked' : saidBy(report) }),
+      isWhole,
+      times: { mtimes, ...(socketNs === undefined ? {} : { socketNs }) },
+    };
+  });
+}
+
+async function socketOf(places: JobSockets, job: Job) {
+  const { jobId, nodeName } = job;
+  if (jobId === undefined) return { socket: undefined, isWhole: false, trusted: new Set([0n]) };
+  const { sockets, isWhole, trusted } = await places.ofExtern({
+    jobId,
+    ...(nodeName === undefined ? {} : { nodeName }),
+  });
+  return { socket: sockets[0], isWhole, trusted };
+}
+
+function saidBy({ answers, failures: [failure] }: StepdReport): { state: string } | { failure: string } {
+  if (answers.state !== undefined) return { state: answers.state };
+  return { failure: failure?.message ?? 'it said nothing' };
+}
+
+/** Slurm freezes `user` of the extern step on v2, the step on v1 (measured). */
+function frozenOf(node: SlurmNode, job: Job): string | undefined {
+  for (const extern of job.extern?.cgroups ?? []) {
+    const step = cgroupOf(node, extern);
+    if (step === undefined) continue;
+    const { hierarchy, path } = step;
+    const leaf = hierarchy.version === 2 ? new Cgroup(node.host, hierarchy, childPath(path, 'user')) : step;
+    try {
+      const frozen = frozenAt(node.host, leaf);
+      if (frozen !== undefined) return frozen;
+    } catch (error) {
+      if (!hasCode(error, 'ERR_NOT_RECORDED')) throw error;
+    }
+  }
+  return undefined;
+}
+
+/** It never changes (measured: adoption, restart of slurmd, suspension, ls, reclaim). */
+function timeOf({ host }: SlurmNode, { folder, name }: StepSocket): bigint | undefined {
+  const stat = host.stat(`${folder}/${name}`);
+  if (stat === undefined) return undefined;
+  const { ctimeNs, mtimeNs } = stat;
+  if (ctimeNs < mtimeNs) return ctimeNs; // Math.min takes no bigint
+  return mtimeNs;
+}
+
+/** From the worst to the best, each finding one line. */
+export function externSteps(looks: readonly ExternLook[]): Finding {
+  if (looks.length === 0) return ok('no job is here now');
+  const without = looks.filter((look) => !look.isThere);
+  const there = looks.filter((look) => look.isThere);
+  const gone = there.filter(({ stepd, isWhole }) => stepd === undefined && isWhole);
+  const mute = there.flatMap(({ name, stepd }) => {
+    const failure = stepd === undefined || stepd === 'unasked' || 'state' in stepd ? undefined : stepd.failure;
+    return failure === undefined ? [] : [{ name, failure }];
+  });
+  const [first] = mute;
+  if (first !== undefined) {
+    return fail(
+      `slurmstepd of ${some(mute.map(({ name }) => name))} does not answer: ${first.failure}`,
+      'see its state (ps -o stat,wchan,cmd -C slurmstepd): continue a stopped one (kill -CONT), else end the job (scancel)',
+    );
+  }
+  if (gone.length > 0)
+    return fail(
+      `${some(namesOf(gone))} ${gone.length === 1 ? 'has' : 'have'} cgroups but no slurmstepd: nobody can be adopted, and nobody ends what is left`,
+      'slurm-cgroups clean JOB, once Slurm says that the job has ended; scancel it otherwise',
+    );
+  if (without.length > 0)
+    return warn(
+      `${some(namesOf(without))} ${without.length === 1 ? 'has' : 'have'} no extern step: nobody can be adopted`,
+      'ask again if they are just starting or ending; else they began before PrologFlags=Contain',
+    );
+  if (there.some(({ stepd }) => stepd === 'unasked'))
+    return unknown('slurmstepd would have to be asked, and a recording has none', 'ask the node itself');
+  const lost = there.filter(({ stepd }) => stepd === undefined);
+  if (lost.length > 0)
+    return unknown(
+      `no socket of slurmstepd was found for ${some(namesOf(lost))}`,
+      'run it as root, and see the check of the spool',
+    );
+  const ending = there.filter(({ stepd }) => isEnding(stepd));
+  const endings = ending.length === 0 ? '' : `, ${some(namesOf(ending))} ending`;
+  return ok(`${there.length === 1 ? 'it answers' : `all ${there.length} answer`}${endings}`);
+}
+
+function isEnding(stepd: ExternLook['stepd']): boolean {
+  return typeof stepd === 'object' && 'state' in stepd && stepd.state === 'ending';
+}
+
+/** Whoever is moved into a frozen step hangs unkillably until it is thawed. */
+export function suspended(looks: readonly ExternLook[]): Finding {
+  const frozen = looks.filter((look) => look.frozenAt !== undefined);
+  if (frozen.length === 0) return ok('no extern step is frozen');
+  return warn(
+    `${some(namesOf(frozen))} ${frozen.length === 1 ? 'is' : 'are'} frozen (${some(
+      frozen.flatMap((look) => look.frozenAt ?? []),
+      1,
+    )}): no session is put there; pam_slurm_adopt's would hang unkillably`,
+    'scontrol resume JOB; if Slurm does not hold it suspended, thaw the cgroup that is named',
+  );
+}
+
+function namesOf(looks: readonly ExternLook[]): readonly string[] {
+  return looks.map(({ name }) => name);
+}

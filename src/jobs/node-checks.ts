@@ -1,0 +1,156 @@
+// Whether this machine can be a node on which sessions are put into jobs: its hierarchies, Slurm's trees in them,
+// slurmd, its configuration and its spool.
+
+import { hasCode, isGone } from '../cgroup/errors.js';
+import type { Hierarchies } from '../cgroup/hierarchies.js';
+import type { Host } from '../cgroup/host.js';
+import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
+import type { SlurmConfiguration } from './config.js';
+import { configChecks } from './config-checks.js';
+import type { SlurmNode } from './node.js';
+import { findSlurmd } from './protected.js';
+import { trustedOwners } from './slurm-users.js';
+import { whyStrange } from './stepd-socket.js';
+
+/** What the node is looked at for. */
+export interface NodeChecksOptions {
+  /** Only part of a tree is looked at, without configuration (`within` of readNode). */
+  readonly isPart: boolean;
+  /** Why the configuration could not be read, where it could not: then `node` was read without it. */
+  readonly unread?: Finding;
+}
+
+export async function nodeChecks(node: SlurmNode, { isPart, unread }: NodeChecksOptions): Promise<readonly Check[]> {
+  const { configuration } = node;
+  const general = [
+    check('cgroups', () => hierarchies(node.hierarchies)),
+    check('layout', () => layout(node)),
+    ...(isPart ? [] : [check('slurmd', () => slurmd(node))]),
+    ...(isPart ? [] : [check('configuration', () => unread ?? found(configuration))]),
+    ...(isPart || configuration?.file === undefined
+      ? []
+      : [
+          ...configChecks.map(([name, find]) => check(name, () => find(configuration))),
+          check('CgroupPlugin', () => cgroupPlugin(configuration, node.hierarchies)),
+        ]),
+    check('node name', () => nodeName(node)),
+    ...(isPart ? [] : [check('spool', () => spool(node))]),
+  ];
+  return Promise.all(general);
+}
+
+function hierarchies({ mode, all }: Hierarchies): Finding {
+  const named = all.map(({ key, version }) => (version === 2 ? 'v2' : key));
+  const readOnly = all.filter((one) => one.readOnly).map(({ mountPoint }) => mountPoint);
+  if (readOnly.length > 0)
+    return fail(
+      `${some(readOnly)} ${readOnly.length === 1 ? 'is' : 'are'} mounted read-only: nobody can be moved`,
+      'run it on the node, not in a container; else remount them read-write',
+    );
+  if (
+    mode !== 'unified' &&
+    !named.includes('freezer') &&
+    all.every(({ controllers }) => !controllers.includes('freezer'))
+  )
+    return warn(
+      `${mode}, without the freezer: a job that forks cannot be held still while it is ended`,
+      'mount the freezer hierarchy, or use cgroup v2',
+    );
+  return ok(mode === 'unified' ? 'unified: v2' : `${mode}: ${named.join(' ')}`);
+}
+
+function layout(node: SlurmNode): Finding {
+  if (node.unread.length > 0)
+    return unknown(`Slurm's trees could not be looked for: ${some(node.unread, 1)}`, 'run it as root on the node');
+  const foreign = node.notes.find((note) => note.endsWith("it is not Slurm's"));
+  if (foreign !== undefined)
+    return warn(foreign, 'see who made it, and remove it: Slurm cannot make its own tree of that name');
+  const tops = [...new Set(node.tops.map(({ version, path }) => `v${version} ${path}`))];
+  return ok(tops.length === 0 ? 'no tree of Slurm yet: no job has run here since the boot' : some(tops));
+}
+
+function slurmd({ host }: SlurmNode): Finding {
+  // doctor reads this file on every node: a recording without it was made of chosen processes.
+  const isWhole = hasAnswer(host, '/proc/stat');
+  const pid = findSlurmd(host);
+  if (pid !== undefined) return ok('it runs');
+  if (host.self().uid !== 0) return unknown('none can be seen by this user', 'run it as root');
+  if (!isWhole) return unknown('the recording holds some processes only', 'ask the node itself');
+  return fail(
+    'it does not run: no job starts here, and nobody is told which job a connection comes from',
+    'systemctl start slurmd, and see journalctl -u slurmd',
+  );
+}
+
+function hasAnswer(host: Host, file: string): boolean {
+  try {
+    return host.read(file) !== '';
+  } catch (error) {
+    if (isGone(error) || hasCode(error, 'ERR_NOT_RECORDED')) return false;
+    throw error;
+  }
+}
+
+function found(configuration: SlurmConfiguration | undefined): Finding {
+  const [first, ...more] = configuration?.notes ?? [];
+  const notes = first === undefined ? '' : `: ${first}${more.length === 0 ? '' : ` (and ${more.length} more notes)`}`;
+  if (configuration?.file === undefined)
+    return unknown(
+      `no slurm.conf was read${notes === '' ? ': there is none where Slurm looks' : notes}; Slurm's defaults are assumed`,
+      'run it as root while slurmd runs, which knows its own',
+    );
+  const files = [configuration.file, ...(configuration.cgroupFile === undefined ? [] : [configuration.cgroupFile])];
+  const by = configuration.foundBy === undefined ? '' : ` (${configuration.foundBy})`;
+  if (configuration.cgroupFile === undefined)
+    return warn(
+      `${files.join(', ')}${by}, but no cgroup.conf beside it${notes}: no limit is in force`,
+      'write a cgroup.conf with ConstrainCores, ConstrainRAMSpace and ConstrainDevices',
+    );
+  const told = configuration.notes.filter((note) => !/recording/.test(note));
+  if (told.length > 0)
+    return warn(
+      `${files.join(', ')}${by}: ${some(told, 1)}`,
+      'see to the line that is named; Slurm may read it otherwise',
+    );
+  return ok(`${files.join(', ')}${by}`);
+}
+
+/** autodetect, cgroup/v1, cgroup/v2, disabled (cgroup.conf(5)). */
+function cgroupPlugin({ cgroupPlugin: plugin, places }: SlurmConfiguration, { mode, all }: Hierarchies): Finding {
+  const place = places.get('cgroupPlugin');
+  const where = place === undefined ? '' : ` (${place.file}:${place.line})`;
+  if (plugin === undefined || plugin === 'autodetect') return ok(`autodetect: ${mode}`);
+  const remedy = 'take CgroupPlugin out of cgroup.conf, then restart slurmd';
+  if (plugin === 'disabled') return fail(`disabled${where}: jobs have no cgroups`, remedy);
+  const version = plugin === 'cgroup/v1' ? 1 : 2;
+  if (version === 2 ? mode === 'unified' : all.some((one) => one.version === 1 && one.controllers.includes('freezer')))
+    return ok(`${plugin}${where}`);
+  return fail(`${plugin}${where} does not fit this machine, whose cgroups are ${mode}`, remedy);
+}
+
+function nodeName({ nodeName: name, tops, spools }: SlurmNode): Finding {
+  if (name !== undefined) return ok(name);
+  const names = [...new Set([...tops.flatMap((top) => top.nodeName ?? []), ...spools.keys()])];
+  if (names.length === 0)
+    return unknown('nothing tells the name of this node', 'name it with --node, as NodeName of slurm.conf has it');
+  return warn(`several nodes share this machine: ${some(names)}`, 'ask for one at a time with --node');
+}
+
+async function spool(node: SlurmNode): Promise<Finding> {
+  if (node.spools.size === 0)
+    return warn(
+      `no spool of slurmd is here${node.configuration?.slurmdSpoolDir === undefined ? '' : ` (SlurmdSpoolDir=${node.configuration.slurmdSpoolDir})`}: slurmstepd is looked for among whoever listens`,
+      'see SlurmdSpoolDir of slurm.conf, and that slurmd has run; it must be on a disk of this node',
+    );
+  const trusted = await trustedOwners(node);
+  for (const folder of node.spools.values()) {
+    const stat = node.host.stat(folder);
+    const strange = stat === undefined ? 'it is gone' : whyStrange(stat, trusted);
+    if (strange !== undefined)
+      return fail(
+        `${folder} is not believed: ${strange}`,
+        `make it root's, and nobody else's to write in: chown root ${folder}; chmod go-w ${folder}`,
+      );
+  }
+  return ok([...node.spools.values()].join(', '));
+}

@@ -1,0 +1,38 @@
+import { describe, expect, it } from 'vitest';
+import { liveHost } from '../../src/cgroup/host.js';
+import { clocks, nowNs } from '../../src/jobs/clocks.js';
+
+const second = 1_000_000_000n;
+const now = 1_700_000_000n * second;
+
+describe('clocks()', () => {
+  it.each([
+    ['no step', [], 'ok', 'no extern step'],
+    ['mtimes that agree', [{ mtimes: [now - 60n * second], socketNs: now - 60n * second }], 'ok', 'agree'],
+    ['an mtime after ls', [{ mtimes: [now - second], socketNs: now - 60n * second }], 'ok', 'goes by the sockets'],
+    ['no socket', [{ mtimes: [now - second] }], 'ok', 'no socket'],
+    ['a step in the future', [{ mtimes: [now + 3600n * second] }], 'warn', '1 of 1'],
+    ['a socket in the future', [{ mtimes: [now], socketNs: now + 10n * second }], 'warn', 'the clock was set back'],
+  ] as const)('%s', (_, steps, outcome, detail) => {
+    const found = clocks(steps, now);
+    expect(found.outcome).toBe(outcome);
+    expect(found.detail).toContain(detail);
+  });
+
+  it('compares without a clock too', () => {
+    expect(clocks([{ mtimes: [now * 2n], socketNs: now }], undefined).outcome).toBe('ok');
+  });
+});
+
+describe('nowNs()', () => {
+  it('tells the time of the wall from /proc, to a second', () => {
+    const told = Number((nowNs(liveHost()) ?? 0n) / 1_000_000n);
+    expect(Math.abs(told - Date.now())).toBeLessThan(2000);
+  });
+
+  it('says nothing where /proc does not, and complains of what is no answer', () => {
+    const host = liveHost();
+    expect(nowNs({ ...host, read: () => host.read('/proc/no-such-file') })).toBeUndefined();
+    expect(() => nowNs({ ...host, read: () => 'btime soon\n' })).toThrow('Cannot tell the time');
+  });
+});
