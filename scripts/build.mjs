@@ -56,7 +56,7 @@ await build({
   banner: { js: '#!/usr/bin/env node' },
   minify: true, // long names too: a hundred kilobytes take a tenth of an empty node's start to read and compile
   legalComments: 'none',
-  external: ['pino', 'fs-extra', 'commander', 'koffi'],
+  external: ['pino', 'fs-extra', 'commander', 'koffi', 'systeminformation'],
   define: { packageVersion: JSON.stringify(version), 'import.meta.dirname': '__dirname' },
   plugins: [builtins, neighbours],
   logLevel: 'warning',

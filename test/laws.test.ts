@@ -77,6 +77,9 @@ const forbidden: readonly (readonly [file: string, imports: readonly string[]])[
   ['src/cli/broken.ts', ['../index.js', 'node:fs', 'node:child_process', 'pino', 'fs-extra', 'chokidar', 'koffi']],
   ['src/cli/commands/broken.ts', ['../../index.js', 'node:fs', 'pino', 'fs-extra']],
   ['src/cli/spec.ts', ['commander', 'node:fs']],
+  ['src/cli/commands/other.ts', ['systeminformation']],
+  ['src/cli/machine.ts', ['node:fs', 'pino', 'fs-extra', 'commander']],
+  ['src/cli/recording-file.ts', ['node:fs', 'pino', 'commander', 'systeminformation']],
 ];
 
 /** What they may. */
@@ -93,6 +96,8 @@ const allowed: readonly (readonly [file: string, imports: readonly string[]])[] 
   ['src/cli/fine.ts', ['../jobs/node.js', 'node:process', 'commander']],
   ['src/cli/log.ts', ['pino']],
   ['src/cli/sandbox.ts', ['fs-extra']],
+  ['src/cli/recording-file.ts', ['fs-extra', 'node:path']],
+  ['src/cli/machine.ts', ['systeminformation', 'node:process']],
   ['src/cli/spec.ts', ['node:util']],
 ];
 

@@ -17,8 +17,7 @@ export interface Context {
 /** @throws SlurmCgroupsError ERR_NO_CGROUPS, ERR_CONFIG, ERR_PARSE, ERR_USAGE */
 export async function openContext(command: string, words: Words): Promise<Context> {
   const log = await logOf(command, words);
-  const from = flagValue(words, 'from');
-  const host = from === undefined ? liveHost() : await recordedNode(from);
+  const host = await hostOf(words);
   const node = await readNode({ host, ...nodeOptions(words) });
   log('debug', `this node has ${node.hierarchies.mode} cgroups`, { nodeName: node.nodeName, evidence: node.evidence });
   for (const note of node.notes) log('info', note);
@@ -48,12 +47,19 @@ function withinOf(text: string): CgroupPath {
   }
 }
 
-async function recordedNode(file: string): Promise<Host> {
+/**
+ * This machine, or the recorded one that the words name.
+ *
+ * @throws SlurmCgroupsError ERR_PARSE where the file is no recording
+ */
+export async function hostOf(words: Words): Promise<Host> {
+  const file = flagValue(words, 'from');
+  if (file === undefined) return liveHost();
   const { recordedHost } = await import('../cgroup/recording.js');
   return recordedHost(liveHost().read(file));
 }
 
-async function logOf(command: string, words: Words): Promise<Log> {
+export async function logOf(command: string, words: Words): Promise<Log> {
   const wanted = flagValue(words, 'log-level');
   if (wanted === undefined) return () => {};
   const { openLog } = await import('./log.js');

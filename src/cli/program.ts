@@ -6,6 +6,7 @@ import type { SlurmCgroupsError } from '../cgroup/errors.js';
 import { adoptSpec } from './commands/adopt.js';
 import { cleanSpec } from './commands/clean.js';
 import { demoSpec } from './commands/demo.js';
+import { doctorSpec } from './commands/doctor.js';
 import { listSpec } from './commands/list.js';
 import { straysSpec } from './commands/strays.js';
 import { verifySpec } from './commands/verify.js';
@@ -26,6 +27,7 @@ const commands: readonly Loadable[] = [
   { spec: cleanSpec, load: async () => (await import('./commands/clean.js')).runClean },
   { spec: straysSpec, load: async () => (await import('./commands/strays.js')).runStrays },
   { spec: watchSpec, load: async () => (await import('./commands/watch.js')).runWatch },
+  { spec: doctorSpec, load: async () => (await import('./commands/doctor.js')).runDoctor },
   { spec: demoSpec, load: async () => (await import('./commands/demo.js')).runDemo },
 ];
 

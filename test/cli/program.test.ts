@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { runProgramFile } from './program-run.js';
 
 describe('The program', () => {
-  it.each(['list', 'verify', 'adopt', 'clean', 'strays', 'demo'])(
+  it.each(['list', 'verify', 'adopt', 'clean', 'strays', 'doctor', 'demo'])(
     '%s --help names the command, its options and examples',
     (name) => {
       const { exitCode, stdout, stderr } = runProgramFile(name, '--help');
@@ -24,8 +24,11 @@ describe('The program', () => {
   });
 
   it.each([
-    [[], 'slurm-cgroups: Name a command: list, verify, adopt, clean, strays, watch, demo'],
-    [['bogus'], 'slurm-cgroups: Unknown command "bogus"; there are list, verify, adopt, clean, strays, watch, demo'],
+    [[], 'slurm-cgroups: Name a command: list, verify, adopt, clean, strays, watch, doctor, demo'],
+    [
+      ['bogus'],
+      'slurm-cgroups: Unknown command "bogus"; there are list, verify, adopt, clean, strays, watch, doctor, demo',
+    ],
     [['list', '--foo'], 'slurm-cgroups list: Unknown option "--foo"; there are --uid --user'],
     [['list', 'x'], 'slurm-cgroups list: Too many arguments'],
     [['\u001b[31mred'], 'slurm-cgroups: Unknown command "\\x1b[31mred"'],

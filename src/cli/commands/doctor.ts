@@ -1,0 +1,218 @@
+// slurm-cgroups doctor: is this node fit to put sessions into jobs, and what is to be done if not; and the recording
+// of a node, by which others can look at it.
+
+import { loginChecks } from '../../adopt/login-checks.js';
+import { hasCode, SlurmCgroupsError } from '../../cgroup/errors.js';
+import type { Host } from '../../cgroup/host.js';
+import { rootPath } from '../../cgroup/path.js';
+import { type Check, type CheckOutcome, check, type Finding, ok, unknown, unreadable } from '../../jobs/check.js';
+import { discoverJobs } from '../../jobs/discovery.js';
+import { externChecks } from '../../jobs/extern-checks.js';
+import { readNode, type SlurmNode } from '../../jobs/node.js';
+import { nodeChecks } from '../../jobs/node-checks.js';
+import { findOwners } from '../../jobs/owners.js';
+import { hostOf, logOf, nodeOptions, requireSlurm } from '../context.js';
+import { usageError } from '../exit.js';
+import { columns, count, json, type Output, standardOutput, visible } from '../output.js';
+import { type CommandSpec, commonFlags, flagValue, fromFlag, type Words } from '../spec.js';
+
+export const doctorSpec: CommandSpec = {
+  name: 'doctor',
+  summary: 'check that this node can put sessions into jobs, and say what to do',
+  about:
+    "Looks at cgroups, Slurm's configuration, the extern steps of the jobs here, sshd, PAM and logind; changes nothing. " +
+    'Each check that is not ok comes with its remedy. With --record it also writes what the node answered into a file ' +
+    'that list, verify, adopt --dry-run, strays and doctor play with --from: environments and command lines are left ' +
+    'out, names of users and processes are in it. Exit code 0: nothing fails. 1: a check fails.',
+  operands: [],
+  flags: [
+    { name: 'brief', description: 'one line, the same on all healthy nodes' },
+    { name: 'record', takes: 'FILE', description: 'also write what the node answered into this file (mode 0600)' },
+    { name: 'force', description: 'with --record: replace a file of that name' },
+    fromFlag,
+    ...commonFlags,
+  ],
+  examples: [
+    ['slurm-cgroups doctor', 'all checks, the worst first'],
+    ['clush -ab slurm-cgroups doctor --brief', 'which nodes differ?'],
+    ['slurm-cgroups doctor --record node.jsonl', 'for a report; play it with: slurm-cgroups list --from node.jsonl'],
+  ],
+};
+
+export async function runDoctor(words: Words, output: Output = standardOutput()): Promise<number> {
+  const asked = askedFor(words);
+  const log = await logOf('doctor', words);
+  const lines: string[] = [];
+  const source = await hostOf(words);
+  if (asked.record !== undefined) await (await import('../recording-file.js')).checkRecordingFile(asked.record, asked);
+  const host = asked.record === undefined ? source : await recorder(source, lines);
+  const machine = asked.brief ? undefined : await machineOf(host, lines);
+  let found: Examination | undefined;
+  try {
+    found = await examine(host, words, machine);
+  } finally {
+    // Also of a node that cannot be examined: somebody wants to know why.
+    if (asked.record !== undefined)
+      await writeRecording(asked.record, lines, { host, words, found, force: asked.force });
+  }
+  const { node, checks } = found;
+  for (const one of checks) log(one.outcome === 'fail' ? 'error' : 'debug', `${one.name}: ${one.outcome}`, { ...one });
+  const fails = checks.some(({ outcome }) => outcome === 'fail');
+  if (words.flags.has('json')) output.print(json({ ok: !fails, node: node.nodeName ?? null, checks }));
+  else if (asked.brief) output.print(briefLine(checks, output));
+  else output.print(...render(node, checks, output));
+  if (asked.record !== undefined && !words.flags.has('json') && !asked.brief)
+    output.print(
+      '',
+      `Recorded ${count(lines.length, 'answer')} of this node in ${visible(asked.record)}; look before you hand it on: it names users and processes.`,
+    );
+  return fails ? 1 : 0;
+}
+
+interface Asked {
+  readonly brief: boolean;
+  readonly record: string | undefined;
+  readonly force: boolean;
+}
+
+/** @throws SlurmCgroupsError ERR_USAGE */
+function askedFor(words: Words): Asked {
+  const [brief, force] = [words.flags.has('brief'), words.flags.has('force')];
+  const record = flagValue(words, 'record');
+  if (brief && words.flags.has('json')) throw usageError('--brief and --json are two forms of one answer: give one');
+  if (record !== undefined && words.flags.has('from')) throw usageError('A recorded node cannot be recorded again');
+  if (force && record === undefined) throw usageError('--force goes with --record');
+  return { brief, record, force };
+}
+
+interface Examination {
+  readonly node: SlurmNode;
+  readonly checks: readonly Check[];
+}
+
+/** @throws SlurmCgroupsError ERR_NO_CGROUPS, ERR_NOT_SLURM */
+async function examine(host: Host, words: Words, machine: Finding | undefined): Promise<Examination> {
+  const { node, unread } = await readAnyway(host, words);
+  if (unread === undefined) await requireSlurm(node);
+  const [ofNode, ofSteps, ofLogins] = await Promise.all([
+    nodeChecks(node, { isPart: words.flags.has('within'), ...(unread === undefined ? {} : { unread }) }),
+    externChecks(node),
+    loginChecks(host),
+  ]);
+  const ofMachine = machine === undefined ? [] : [await check('machine', () => machine)];
+  return { node, checks: [...ofNode, ...ofSteps, ...ofLogins, ...ofMachine] };
+}
+
+/** A configuration that cannot be read is a finding, and no reason not to look at the rest. */
+async function readAnyway(
+  host: Host,
+  words: Words,
+): Promise<{ readonly node: SlurmNode; readonly unread: Finding | undefined }> {
+  const options = nodeOptions(words);
+  try {
+    return { node: await readNode({ host, ...options }), unread: undefined };
+  } catch (error) {
+    if (!isAboutConfiguration(error)) throw error;
+    return { node: await readNode({ host, within: rootPath, ...options }), unread: unreadable(error) };
+  }
+}
+
+function isAboutConfiguration(error: unknown): error is SlurmCgroupsError {
+  return hasCode(error, 'ERR_CONFIG', 'ERR_PARSE', 'ERR_NOT_PERMITTED', 'ERR_TIMEOUT', 'ERR_NOT_FOUND');
+}
+
+/** What the machine is, kept beside the host's answers under a name that is no path. */
+const machineAnswer = 'machine';
+
+async function machineOf(host: Host, lines: string[]): Promise<Finding> {
+  const { machineLine, parseMachine, readMachine } = await import('../machine.js');
+  const isLive = host.source === 'live';
+  try {
+    const machine = isLive ? await readMachine(host) : parseMachine(host.read(machineAnswer));
+    if (machine !== undefined) {
+      if (isLive && lines.length > 0)
+        lines.push(JSON.stringify({ read: machineAnswer, text: JSON.stringify(machine) }));
+      return ok(machineLine(machine));
+    }
+  } catch (error) {
+    if (!hasCode(error, 'ERR_NOT_RECORDED')) throw error;
+  }
+  return unknown('what this machine is was not told in time', 'nothing depends on it; try again when it is less busy');
+}
+
+async function recorder(host: Host, lines: string[]): Promise<Host> {
+  const [{ recordingHost }, { withoutPasswords }] = await Promise.all([
+    import('../../cgroup/recording.js'),
+    import('../recorded-reads.js'),
+  ]);
+  return recordingHost(host, (line) => lines.push(withoutPasswords(line)));
+}
+
+interface Recording {
+  readonly host: Host;
+  readonly words: Words;
+  readonly found: Examination | undefined;
+  readonly force: boolean;
+}
+
+async function writeRecording(file: string, lines: string[], { host, words, found, force }: Recording): Promise<void> {
+  const [{ writeRecordingFile }, { readForRecording }] = await Promise.all([
+    import('../recording-file.js'),
+    import('../recorded-reads.js'),
+  ]);
+  if (found !== undefined) {
+    const uids = await ownersOn(found.node);
+    // A host that calls itself a recording is read as one will be: nobody is asked, and nothing has a deadline. So
+    // its configuration is read only where just that was, a moment ago.
+    const { configuration } = found.node;
+    const isPlain = configuration?.foundBy === 'default' || configuration?.foundBy === 'configless';
+    const options = { ...(isPlain ? {} : { within: rootPath }), ...nodeOptions(words) };
+    await readForRecording(await readNode({ host: { ...host, source: 'recording' }, ...options }), uids);
+  }
+  await writeRecordingFile(file, `${lines.join('\n')}\n`, { force });
+}
+
+/** Whose jobs are here, as far as slurmstepd tells now: a recording cannot ask. */
+async function ownersOn(node: SlurmNode): Promise<ReadonlySet<number>> {
+  try {
+    const jobs = await findOwners(discoverJobs(node), { node });
+    return new Set(jobs.flatMap(({ uid }) => uid ?? []));
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    return new Set();
+  }
+}
+
+/** The worst first: what is read at three in the morning stands at the top. */
+const order: readonly CheckOutcome[] = ['fail', 'warn', 'unknown', 'ok'];
+const saying: Readonly<Record<CheckOutcome, string>> = { fail: 'FAIL', warn: 'warn', unknown: 'unknown', ok: 'ok' };
+const styles = { fail: 'red', warn: 'yellow', unknown: 'yellow', ok: 'green' } as const;
+
+function briefLine(checks: readonly Check[], output: Output): string {
+  const parts = order
+    .filter((outcome) => outcome !== 'ok')
+    .flatMap((outcome) => {
+      const names = checks.filter((one) => one.outcome === outcome).map(({ name }) => name);
+      return names.length === 0 ? [] : [`${output.style(styles[outcome], saying[outcome])} ${names.join(', ')}`];
+    });
+  return parts.length === 0 ? output.style('green', 'ok') : parts.join('; ');
+}
+
+function render({ nodeName }: SlurmNode, checks: readonly Check[], output: Output): readonly string[] {
+  const name = output.style('bold', nodeName === undefined ? 'this node' : `node ${visible(nodeName)}`);
+  const [bad, warned, unseen, fine] = order.map((outcome) => checks.filter((one) => one.outcome === outcome));
+  const sums = [
+    bad?.length === 0 ? undefined : output.style('red', `${count(bad?.length ?? 0, 'check')} failed`),
+    warned?.length === 0 ? undefined : output.style('yellow', count(warned?.length ?? 0, 'warning')),
+    unseen?.length === 0 ? undefined : `${unseen?.length} unknown`,
+    output.style('green', `${fine?.length ?? 0} ok`),
+  ].filter((sum) => sum !== undefined);
+  const widest = Math.max(...checks.map((one) => one.name.length));
+  const trouble = [...(bad ?? []), ...(warned ?? []), ...(unseen ?? [])].flatMap((one) => [
+    '',
+    `${output.style(styles[one.outcome], saying[one.outcome].padEnd(7))}  ${one.name.padEnd(widest)}  ${visible(one.detail)}`,
+    ...('remedy' in one ? [`${' '.repeat(widest + 11)}→ ${visible(one.remedy)}`] : []),
+  ]);
+  const rest = columns((fine ?? []).map((one) => [saying.ok.padEnd(7), one.name.padEnd(widest), visible(one.detail)]));
+  return [`${name}: ${sums.join(', ')}`, ...trouble, ...(rest.length === 0 ? [] : ['', ...rest])];
+}

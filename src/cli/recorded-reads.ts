@@ -1,0 +1,76 @@
+// What the commands that only look would read of a recording of this node, read once through a host that records.
+// What fails is recorded as well, and is no error here.
+
+import { decideSession } from '../adopt/session.js';
+import { CgroupSet } from '../cgroup/cgroup-set.js';
+import { SlurmCgroupsError } from '../cgroup/errors.js';
+import { listPids, withProcess } from '../cgroup/process.js';
+import { findStrays } from '../cleanup/strays.js';
+import { discoverJobs } from '../jobs/discovery.js';
+import type { Job } from '../jobs/job.js';
+import { cgroupOf } from '../jobs/job-cgroups.js';
+import type { SlurmNode } from '../jobs/node.js';
+import { findOwners } from '../jobs/owners.js';
+import { verify } from '../jobs/placement.js';
+import { findSlurmd, refusalToMove } from '../jobs/protected.js';
+import { defaultOptions } from '../policy/options.js';
+
+/** So long processes are looked at one by one, those of jobs first; a recording says by itself what it does not hold. */
+const budgetMs = 20_000;
+
+/**
+ * list, verify, adopt --dry-run and strays; doctor's own reads are its own. `node` is read by a host that calls
+ * itself a recording: then nobody is asked, and just that is read which will be, played.
+ */
+export async function readForRecording(node: SlurmNode, uids: ReadonlySet<number>): Promise<void> {
+  const { host } = node;
+  const until = host.now() + budgetMs;
+  const options = { ...defaultOptions, waitForJobMs: 0 };
+  await tried(() => findSlurmd(host));
+  await tried(() => verify('self', { node }));
+  await tried(() => findStrays({ node }));
+  // With the times that only some ranks need.
+  const jobs = (await tried(() => findOwners(discoverJobs(node, { jobTimes: true }), { node }))) ?? [];
+  for (const uid of new Set([...uids, ...jobs.flatMap((job) => job.uid ?? [])]))
+    await tried(() => decideSession({ uid }, { node, options }));
+  const ofJobs = new Map<number, number | undefined>();
+  for (const job of jobs) for (const pid of await pidsOf(node, job)) ofJobs.set(pid, job.uid);
+  const others = ((await tried(() => listPids(host))) ?? []).filter((pid) => !ofJobs.has(pid));
+  for (const pid of [...ofJobs.keys(), ...others]) {
+    if (host.now() > until) return;
+    await tried(() => verify(pid, { node }));
+    await tried(() =>
+      withProcess(host, pid, (held) => refusalToMove(node, held, ofJobs.get(pid) ?? held.status().uids[1])),
+    );
+  }
+}
+
+async function pidsOf(node: SlurmNode, job: Job): Promise<readonly number[]> {
+  const pids = new Set<number>();
+  for (const step of job.steps) {
+    const cgroups = step.cgroups.flatMap((one) => cgroupOf(node, one) ?? []);
+    for (const { pid } of (await tried(() => new CgroupSet(node.host, cgroups).procs())) ?? []) pids.add(pid);
+  }
+  return [...pids];
+}
+
+async function tried<T>(act: () => T | Promise<T>): Promise<T | undefined> {
+  try {
+    return await act();
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError || error instanceof RangeError) return undefined;
+    throw error;
+  }
+}
+
+/** Keys of slurm.conf whose value is a password (AccountingStoragePass, JobCompPass …) are recorded without it. */
+export function withoutPasswords(line: string): string {
+  if (!/pass/i.test(line)) return line;
+  const answer: unknown = JSON.parse(line);
+  const text: unknown = typeof answer === 'object' && answer !== null ? Reflect.get(answer, 'text') : undefined;
+  if (typeof text !== 'string') return line;
+  return JSON.stringify({
+    ...Object(answer),
+    text: text.replace(/^(\s*\w*pass(?:word)?\s*=\s*)[^\n]*/gim, '$1left-out'),
+  });
+}

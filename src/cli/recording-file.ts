@@ -1,0 +1,69 @@
+// A recording as a file: it holds names of users, jobs and processes, so it is its maker's alone, and nothing that was
+// there is overwritten or written through.
+
+import path from 'node:path';
+import fsExtra from 'fs-extra';
+import { quote, SlurmCgroupsError, SystemCallError } from '../cgroup/errors.js';
+import { usageError } from './exit.js';
+
+export interface WriteOptions {
+  /** A regular file of that name may be replaced. */
+  readonly force: boolean;
+}
+
+/**
+ * Looks whether it can be written, before all the work is done.
+ *
+ * @throws SlurmCgroupsError ERR_USAGE where something is there already.
+ */
+export async function checkRecordingFile(file: string, { force }: WriteOptions): Promise<void> {
+  if (file === '' || file.includes('\0')) throw usageError(`${quote(file)} is not the name of a file`);
+  const there = await attempt('look at', file, () => fsExtra.lstat(file).catch(absent));
+  if (there === undefined) {
+    await attempt('write in', path.dirname(file), () => fsExtra.access(path.dirname(file), fsExtra.constants.W_OK));
+    return;
+  }
+  if (there.isSymbolicLink())
+    throw usageError(`Cannot record to ${quote(file)}: it is a symbolic link, and none is followed`);
+  if (!there.isFile()) throw usageError(`Cannot record to ${quote(file)}: it is not a file`);
+  if (!force) throw usageError(`Cannot record to ${quote(file)}: it exists already; --force replaces it`);
+}
+
+/** Writes it whole or not at all, with mode 0600. */
+export async function writeRecordingFile(file: string, text: string, options: WriteOptions): Promise<void> {
+  await checkRecordingFile(file, options);
+  const { force } = options;
+  // A new name beside it, so that whoever looks sees all of it or the file before.
+  const made = force ? `${file}.new` : file;
+  // O_EXCL follows no symbolic link, and takes no file that came meanwhile.
+  const fd = await attempt('write', made, () => fsExtra.open(made, 'wx', 0o600));
+  try {
+    await attempt('write', made, () => fsExtra.writeFile(fd, text));
+    await attempt('write', made, () => fsExtra.fsync(fd));
+    if (force) await attempt('replace', file, () => fsExtra.rename(made, file));
+  } catch (error) {
+    await fsExtra.remove(made);
+    throw error;
+  } finally {
+    await fsExtra.close(fd);
+  }
+}
+
+function absent(error: unknown): undefined {
+  if (errnoOf(error) === 'ENOENT') return undefined;
+  throw error;
+}
+
+function errnoOf(error: unknown): string | undefined {
+  const code: unknown = typeof error === 'object' && error !== null ? Reflect.get(error, 'code') : undefined;
+  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
+}
+
+async function attempt<T>(call: string, file: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    const errno = error instanceof SlurmCgroupsError ? undefined : errnoOf(error);
+    throw errno === undefined ? error : new SystemCallError(call, file, errno);
+  }
+}

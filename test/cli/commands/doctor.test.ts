@@ -1,0 +1,171 @@
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { liveHost } from '../../../src/cgroup/host.js';
+import { adoptSpec, runAdopt } from '../../../src/cli/commands/adopt.js';
+import { doctorSpec, runDoctor } from '../../../src/cli/commands/doctor.js';
+import { listSpec, runList } from '../../../src/cli/commands/list.js';
+import { runStrays, straysSpec } from '../../../src/cli/commands/strays.js';
+import { runVerify, verifySpec } from '../../../src/cli/commands/verify.js';
+import { Sandbox } from '../../../src/cli/sandbox.js';
+import { parseWords } from '../../../src/cli/spec.js';
+import { loadRecording, recordingNames } from '../../recordings/recordings.js';
+import { capture } from '../capture.js';
+import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../program-run.js';
+
+const uid = 64_735;
+let folder: string;
+beforeEach(() => {
+  folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-doctor-'));
+});
+afterEach(() => fs.rmSync(folder, { recursive: true }));
+
+async function doctor(...words: readonly string[]) {
+  const output = capture();
+  const exitCode = await runDoctor(parseWords(doctorSpec, words), output);
+  return { exitCode, output };
+}
+
+/** A node as it was recorded, with some of its text changed. */
+function changed(name: string, from: string, to: string): string {
+  const file = path.join(folder, 'changed.jsonl');
+  const text = loadRecording(name);
+  expect(text).toContain(from);
+  fs.writeFileSync(file, text.replaceAll(from, to));
+  return file;
+}
+
+describe('doctor', () => {
+  it.each(recordingNames)('finds nothing that fails on the node %s', async (name) => {
+    const { exitCode, output } = await doctor('--from', recording(name), '--json');
+    expect(exitCode).toBe(0);
+    expect(output.json()).toMatchObject({ ok: true, checks: expect.any(Array) });
+  });
+
+  it('puts the worst first, each with its remedy', async () => {
+    const { exitCode, output } = await doctor(
+      '--from',
+      changed('slurm-26.05-v2', 'PrologFlags=contain', 'MpiDefault=x'),
+    );
+    expect(exitCode).toBe(1);
+    expect(output.lines.slice(0, 4)).toEqual([
+      expect.stringMatching(/^node vm: 1 check failed, \d+ unknown, \d+ ok$/),
+      '',
+      'FAIL     PrologFlags    it is not set: jobs have no extern step, so no session can be adopted',
+      '                        → set PrologFlags=Contain in slurm.conf, then restart slurmctld and slurmd',
+    ]);
+  });
+
+  it('gives a remedy with all that is not ok, in JSON as well', async () => {
+    const { output } = await doctor('--from', recording('slurm-22.05-v1'), '--json');
+    const { checks } = output.json() as { checks: { outcome: string; detail: string; remedy?: string }[] };
+    for (const one of checks) expect(one.remedy === undefined).toBe(one.outcome === 'ok');
+  });
+
+  it('makes control characters visible', async () => {
+    const file = changed('slurm-26.05-v2', 'ProctrackType=proctrack/cgroup', 'ProctrackType=\\u009bred');
+    expect((await doctor('--from', file)).output.text()).toMatch(/\\u009b|\\x9b/);
+  });
+
+  it('goes on where the configuration cannot be read, and says what is wrong with it', async () => {
+    const file = changed('slurm-26.05-v2', 'ConstrainCores=yes', 'ConstrainCores=perhaps');
+    const { exitCode, output } = await doctor('--from', file, '--json');
+    expect(exitCode).toBe(1);
+    expect(output.json()).toMatchObject({
+      checks: expect.arrayContaining([
+        expect.objectContaining({ name: 'cgroups', outcome: 'ok' }),
+        expect.objectContaining({ name: 'configuration', outcome: 'fail' }),
+      ]),
+    });
+  });
+
+  it('--brief is one line, without what differs between healthy nodes', async () => {
+    const lines = await Promise.all(
+      ['slurm-24.11-v2', 'slurm-26.05-v2', 'slurm-26.05-v2-jobidpaths'].map(
+        async (name) => (await doctor('--from', recording(name), '--brief')).output.lines,
+      ),
+    );
+    expect(new Set(lines.map((one) => one.join('\n'))).size).toBe(1);
+    expect(lines[0]).toHaveLength(1);
+    expect(lines[0]?.[0]).not.toMatch(/vm|\d\d/);
+  });
+});
+
+describe('doctor, asked wrongly', () => {
+  it.each([
+    [['--brief', '--json'], 'give one'],
+    [['--force'], '--force goes with --record'],
+    [['--record', 'x', '--from', 'y'], 'cannot be recorded again'],
+    [['--from', '/no/such/file'], 'it does not exist'],
+    [['--from', '/etc/hostname'], 'line 1'],
+    [['--record', '/no/such/folder/file'], 'it does not exist'],
+    [['--record', '/dev/null'], 'it is not a file'],
+  ])('%j is one line and exit code 2', (words, why) => {
+    const { exitCode, stdout, stderr } = runProgramFile('doctor', ...words);
+    expect([exitCode, stdout]).toEqual([2, '']);
+    expect(stderr).toContain(why);
+    expect(stderr.trimEnd().split('\n')).toHaveLength(1);
+  });
+
+  it('a machine without Slurm is exit code 4', () => {
+    const text = loadRecording('slurm-26.05-v2')
+      .split('\n')
+      .filter((line) => !/slurm|spool|"\/proc\/\d/.test(line) || line.includes('"recording":'))
+      .join('\n');
+    const file = path.join(folder, 'bare.jsonl');
+    fs.writeFileSync(file, text.replaceAll('system.slice', 'other.slice'));
+    const { exitCode, stderr } = runProgramFile('doctor', '--from', file);
+    expect(exitCode).toBe(4);
+    expect(stderr).toContain('This is not a Slurm node');
+  });
+});
+
+describe.skipIf(!canUseCgroups && mayBeSkipped)('doctor --record (needs root and cgroups)', () => {
+  it('writes a node that the commands play as they see it now', async () => {
+    const sandbox = await Sandbox.create(liveHost(), 'slurm-cgroups-test-doctor');
+    const file = path.join(folder, 'node.jsonl');
+    const within = ['--within', sandbox.within];
+    try {
+      const leaf = await sandbox.addJob({ jobId: 7, uid });
+      const { pid } = await sandbox.startSleeper(uid, leaf);
+      const outside = await sandbox.startSleeper(uid);
+      const live = await doctor(...within, '--record', file);
+      const played = await doctor(...within, '--from', file);
+      // What was said of the recording itself comes last.
+      expect(live.output.lines.slice(0, -2)).toEqual(played.output.lines);
+      expect(live.output.lines.at(-1)).toContain(`of this node in ${file}`);
+      expect(live.exitCode).toBe(played.exitCode);
+      expect(fs.statSync(file).mode & 0o777).toBe(0o600);
+
+      const both = async (run: (...more: readonly string[]) => Promise<unknown>) =>
+        expect(await run('--from', file)).toEqual(await run());
+      await both(async (...more) => {
+        const output = capture();
+        return [await runList(parseWords(listSpec, [...within, ...more]), output), output.text()];
+      });
+      for (const one of [pid, outside.pid])
+        await both(async (...more) => {
+          const output = capture();
+          return [await runVerify(parseWords(verifySpec, [String(one), ...within, ...more]), output), output.text()];
+        });
+      for (const one of [pid, outside.pid])
+        await both(async (...more) => {
+          const output = capture();
+          const words = parseWords(adoptSpec, [String(one), '--dry-run', ...within, ...more]);
+          return [await runAdopt(words, output), output.text()];
+        });
+      const output = capture();
+      expect(
+        await runStrays(parseWords(straysSpec, [...within, '--from', file, '--uid', String(uid)]), output),
+      ).toBeLessThan(3);
+
+      const text = fs.readFileSync(file, 'utf8');
+      expect(text).not.toMatch(/"read":"\/proc\/[^"]*\/(?:environ|cmdline)"/);
+      await expect(doctor(...within, '--record', file)).rejects.toThrow('--force replaces it');
+      expect(fs.readFileSync(file, 'utf8')).toBe(text);
+    } finally {
+      await sandbox.remove();
+    }
+  }, 120_000);
+});

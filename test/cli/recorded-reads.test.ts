@@ -1,0 +1,33 @@
+import { describe, expect, it } from 'vitest';
+import { recordedHost, recordingHost } from '../../src/cgroup/recording.js';
+import { readForRecording, withoutPasswords } from '../../src/cli/recorded-reads.js';
+import { discoverJobs } from '../../src/jobs/discovery.js';
+import { readNode } from '../../src/jobs/node.js';
+import { verify } from '../../src/jobs/placement.js';
+import { expectedFor, loadRecording, recordingNames } from '../recordings/recordings.js';
+
+describe('readForRecording()', () => {
+  it.each(recordingNames)('reads all of %s that list and verify need', async (name) => {
+    const lines: string[] = [];
+    const host = recordingHost(recordedHost(loadRecording(name)), (line) => lines.push(line));
+    const node = await readNode({ host });
+    await readForRecording(node, new Set([1001]));
+    const played = await readNode({ host: recordedHost(lines.join('\n')) });
+    expect(discoverJobs(played)).toEqual(discoverJobs(node));
+    const pids = expectedFor(name).list.flatMap(({ steps }) => steps.flatMap((step) => step.pids));
+    expect(pids.length).toBeGreaterThan(0);
+    for (const pid of pids) expect(await verify(pid, { node: played })).toEqual(await verify(pid, { node }));
+  });
+});
+
+describe('withoutPasswords()', () => {
+  it('leaves out what is a password in slurm.conf, and nothing else', () => {
+    const line = (text: string) => JSON.stringify({ read: '/etc/slurm/slurm.conf', text });
+    expect(withoutPasswords(line('A=1\nAccountingStoragePass=secret word\njobcomppass = x\nB=2\n'))).toBe(
+      line('A=1\nAccountingStoragePass=left-out\njobcomppass = left-out\nB=2\n'),
+    );
+    for (const text of ['A=1\n', 'PassengerName=x\n']) expect(withoutPasswords(line(text))).toBe(line(text));
+    const listing = JSON.stringify({ list: '/etc', entries: { passwd: 'file' } });
+    expect(withoutPasswords(listing)).toBe(listing);
+  });
+});
