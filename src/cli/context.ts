@@ -18,7 +18,7 @@ export interface Context {
 export async function openContext(command: string, words: Words): Promise<Context> {
   const log = await logOf(command, words);
   const host = await hostOf(words);
-  const node = await readNode({ host, ...nodeOptions(words) });
+  const node = await readNode({ host, ...recordedOptions(host), ...nodeOptions(words) });
   log('debug', `this node has ${node.hierarchies.mode} cgroups`, { nodeName: node.nodeName, evidence: node.evidence });
   for (const note of node.notes) log('info', note);
   return { host, node, log };
@@ -57,6 +57,31 @@ export async function hostOf(words: Words): Promise<Host> {
   if (file === undefined) return liveHost();
   const { recordedHost } = await import('../cgroup/recording.js');
   return recordedHost(liveHost().read(file));
+}
+
+/** What slurmd told the recorder, kept under a name that is no path: a recording holds no command lines. */
+const slurmdAnswer = 'slurmd';
+
+/** A line of a recording: which slurm.conf the node's slurmd reads, and which node it is. */
+export function slurmdLine({ configuration, nodeName }: SlurmNode): string {
+  return JSON.stringify({ read: slurmdAnswer, text: JSON.stringify({ file: configuration?.file, nodeName }) });
+}
+
+/** The same of a recorded node; nothing of a live one, which is asked. */
+export function recordedOptions(host: Host): Pick<ReadNodeOptions, 'configFile' | 'nodeName'> {
+  if (host.source === 'live') return {};
+  try {
+    const told: unknown = JSON.parse(host.read(slurmdAnswer));
+    if (typeof told !== 'object' || told === null) return {};
+    const [file, nodeName]: readonly unknown[] = [Reflect.get(told, 'file'), Reflect.get(told, 'nodeName')];
+    return {
+      ...(typeof file === 'string' ? { configFile: file } : {}),
+      ...(typeof nodeName === 'string' ? { nodeName } : {}),
+    };
+  } catch (error) {
+    if (error instanceof SyntaxError || hasCode(error, 'ERR_NOT_RECORDED')) return {};
+    throw error;
+  }
 }
 
 export async function logOf(command: string, words: Words): Promise<Log> {

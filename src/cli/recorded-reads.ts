@@ -4,6 +4,7 @@
 import { decideSession } from '../adopt/session.js';
 import { CgroupSet } from '../cgroup/cgroup-set.js';
 import { SlurmCgroupsError } from '../cgroup/errors.js';
+import type { Host } from '../cgroup/host.js';
 import { listPids, withProcess } from '../cgroup/process.js';
 import { findStrays } from '../cleanup/strays.js';
 import { discoverJobs } from '../jobs/discovery.js';
@@ -62,6 +63,35 @@ async function tried<T>(act: () => T | Promise<T>): Promise<T | undefined> {
     throw error;
   }
 }
+
+/**
+ * The same host; the title that slurmstepd gives itself is kept, by which the job of a directory named by SLUID is
+ * known. A recording holds no other command line, and this one is kept only where there is nothing else in it.
+ */
+export function keepingTitles(host: Host, keep: (line: string) => void): Host {
+  const kept = new Set<string>();
+  return {
+    ...host,
+    open: (where) => {
+      const held = host.open(where);
+      return {
+        ...held,
+        read: (name) => {
+          const text = held.read(name);
+          const file = `${where}/${name}`;
+          if (name === 'cmdline' && title.test(text) && !kept.has(file)) {
+            kept.add(file);
+            keep(JSON.stringify({ read: file, text }));
+          }
+          return text;
+        },
+      };
+    },
+  };
+}
+
+/** slurmstepd.c, setproctitle (measured, 24.11 and 26.05). */
+const title = /^slurmstepd: \[\d+\.[a-z0-9+]+\]\0*$/;
 
 /** Keys of slurm.conf whose value is a password (AccountingStoragePass, JobCompPass …) are recorded without it. */
 export function withoutPasswords(line: string): string {

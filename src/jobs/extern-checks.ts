@@ -77,6 +77,8 @@ async function lookAtExternSteps(
   const bySocket = new Map(reports.map((report) => [report.socket, report]));
   return found.map(({ job, socket, isWhole }): ExternLook => {
     const report = socket === undefined ? undefined : bySocket.get(socket);
+    // A SLUID of which a recording does not tell the job.
+    const isUnnamed = job.jobId === undefined && host.source === 'recording';
     const frozen = frozenOf(node, job);
     const socketNs = socket === undefined ? undefined : timeOf(node, socket);
     const mtimes = job.extern?.cgroups.map(({ mtimeNs }) => mtimeNs) ?? [];
@@ -84,7 +86,7 @@ async function lookAtExternSteps(
       name: nameOfJob(job),
       isThere: job.extern !== undefined,
       ...(frozen === undefined ? {} : { frozenAt: frozen }),
-      ...(socket === undefined ? {} : { stepd: report === undefined ? 'unasked' : saidBy(report) }),
+      ...(socket === undefined && !isUnnamed ? {} : { stepd: report === undefined ? 'unasked' : saidBy(report) }),
       isWhole,
       times: { mtimes, ...(socketNs === undefined ? {} : { socketNs }) },
     };

@@ -91,6 +91,9 @@ function hasAnswer(host: Host, file: string): boolean {
   }
 }
 
+/** How a slurm.conf is found that need not be said. */
+const usual: ReadonlySet<string | undefined> = new Set([undefined, 'default', 'option']);
+
 function found(configuration: SlurmConfiguration | undefined): Finding {
   const [first, ...more] = configuration?.notes ?? [];
   const notes = first === undefined ? '' : `: ${first}${more.length === 0 ? '' : ` (and ${more.length} more notes)`}`;
@@ -100,7 +103,7 @@ function found(configuration: SlurmConfiguration | undefined): Finding {
       'run it as root while slurmd runs, which knows its own',
     );
   const files = [configuration.file, ...(configuration.cgroupFile === undefined ? [] : [configuration.cgroupFile])];
-  const by = configuration.foundBy === undefined ? '' : ` (${configuration.foundBy})`;
+  const by = usual.has(configuration.foundBy) ? '' : ` (${configuration.foundBy})`;
   if (configuration.cgroupFile === undefined)
     return warn(
       `${files.join(', ')}${by}, but no cgroup.conf beside it${notes}: no limit is in force`,

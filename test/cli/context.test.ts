@@ -3,7 +3,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { recordedHost } from '../../src/cgroup/recording.js';
-import { openContext, requireSlurm } from '../../src/cli/context.js';
+import { openContext, recordedOptions, requireSlurm, slurmdLine } from '../../src/cli/context.js';
 import { readNode } from '../../src/jobs/node.js';
 import { recording } from './program-run.js';
 
@@ -44,6 +44,31 @@ describe('openContext()', () => {
 
   it.each(['relative', '/a//b', '/a/./b'])('refuses --within %j', async (within) => {
     await expect(openContext('list', words({ within }))).rejects.toMatchObject({ code: 'ERR_USAGE' });
+  });
+
+  it('reads the slurm.conf that slurmd told the recorder of, and knows which node it is', async () => {
+    const text = fs
+      .readFileSync(recording('slurm-24.11-v2-two-nodes'), 'utf8')
+      .replace(/^\{"list":"\/",.*\n/m, '') // which knows no /opt
+      .replaceAll('/etc/slurm/slurm.conf', '/opt/site/slurm.conf')
+      .replaceAll('/etc/slurm/cgroup.conf', '/opt/site/cgroup.conf');
+    const before = await openContext('list', words({ from: file('before', text) }));
+    expect([before.node.configuration?.file, before.node.nodeName]).toEqual([undefined, undefined]);
+    const line = slurmdLine({
+      ...before.node,
+      configuration: { file: '/opt/site/slurm.conf', files: [], nodes: [], places: new Map(), notes: [] },
+      nodeName: 'vm2',
+    });
+    const { node } = await openContext('list', words({ from: file('told', `${text}${line}\n`) }));
+    expect([node.configuration?.file, node.nodeName, node.tops.length]).toEqual(['/opt/site/slurm.conf', 'vm2', 1]);
+    const other = await openContext('list', words({ from: file('told', `${text}${line}\n`), node: 'vm1' }));
+    expect(other.node.nodeName).toBe('vm1');
+  });
+
+  it.each(['3', 'null', '{"file":3}', 'nonsense'])('takes %s for nothing that slurmd told', (told) => {
+    const header = JSON.stringify({ recording: 'slurm-cgroups', version: 1, self: { pid: 1, uid: 0 } });
+    const host = recordedHost(`${header}\n${JSON.stringify({ read: 'slurmd', text: told })}\n`);
+    expect(recordedOptions(host)).toEqual({});
   });
 
   it('says which file is missing', async () => {

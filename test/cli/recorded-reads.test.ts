@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { recordedHost, recordingHost } from '../../src/cgroup/recording.js';
-import { readForRecording, withoutPasswords } from '../../src/cli/recorded-reads.js';
+import { keepingTitles, readForRecording, withoutPasswords } from '../../src/cli/recorded-reads.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { readNode } from '../../src/jobs/node.js';
 import { verify } from '../../src/jobs/placement.js';
@@ -17,6 +17,28 @@ describe('readForRecording()', () => {
     const pids = expectedFor(name).list.flatMap(({ steps }) => steps.flatMap((step) => step.pids));
     expect(pids.length).toBeGreaterThan(0);
     for (const pid of pids) expect(await verify(pid, { node: played })).toEqual(await verify(pid, { node }));
+  });
+});
+
+describe('keepingTitles()', () => {
+  it.each([
+    ['slurmstepd: [7.extern]\0', 1],
+    ['slurmstepd: [7.0+1]\0\0', 1],
+    ['slurmstepd: [7.extern] --password=x\0', 0],
+    ['slurmstepd: [7.extern]\0--password=x\0', 0],
+    ['mysql\0--password=x\0', 0],
+  ])('of %j keeps %d line', (text, count) => {
+    const header = JSON.stringify({ recording: 'slurm-cgroups', version: 1, self: { pid: 1, uid: 0 } });
+    const is = ['16749', '0', '0', '5', '9', '9', '0', '1', '1'];
+    const answers = [
+      { stat: '/proc/9', is },
+      { read: '/proc/9/cmdline', text },
+    ].map((one) => JSON.stringify(one));
+    const lines: string[] = [];
+    const host = keepingTitles(recordedHost([header, ...answers].join('\n')), (line) => lines.push(line));
+    for (const _ of ['once', 'twice']) expect(host.open('/proc/9').read('cmdline')).toBe(text);
+    expect(lines).toHaveLength(count);
+    expect(recordedHost([header, ...lines].join('\n')).self().pid).toBe(1);
   });
 });
 

@@ -11,7 +11,7 @@ import { externChecks } from '../../jobs/extern-checks.js';
 import { readNode, type SlurmNode } from '../../jobs/node.js';
 import { nodeChecks } from '../../jobs/node-checks.js';
 import { findOwners } from '../../jobs/owners.js';
-import { hostOf, logOf, nodeOptions, requireSlurm } from '../context.js';
+import { hostOf, logOf, nodeOptions, recordedOptions, requireSlurm, slurmdLine } from '../context.js';
 import { usageError } from '../exit.js';
 import { columns, count, json, type Output, standardOutput, visible } from '../output.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, type Words } from '../spec.js';
@@ -108,7 +108,7 @@ async function readAnyway(
   host: Host,
   words: Words,
 ): Promise<{ readonly node: SlurmNode; readonly unread: Finding | undefined }> {
-  const options = nodeOptions(words);
+  const options = { ...recordedOptions(host), ...nodeOptions(words) };
   try {
     return { node: await readNode({ host, ...options }), unread: undefined };
   } catch (error) {
@@ -141,11 +141,14 @@ async function machineOf(host: Host, lines: string[]): Promise<Finding> {
 }
 
 async function recorder(host: Host, lines: string[]): Promise<Host> {
-  const [{ recordingHost }, { withoutPasswords }] = await Promise.all([
+  const [{ recordingHost }, { keepingTitles, withoutPasswords }] = await Promise.all([
     import('../../cgroup/recording.js'),
     import('../recorded-reads.js'),
   ]);
-  return recordingHost(host, (line) => lines.push(withoutPasswords(line)));
+  const keep = (line: string) => {
+    lines.push(withoutPasswords(line));
+  };
+  return recordingHost(keepingTitles(host, keep), keep); // whose header comes first: nothing was read before it
 }
 
 interface Recording {
@@ -162,11 +165,15 @@ async function writeRecording(file: string, lines: string[], { host, words, foun
   ]);
   if (found !== undefined) {
     const uids = await ownersOn(found.node);
-    // A host that calls itself a recording is read as one will be: nobody is asked, and nothing has a deadline. So
-    // its configuration is read only where just that was, a moment ago.
-    const { configuration } = found.node;
-    const isPlain = configuration?.foundBy === 'default' || configuration?.foundBy === 'configless';
-    const options = { ...(isPlain ? {} : { within: rootPath }), ...nodeOptions(words) };
+    lines.push(slurmdLine(found.node));
+    // A host that calls itself a recording is read as one will be: nobody is asked, and nothing has a deadline. So a
+    // configuration is read only where that was done a moment ago.
+    const { configuration, nodeName } = found.node;
+    const options = {
+      ...(configuration?.file === undefined ? { within: rootPath } : { configFile: configuration.file }),
+      ...(nodeName === undefined ? {} : { nodeName }),
+      ...nodeOptions(words),
+    };
     await readForRecording(await readNode({ host: { ...host, source: 'recording' }, ...options }), uids);
   }
   await writeRecordingFile(file, `${lines.join('\n')}\n`, { force });
