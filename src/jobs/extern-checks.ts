@@ -22,8 +22,8 @@ export interface ExternLook {
   readonly name: string;
   /** It has a directory in some hierarchy. */
   readonly isThere: boolean;
-  /** The directory by which it is frozen. */
-  readonly frozenAt?: string;
+  /** The directory by which it is frozen; `unseen`: the recording does not tell. */
+  readonly frozenAt?: string | { readonly unseen: string };
   /** What its slurmstepd says (a recording's is not asked); absent: there is no socket, or none was found. */
   readonly stepd?: { readonly state: string } | { readonly failure: string } | 'unasked';
   /** slurmd's spool was looked into: no socket means no slurmstepd. */
@@ -109,7 +109,8 @@ function saidBy({ answers, failures: [failure] }: StepdReport): { state: string 
 }
 
 /** Slurm freezes `user` of the extern step on v2, the step on v1 (measured). */
-function frozenOf(node: SlurmNode, job: Job): string | undefined {
+function frozenOf(node: SlurmNode, job: Job): ExternLook['frozenAt'] {
+  let unseen: ExternLook['frozenAt'];
   for (const extern of job.extern?.cgroups ?? []) {
     const step = cgroupOf(node, extern);
     if (step === undefined) continue;
@@ -120,9 +121,10 @@ function frozenOf(node: SlurmNode, job: Job): string | undefined {
       if (frozen !== undefined) return frozen;
     } catch (error) {
       if (!hasCode(error, 'ERR_NOT_RECORDED')) throw error;
+      unseen = { unseen: error.message };
     }
   }
-  return undefined;
+  return unseen;
 }
 
 /** It never changes (measured: adoption, restart of slurmd, suspension, ls, reclaim). */
@@ -180,15 +182,20 @@ function isEnding(stepd: ExternLook['stepd']): boolean {
 
 /** Whoever is moved into a frozen step hangs unkillably until it is thawed. */
 export function suspended(looks: readonly ExternLook[]): Finding {
-  const frozen = looks.filter((look) => look.frozenAt !== undefined);
-  if (frozen.length === 0) return ok('no extern step is frozen');
-  return warn(
-    `${some(namesOf(frozen))} ${frozen.length === 1 ? 'is' : 'are'} frozen (${some(
-      frozen.flatMap((look) => look.frozenAt ?? []),
-      1,
-    )}): no session is put there; pam_slurm_adopt's would hang unkillably`,
-    'scontrol resume JOB; if Slurm does not hold it suspended, thaw the cgroup that is named',
-  );
+  const frozen = looks.flatMap(({ name, frozenAt: where }) => (typeof where === 'string' ? [{ name, where }] : []));
+  if (frozen.length > 0) {
+    const names = some(frozen.map(({ name }) => name));
+    return warn(
+      `${names} ${frozen.length === 1 ? 'is' : 'are'} frozen (${some(
+        frozen.map(({ where }) => where),
+        1,
+      )}): no session is put there; pam_slurm_adopt's would hang unkillably`,
+      'scontrol resume JOB; if Slurm does not hold it suspended, thaw the cgroup that is named',
+    );
+  }
+  const [unseen] = looks.flatMap(({ frozenAt: where }) => (typeof where === 'object' ? [where.unseen] : []));
+  if (unseen !== undefined) return unknown(unseen, 'ask the node itself, or record it again with this version');
+  return ok('no extern step is frozen');
 }
 
 function namesOf(looks: readonly ExternLook[]): readonly string[] {

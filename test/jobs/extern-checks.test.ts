@@ -45,6 +45,7 @@ describe('suspended()', () => {
       outcome: 'warn',
       detail: expect.stringContaining('job 7 is frozen (/sys/fs/cgroup/x)'),
     });
+    expect(suspended([{ ...look, frozenAt: { unseen: 'not recorded' } }]).outcome).toBe('unknown');
   });
 });
 
