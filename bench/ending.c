@@ -25,6 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
+static time_t ends;
+
 static void fail(const char *what) {
 	perror(what);
 	exit(1);
@@ -121,15 +123,14 @@ static void end_all(const char *directory, int freeze) {
 	}
 }
 
-/* What a process of the crowd does: it waits for its maker to end, or forks without end (for a minute at most). */
+/* What a process of the crowd does: it waits for its maker to end, or forks without end (until `ends`, should nobody
+ * end it). */
 static void live(int bomb, int maker) {
 	char byte;
-	if (bomb) {
-		alarm(60);
-		for (;;)
-			if (fork() == 0)
-				alarm(60); /* a child has no alarm of its parent's */
-	}
+	while (bomb && time(NULL) < ends)
+		fork();
+	if (bomb)
+		_exit(0);
 	while (read(maker, &byte, 1) < 0 && errno == EINTR)
 		;
 	_exit(0);
@@ -141,6 +142,7 @@ static void fill(int bomb, uid_t uid, int count, char **directories) {
 	pid_t first;
 	if (pipe(done) != 0 || pipe(maker) != 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
 		fail("pipe or prctl");
+	ends = time(NULL) + 40;
 	first = fork();
 	if (first == 0) {
 		close(maker[1]), close(done[0]);
@@ -151,6 +153,8 @@ static void fill(int bomb, uid_t uid, int count, char **directories) {
 			fail("setuid");
 		for (int at = 1; at < count; at++) {
 			pid_t child = fork();
+			if (child < 0 && bomb)
+				break; /* those that are there already fork, and pids.max is reached */
 			if (child < 0)
 				fail("fork");
 			if (child == 0) {

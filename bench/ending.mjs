@@ -75,7 +75,8 @@ function keptRunning(program, words) {
 const xargsLoop =
   'until [ -z "$(cat "$1/cgroup.procs")" ]; do xargs -r kill -9 <"$1/cgroup.procs" 2>/dev/null; done; true';
 
-export async function measureEnding({ product, command, program, hierarchies, tree, uid, report }) {
+/** What ends a crowd; each contestant has one of its own: making and reaping it are not timed. */
+async function contestantsOf({ product, command, program, hierarchies, tree, uid }) {
   const job = new BenchJob(hierarchies, tree, uid);
   const node = await product.readNode({ within: job.within });
   job.make();
@@ -84,61 +85,67 @@ export async function measureEnding({ product, command, program, hierarchies, tr
   const loop = keptRunning(program, ['loop', directory]);
   const frozen = keptRunning(program, ['freeze', directory]);
   const clean = [command, 'clean', String(jobId), '--grace', '0', '--within', job.within];
-  /** Each contestant ends a crowd of its own; making it and reaping it are not timed. */
-  const ending = (what, count, end) => async () => {
-    const { gone } = await job.fill(program, what, count);
-    const ms = await end();
-    await gone;
-    return ms;
-  };
-  const timed = async (act) => {
-    const begin = performance.now();
-    await act();
-    return performance.now() - begin;
-  };
-  const inProcess = () =>
-    timed(async () => {
+  return {
+    job,
+    against:
+      (what, count) =>
+      (...enders) =>
+        enders.map((end) => async () => {
+          const { gone } = await job.fill(program, what, count);
+          const ms = await end();
+          await gone;
+          return ms;
+        }),
+    async inProcess() {
+      const begin = performance.now();
       const { remaining } = await product.killMembers(node.host, [cgroup], { timeoutMs: 60_000 });
       if (remaining.length > 0) throw new Error(`${remaining.length} were not ended`);
-    });
+      return performance.now() - begin;
+    },
+    cLoop: async () => (await loop.run()).ms,
+    cFreeze: async () => (await frozen.run()).ms,
+    clean: wholeProcess(process.execPath, clean),
+    niceClean: wholeProcess('/usr/bin/nice', ['-n', '-20', process.execPath, ...clean]),
+    xargs: wholeProcess('/bin/sh', ['-c', xargsLoop, 'sh', directory]),
+    end() {
+      loop.end();
+      frozen.end();
+    },
+  };
+}
+
+export async function measureEnding({ report, ...about }) {
+  const { against, inProcess, cLoop, cFreeze, clean, xargs, end } = await contestantsOf(about);
   for (const [count, rounds] of [
     [1, 11],
     [100, 7],
     [1000, 3],
     [10_000, 2],
   ]) {
-    const contestants = [
-      inProcess,
-      async () => (await loop.run()).ms,
-      async () => (await frozen.run()).ms,
-      wholeProcess(process.execPath, clean),
-      wholeProcess('/bin/sh', ['-c', xargsLoop, 'sh', directory]),
-    ].map((end) => ending('crowd', count, end));
-    const [ours, cLoop, cFreeze, oursWhole, xargs] = await inTurn(contestants, {
-      rounds,
-      warmUp: count < 10_000 ? 1 : 0,
-    });
-    report(`end ${count} processes, in process`, [ours, cFreeze], 'C: freeze, kill, thaw', 2);
-    report(`end ${count} processes, in process`, [ours, cLoop], 'C: kill until empty');
-    report(`clean, ${count} processes, whole process`, [oursWhole, xargs], 'xargs kill, again and again');
+    const contestants = against('crowd', count)(inProcess, cLoop, cFreeze, clean, xargs);
+    const warmUp = count < 10_000 ? 1 : 0; // ten thousand take half a minute to make, and to die
+    const [ours, looped, frozen, whole, loop] = await inTurn(contestants, { rounds, warmUp });
+    report(`end ${count} processes, in process`, [ours, frozen], 'C: freeze, kill, thaw', 2);
+    report(`end ${count} processes, in process`, [ours, looped], 'C: kill until empty');
+    report(`clean, ${count} processes, whole process`, [whole, loop], 'xargs kill, again and again');
   }
+  end();
+}
+
+export async function measureBomb({ report, ...about }) {
+  const { job, against, cFreeze, niceClean, xargs, end } = await contestantsOf(about);
   const limits = job.tops.map((top) => `${top}/pids.max`).filter((file) => fs.existsSync(file));
   if (limits.length === 0) console.log('There is no pids controller: no fork bomb is set off.');
   else {
     const bomb = 400;
     for (const file of limits) fs.writeFileSync(file, String(bomb));
-    const contestants = [
-      wholeProcess('/usr/bin/nice', ['-n', '-20', process.execPath, ...clean]),
-      wholeProcess('/bin/sh', ['-c', xargsLoop, 'sh', directory]),
-      async () => (await frozen.run()).ms,
-    ].map((end) => ending('bomb', bomb - 10, end));
-    const [ours, xargs, c] = await inTurn(contestants, { rounds: 5, warmUp: 1 });
-    report(`fork bomb of ${bomb}, nice -n -20 clean`, [ours, xargs], 'xargs kill, again and again', 0.2);
+    const contestants = against('bomb', bomb - 10)(niceClean, xargs, cFreeze);
+    const [ours, loop, c] = await inTurn(contestants, { rounds: 3, warmUp: 0 });
+    report(`fork bomb of ${bomb}, nice -n -20 clean`, [ours, loop], 'xargs kill, again and again', 0.2);
     report(`fork bomb of ${bomb}, nice -n -20 clean`, [ours, c], 'C: freeze, kill, thaw, in process');
     for (const file of limits) fs.writeFileSync(file, 'max');
   }
-  loop.end();
-  frozen.end();
+  end();
 }
 
 /** A look at every process of the machine. */

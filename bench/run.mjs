@@ -7,7 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
-import { measureEnding, measureScan } from './ending.mjs';
+import { measureBomb, measureEnding, measureScan } from './ending.mjs';
 import { cWalk, inTurn, wholeProcess } from './measure.mjs';
 import { chooseHierarchies, prefix, removeLeftovers, Tree } from './tree.mjs';
 import { measureWatch } from './watch.mjs';
@@ -18,7 +18,7 @@ const uid = 64_800;
 const most = 10_000;
 
 /** `npm run bench -- PART…` measures these alone. */
-const parts = ['parsers', 'list', 'watch', 'ending', 'scan'];
+const parts = ['parsers', 'list', 'watch', 'ending', 'bomb', 'scan'];
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((one) => !parts.includes(one));
 if (unknown.length > 0) {
@@ -27,23 +27,23 @@ if (unknown.length > 0) {
 }
 const measures = (part) => wanted.length === 0 || wanted.includes(part);
 
-const rows = [];
-/** A line of the table: ours against theirs in ms, and the most their ratio may be. */
-function report(what, [ours, theirs], against, bound) {
-  const ratio = ours / theirs;
-  const verdict = bound === undefined ? '' : ratio <= bound ? `at most ${bound}` : `OVER ${bound}`;
-  rows.push([what, ours.toFixed(2), theirs.toFixed(2), against, ratio.toFixed(2), verdict]);
-  if (process.stderr.isTTY) process.stderr.write(`${rows.at(-1).join('  ')}\n`); // the table comes at the end
+const widths = [52, 11, 11, 33, 6, 12];
+const isNumber = (at) => at === 1 || at === 2 || at === 4;
+let isFirst = true;
+
+/** A line of the table, as soon as it is known: some take minutes. */
+function row(cells) {
+  const line = cells.map((cell, at) => (isNumber(at) ? cell.padStart(widths[at]) : cell.padEnd(widths[at])));
+  console.log(line.join('  ').trimEnd());
 }
 
-function printTable() {
-  const all = [['', 'ours, ms', 'theirs, ms', 'theirs is', 'ratio', 'bound'], ...rows];
-  const widths = all[0].map((_, at) => Math.max(...all.map((row) => row[at].length)));
-  const isNumber = (at) => at === 1 || at === 2 || at === 4;
-  for (const row of all) {
-    const cells = row.map((cell, at) => (isNumber(at) ? cell.padStart(widths[at]) : cell.padEnd(widths[at])));
-    console.log(cells.join('  ').trimEnd());
-  }
+/** Ours against theirs in ms, and the most their ratio may be. */
+function report(what, [ours, theirs], against, bound) {
+  if (isFirst) row(['', 'ours, ms', 'theirs, ms', 'theirs is', 'ratio', 'bound']);
+  isFirst = false;
+  const ratio = ours / theirs;
+  const verdict = bound === undefined ? '' : ratio <= bound ? `at most ${bound}` : `OVER ${bound}`;
+  row([what, ours.toFixed(2), theirs.toFixed(2), against, ratio.toFixed(2), verdict]);
 }
 
 /** The product's own code, bundled as the command is. */
@@ -250,6 +250,7 @@ async function measureEndings(product, all, chosen) {
   process.on('exit', () => tree.remove());
   const about = { product, command, program, hierarchies, tree, uid, report };
   if (measures('ending')) await measureEnding(about);
+  if (measures('bomb')) await measureBomb(about);
   if (measures('scan')) await measureScan(about);
 }
 
@@ -282,8 +283,7 @@ if (chosen === undefined) {
     `Jobs are made in real cgroups: ${chosen.map((one) => one.key).join(', ')} (this machine is ${all.mode}).`,
   );
   if (measures('list') || measures('watch')) await measureOnCgroups(product, chosen);
-  if (measures('ending') || measures('scan')) await measureEndings(product, all, chosen);
+  if (['ending', 'bomb', 'scan'].some(measures)) await measureEndings(product, all, chosen);
 }
 if (chosen?.[0].version !== 1 && measures('list')) await measureStart('adopt --dry-run, recorded node', recorded);
-printTable();
 process.exit(0);

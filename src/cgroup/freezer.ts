@@ -53,43 +53,44 @@ export interface FreezeOptions {
 
 const thawAttempts = 3;
 
-/** How a v1 freezer that hangs in FREEZING is helped along. */
-const helping = { thawEvery: 25, pauseMs: 1 };
+/**
+ * How a v1 freezer that hangs in FREEZING is helped along. On a busy machine 400 processes need some time to come to
+ * where they freeze, so the time between two thaws doubles: a thaw too early is a start from nothing (measured: with
+ * one every few ms a fork bomb is never frozen).
+ */
+const helping = { eagerTries: 20, pauseMs: 1, firstThawMs: 50, thawMs: 2 };
 
 /**
  * Freezes a cgroup and everything below, and waits until nothing in it runs any more. `false`: it did not get
- * there in time (a process that waits in the kernel, or processes arrive faster than they freeze); the cgroup is
- * thawed again then. The caller writes a note first (frozen-note.ts) and thaws in `finally`.
+ * there in time (a process that waits in the kernel, or processes arrive faster than they freeze); most of it stands
+ * still then. The caller writes a note first (frozen-note.ts) and thaws in `finally`, whatever the answer.
  *
  * v1 can stay in FREEZING for three reasons: a task forked or was moved in after the walk over the tasks, one
  * waits uninterruptibly, one is traced. Writing FROZEN again walks again; an occasional short thaw lets those
  * through that are stuck behind a frozen one (so does opencontainers/cgroups, fs/freezer.go, and says why).
  */
-export async function freeze(host: Host, held: HeldCgroup, options: FreezeOptions): Promise<boolean> {
-  const deadline = host.now() + options.timeoutMs;
-  const { cgroup, directory } = held;
+export async function freeze(host: Host, { cgroup, directory }: HeldCgroup, options: FreezeOptions): Promise<boolean> {
+  const start = host.now();
+  const isOver = () => host.now() - start > options.timeoutMs;
   if (cgroup.hierarchy.version === 2) {
     directory.write('cgroup.freeze', '1');
     while (!/^frozen 1$/m.test(directory.read('cgroup.events'))) {
-      if (host.now() > deadline) return giveUp(held);
+      if (isOver()) return false;
       await host.sleep(helping.pauseMs);
     }
     return true;
   }
+  let [thawAfterMs, thawedAt] = [helping.firstThawMs, start];
   for (let attempt = 1; ; attempt++) {
     directory.write('freezer.state', 'FROZEN');
     if (directory.read('freezer.state').trim() === 'FROZEN') return true;
-    if (host.now() > deadline) return giveUp(held);
-    if (attempt % helping.thawEvery === 0) {
+    if (isOver()) return false;
+    if (host.now() - thawedAt > thawAfterMs) {
       directory.write('freezer.state', 'THAWED');
-      await host.sleep(helping.pauseMs);
-    }
+      await host.sleep(helping.thawMs);
+      [thawAfterMs, thawedAt] = [thawAfterMs * 2, host.now()];
+    } else if (attempt > helping.eagerTries) await host.sleep(helping.pauseMs);
   }
-}
-
-function giveUp(held: HeldCgroup): false {
-  thaw(held);
-  return false;
 }
 
 /** Lets a cgroup run again; one that is gone needs no more. What an ancestor freezes stays frozen. */

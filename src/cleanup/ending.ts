@@ -30,6 +30,9 @@ export interface CleanOptions {
   readonly signal?: AbortSignal;
 }
 
+/** How long survivors are looked at closely, each with two children: where hundreds are left, none may be startable. */
+const closeLookMs = 5000;
+
 const defaults = { graceMs: 5000, timeoutMs: 15_000 };
 
 /**
@@ -171,7 +174,9 @@ async function carryOut(
   const left = onlyAsked.filter((member) => !byTerm.includes(member));
   const parents = await removeUsers(node, cgroups, timeoutMs);
   const survivors = [];
-  for (const member of killed.remaining) survivors.push(await describeSurvivor(host, member));
+  const lookUntil = host.now() + closeLookMs;
+  for (const member of killed.remaining)
+    survivors.push(await describeSurvivor(host, member, { closely: host.now() < lookUntil }));
   return {
     ...base,
     ended: [

@@ -32,10 +32,18 @@ import { Look } from './look.js';
 import type { Survivor } from './report.js';
 import { explainSurvivor, type NamedProcess, type SurvivorFacts } from './survivor-sentence.js';
 
-/** Looks at a process that did not end. Never fails for what it cannot see. */
-export async function describeSurvivor(host: Host, member: Member): Promise<Survivor> {
+/**
+ * Looks at a process that did not end. Never fails for what it cannot see.
+ *
+ * @param options closely: also its kernel stack and system call, which a child reads; of hundreds that would take minutes
+ */
+export async function describeSurvivor(
+  host: Host,
+  member: Member,
+  { closely = true }: { readonly closely?: boolean } = {},
+): Promise<Survivor> {
   const { pid, comm } = member;
-  const look = new Look();
+  const look = new Look({ closely });
   const held = look.see('process', () => holdProcess(host, pid));
   if (held === undefined) return look.sawNothing ? ended(member) : unseen(member, look);
   try {

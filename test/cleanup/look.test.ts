@@ -41,4 +41,11 @@ describe('Look', () => {
       d: expect.stringContaining('try again'),
     });
   });
+
+  it('seeBounded() starts no child where there are too many to look at', async () => {
+    const look = new Look({ closely: false });
+    const host = { ...liveHost(), run: refuse('EAGAIN') };
+    expect(await look.seeBounded('a', host, '/proc/self/comm')).toBeUndefined();
+    expect(look.missing).toEqual({ a: expect.stringContaining('too many to look at') });
+  });
 });
