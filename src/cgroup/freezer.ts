@@ -54,11 +54,11 @@ export interface FreezeOptions {
 const thawAttempts = 3;
 
 /**
- * How a v1 freezer that hangs in FREEZING is helped along. On a busy machine 400 processes need some time to come to
- * where they freeze, so the time between two thaws doubles: a thaw too early is a start from nothing (measured: with
- * one every few ms a fork bomb is never frozen).
+ * How a v1 freezer that hangs in FREEZING is helped along. A fork bomb of 400 takes 50 ms to come to where it freezes,
+ * if this process pauses between its tries, and each thaw is a start from nothing (measured: with one every 50 ms it
+ * took up to a second, with one every few ms it was never frozen). So the first comes late, and the time doubles.
  */
-const helping = { eagerTries: 20, pauseMs: 1, firstThawMs: 50, thawMs: 2 };
+const helping = { eagerTries: 20, pauseMs: 1, firstThawMs: 500, thawMs: 2 };
 
 /**
  * Freezes a cgroup and everything below, and waits until nothing in it runs any more. `false`: it did not get

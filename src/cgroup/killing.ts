@@ -43,7 +43,7 @@ export interface KillReport {
 }
 
 /** How long a freeze may take before members are signalled one by one, and waits between looks. */
-const timing = { freezeMs: 2000, firstPauseMs: 1, longestPauseMs: 50, againMs: 250 };
+const timing = { freezeMs: 3000, firstPauseMs: 1, longestPauseMs: 50, againMs: 250 };
 
 /** Ends the members of `cgroups` and of all below, again until nothing new appears or the deadline passes. */
 export async function killMembers(host: Host, cgroups: readonly Cgroup[], options: KillOptions): Promise<KillReport> {
