@@ -58,7 +58,7 @@ const thawAttempts = 3;
  * if this process pauses between its tries, and each thaw is a start from nothing (measured: with one every 50 ms it
  * took up to a second, with one every few ms it was never frozen). So the first comes late, and the time doubles.
  */
-const helping = { eagerTries: 20, pauseMs: 1, firstThawMs: 500, thawMs: 2 };
+const helping = { eagerTries: 10, pauseMs: 1, longestPauseMs: 16, firstThawMs: 500, thawMs: 2 };
 
 /**
  * Freezes a cgroup and everything below, and waits until nothing in it runs any more. `false`: it did not get
@@ -81,6 +81,7 @@ export async function freeze(host: Host, { cgroup, directory }: HeldCgroup, opti
     return true;
   }
   let [thawAfterMs, thawedAt] = [helping.firstThawMs, start];
+  let pauseMs = helping.pauseMs;
   for (let attempt = 1; ; attempt++) {
     directory.write('freezer.state', 'FROZEN');
     if (directory.read('freezer.state').trim() === 'FROZEN') return true;
@@ -89,7 +90,11 @@ export async function freeze(host: Host, { cgroup, directory }: HeldCgroup, opti
       directory.write('freezer.state', 'THAWED');
       await host.sleep(helping.thawMs);
       [thawAfterMs, thawedAt] = [thawAfterMs * 2, host.now()];
-    } else if (attempt > helping.eagerTries) await host.sleep(helping.pauseMs);
+      pauseMs = helping.pauseMs;
+    } else if (attempt > helping.eagerTries) {
+      await host.sleep(pauseMs);
+      pauseMs = Math.min(pauseMs * 2, helping.longestPauseMs);
+    }
   }
 }
 
