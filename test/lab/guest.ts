@@ -139,7 +139,10 @@ async function boot(lab: Lab, share: string, options: GuestOptions): Promise<Gue
   const exitCode = read('exit');
   const files = filesIn(path.join(share, 'lab/out'));
   if (exitCode !== undefined) return { exitCode: Number(exitCode), output, files, seconds };
-  const why = late ? `it did not end within ${options.timeoutMs} ms` : 'its machine ended before it';
+  // What a dying kernel says first is farther up than the last lines: its registers and its stack come after.
+  const panic = /Kernel panic[^\r\n]*/.exec(console)?.[0];
+  const died = `its machine ended before it${panic === undefined ? '' : ` (${panic})`}`;
+  const why = late ? `it did not end within ${options.timeoutMs} ms` : died;
   const printed = `--- output\n${lastLines(output, 40)}\n--- console\n${lastLines(console, 40)}`;
   throw new GuestError(`Cannot run ${options.command.join(' ')} in a guest: ${why}\n${printed}`, { output, files });
 }
