@@ -2,6 +2,7 @@
 // what is told is the median of each and the ratio of the medians.
 
 import { spawn } from 'node:child_process';
+import os from 'node:os';
 import readline from 'node:readline';
 
 /** Times contestants in turn. Each gives its time in ms, or nothing: then the call itself is timed. */
@@ -26,11 +27,12 @@ export function median(values) {
 }
 
 /** A whole process from its start to its end, its output thrown away (/dev/null, the same for all). */
-export function wholeProcess(file, args, { answers = [0] } = {}) {
+export function wholeProcess(file, args, { answers = [0], priority } = {}) {
   return () =>
     new Promise((fulfil, reject) => {
       const begin = performance.now();
       const child = spawn(file, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+      if (priority !== undefined) os.setPriority(child.pid, priority);
       child.once('error', reject);
       child.once('exit', (code, signal) => {
         const ms = performance.now() - begin;
