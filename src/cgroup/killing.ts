@@ -228,7 +228,7 @@ class Killing {
     if (held === undefined) return [];
     try {
       if (root.hierarchy.version === 2 && this.#host.stat(`${root.directory}/cgroup.kill`) !== undefined)
-        return this.#killAtOnce(root, held);
+        return this.#killAtOnce(root, held, known);
       // Frozen by somebody else: nothing in it can run, so it is listed and signalled as it is.
       if (frozenAt(this.#host, root) !== undefined) return this.#killListed(root, known);
       const note = writeFrozenNote(this.#host, root, held);
@@ -248,8 +248,10 @@ class Killing {
     }
   }
 
-  #killAtOnce(root: Cgroup, held: Directory): readonly number[] {
-    const members = treeOf(root).flatMap((cgroup) => procsOf(cgroup).flatMap((pid) => this.#member(pid, cgroup) ?? []));
+  #killAtOnce(root: Cgroup, held: Directory, known: ReadonlyMap<number, Member>): readonly number[] {
+    const members = treeOf(root).flatMap((cgroup) =>
+      procsOf(cgroup).flatMap((pid) => this.#member(pid, cgroup, known.get(pid)) ?? []),
+    );
     if (this.#freeOfSpared(root)[0] !== root) return []; // somebody came in who is spared: the next round goes round them
     if (this.#host.stat(root.directory)?.ino !== held.stat()?.ino) return []; // made anew: these are another's
     held.write('cgroup.kill', '1');

@@ -37,8 +37,6 @@ type Call = 'read' | 'list' | 'stat' | 'link';
 /** The numbers of lstat in the order of `statFields`, as decimal strings. */
 export type RecordedStat = readonly string[];
 
-/** S_IFMT and S_IFDIR. */
-
 const statFields = ['mode', 'uid', 'gid', 'dev', 'ino', 'nlink', 'size', 'mtimeNs', 'ctimeNs'] as const;
 
 /** Formats one stat for a recording. */
