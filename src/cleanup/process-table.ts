@@ -29,19 +29,23 @@ export interface ProcessTable {
  */
 export function readProcessTable(host: Host, isPerson: (uid: number) => boolean): ProcessTable {
   const rows: ProcessRow[] = [];
-  // Most processes stand where others stand: the same text is parsed once.
+  // Most processes stand where others stand, mostly where the one before them does: the same text is parsed once.
   const known = new Map<string, readonly Membership[]>();
+  let [last, memberships]: [string | undefined, readonly Membership[]] = [undefined, []];
   let [hidden, unplaced] = [0, 0];
   for (const pid of listPids(host)) {
+    const folder = `/proc/${pid}`;
     try {
-      const owner = ownerOf(host, pid);
-      const uid = owner === 0 ? parseProcStatus(host.read(`/proc/${pid}/status`)).uids[0] : owner;
+      const stat = host.stat(folder);
+      if (stat === undefined) continue;
+      const owner = Number(stat.uid);
+      const uid = owner === 0 ? parseProcStatus(host.read(`${folder}/status`)).uids[0] : owner;
       if (uid === undefined || !isPerson(uid)) continue;
-      const text = host.read(`/proc/${pid}/cgroup`);
-      let memberships = known.get(text);
-      if (memberships === undefined) {
-        memberships = parseProcCgroup(text);
+      const text = host.read(`${folder}/cgroup`);
+      if (text !== last) {
+        memberships = known.get(text) ?? parseProcCgroup(text);
         known.set(text, memberships);
+        last = text;
       }
       rows.push({ pid, uid, memberships });
     } catch (error) {
@@ -52,11 +56,6 @@ export function readProcessTable(host: Host, isPerson: (uid: number) => boolean)
     }
   }
   return { rows, hidden, unplaced };
-}
-
-function ownerOf(host: Host, pid: number): number | undefined {
-  const stat = host.stat(`/proc/${pid}`);
-  return stat === undefined ? undefined : Number(stat.uid);
 }
 
 /** What it uses, as far as it can be told. */
