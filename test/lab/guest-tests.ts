@@ -24,6 +24,8 @@ export interface GuestTests {
   readonly errors: readonly string[];
   readonly output: string;
   readonly seconds: number;
+  /** What else the tests left in /lab/out. */
+  readonly left: Readonly<Record<string, string>>;
 }
 
 /** @throws Error when the guest or its vitest ended without a report, not even on some files. */
@@ -36,7 +38,7 @@ export async function runTestsInGuest({ tests, leaveOut, first, ...options }: Gu
   const replacing = await bundled(tests);
   const { output, files, errors } = await run({ ...options, replacing, command: both });
   const seconds = (performance.now() - begin) / 1000;
-  const text = files['report.json'];
+  const { 'report.json': text, ...left } = files;
   if (text === undefined)
     throw new Error(`vitest in the guest left no report:\n${errors.join()}${lastLines(output, 60)}`);
   const report: RunReport = JSON.parse(text);
@@ -50,6 +52,7 @@ export async function runTestsInGuest({ tests, leaveOut, first, ...options }: Gu
     errors: [...errors, ...report.errors],
     output,
     seconds,
+    left,
   };
 }
 

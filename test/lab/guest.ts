@@ -8,12 +8,16 @@ import path from 'node:path';
 import process from 'node:process';
 import { kept, labFolder, removeAbandoned, removeTree, startTimeOf } from './cache.js';
 import { type Boot, type KernelName, keptKernel } from './kernel.js';
-import { keptRoot } from './root.js';
+import { keptRoot, type RootName } from './root.js';
 import { ensureHostPackages, lastLines, startTool } from './tool.js';
 
 export interface GuestOptions {
   /** Default: 6.1, which has all of v1 and v2. */
   readonly kernel?: KernelName;
+  /** Default: bookworm, without Slurm. */
+  readonly root?: RootName;
+  /** Default: the command as init's only child, and no more. `systemd`: as a service of a real systemd, which mounts v2. */
+  readonly boot?: 'bare' | 'systemd';
   readonly cgroup: 'v1' | 'v2' | 'hybrid';
   /** Runs as root in /repository (this repository; what is written there is forgotten). */
   readonly command: readonly string[];
@@ -59,15 +63,20 @@ interface Lab extends Boot {
 
 const repository = path.resolve(import.meta.dirname, '../..');
 
+const bareRoot: RootName = { suite: 'bookworm', slurm: false };
+
 /** A folder for each guest that runs, named after the process that started it. */
 export function runsFolder(): string {
   return path.join(labFolder(), 'runs');
 }
 
 /** Makes what is missing: packages of the host, root, kernel. About a minute the first time, then nothing. */
-export async function prepareLab(kernel: KernelName = '6.1', say: (text: string) => void = () => {}): Promise<Lab> {
+export async function prepareLab(
+  { kernel = '6.1', root: name = bareRoot }: Pick<GuestOptions, 'kernel' | 'root'> = {},
+  say: (text: string) => void = () => {},
+): Promise<Lab> {
   await ensureHostPackages(say);
-  const root = await keptRoot('bookworm', say);
+  const root = await keptRoot(name, say);
   const node = await kept({
     name: `node-${process.version}`,
     ingredients: [process.version, String(fs.statSync(process.execPath).size)],
@@ -82,7 +91,7 @@ export async function prepareLab(kernel: KernelName = '6.1', say: (text: string)
  * @throws GuestError when there is no exit code; its message has the last lines of what was printed.
  */
 export async function runInGuest(options: GuestOptions): Promise<GuestResult> {
-  const lab = await prepareLab(options.kernel);
+  const lab = await prepareLab(options);
   const runs = runsFolder();
   fs.mkdirSync(runs, { recursive: true });
   removeAbandoned(runs);
@@ -147,7 +156,11 @@ async function boot(lab: Lab, share: string, options: GuestOptions): Promise<Gue
   throw new GuestError(`Cannot run ${options.command.join(' ')} in a guest: ${why}\n${printed}`, { output, files });
 }
 
-function machine(lab: Lab, share: string, { cgroup, memoryMiB = 3072, cpus = 2 }: GuestOptions): readonly string[] {
+function machine(
+  lab: Lab,
+  share: string,
+  { cgroup, boot = 'bare', memoryMiB = 3072, cpus = 2 }: GuestOptions,
+): readonly string[] {
   const folder = (tag: string, where: string, readOnly: boolean) => [
     '-virtfs',
     `local,path=${where.replaceAll(',', ',,')},mount_tag=${tag},security_model=none,multidevs=remap${readOnly ? ',readonly=on' : ''}`,
@@ -156,7 +169,10 @@ function machine(lab: Lab, share: string, { cgroup, memoryMiB = 3072, cpus = 2 }
     ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', String(cpus), '-m', String(memoryMiB)],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
     ...['-kernel', lab.kernel, '-initrd', lab.initramfs],
-    ...['-append', `console=ttyS0 quiet panic=-1 mitigations=off audit=0 cgroup=${cgroup} `],
+    ...[
+      '-append',
+      `console=ttyS0 quiet panic=-1 mitigations=off audit=0 systemd.show_status=false TERM=dumb boot=${boot} cgroup=${cgroup} `,
+    ],
     ...folder('root', lab.root, true),
     ...folder('repository', path.join(share, 'repository'), true),
     ...folder('modules', path.join(repository, 'node_modules'), true),

@@ -1,13 +1,13 @@
 #!/bin/busybox sh
 # The first program in a guest: from the file systems of the host (9p) it makes a root that may be written to and
 # is forgotten, mounts cgroups as asked (cgroup=v1, v2 or hybrid on the kernel's command line), and hands over to
-# /lab/in/start, which the test wrote.
+# /lab/in/start, which the test wrote: as pid 1, or (boot=systemd) as a service of a real systemd.
 busybox=/bin/busybox
 fail() {
   echo "guest: $*" >/dev/console
   $busybox poweroff -f
 }
-for applet in mount mkdir ln insmod switch_root hostname ip cat rmdir; do eval "$applet() { $busybox $applet \"\$@\"; }"; done
+for applet in mount mkdir ln insmod switch_root hostname ip cat rmdir rm; do eval "$applet() { $busybox $applet \"\$@\"; }"; done
 
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -29,6 +29,47 @@ mkdir -p /root/lab /root/usr/local/bin
 share lab /root/lab rw
 share node /root/usr/local/bin ro,cache=loose
 
+hostname vm
+echo vm >/root/etc/hostname
+printf '127.0.0.1 localhost\n192.0.2.1 vm\n' >/root/etc/hosts
+ip link set lo up
+# An address that is not the loopback's.
+ip link add dummy0 type dummy && ip link set dummy0 up && ip addr add 192.0.2.1/24 dev dummy0
+
+case " $(cat /proc/cmdline) " in
+  *' boot=systemd '*)
+    units=/root/etc/systemd/system
+    mkdir -p $units/multi-user.target.wants
+    cat >$units/lab.service <<'UNIT'
+[Unit]
+Description=What the test runs
+After=dbus.socket
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /lab/in/start
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS0
+TimeoutStartSec=infinity
+[Install]
+WantedBy=multi-user.target
+UNIT
+    ln -s ../lab.service $units/multi-user.target.wants/lab.service
+    # The tests start these, or nobody needs them.
+    for unit in slurmd slurmctld munge ssh; do
+      rm -f $units/multi-user.target.wants/$unit.service /root/usr/lib/systemd/system/multi-user.target.wants/$unit.service
+    done
+    for unit in ssh.socket getty@tty1.service serial-getty@ttyS0.service systemd-networkd.service \
+      systemd-timesyncd.service systemd-udevd.service systemd-udev-trigger.service systemd-hwdb-update.service \
+      systemd-binfmt.service systemd-firstboot.service systemd-tpm2-setup.service apt-daily.timer \
+      apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer; do
+      ln -sf /dev/null $units/$unit
+    done
+    ln -sf /lib/systemd/system/multi-user.target $units/default.target
+    exec $busybox switch_root /root /sbin/init
+    ;;
+esac
+
 mount -t proc proc /root/proc
 mount -t sysfs sys /root/sys
 mount -t devtmpfs dev /root/dev
@@ -38,9 +79,6 @@ mount -t tmpfs -o mode=1777 tmpfs /root/dev/shm
 mount -t tmpfs -o mode=1777 tmpfs /root/tmp
 mount -t tmpfs -o mode=755 tmpfs /root/run
 ln -s /proc/self/fd /root/dev/fd
-hostname guest
-echo '127.0.0.1 localhost guest' >/root/etc/hosts
-ip link set lo up
 
 top=/root/sys/fs/cgroup
 v1() { mkdir -p "$top/${2:-$1}" && mount -t cgroup -o "$1" cgroup "$top/${2:-$1}" || rmdir "$top/${2:-$1}"; }

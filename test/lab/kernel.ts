@@ -8,7 +8,7 @@ import { kept } from './cache.js';
 import { type Suite, sourceOf } from './root.js';
 import { runTool } from './tool.js';
 
-export type KernelName = '6.1';
+export type KernelName = '5.10' | '6.1' | '6.12' | '7.2';
 
 interface Kernel {
   readonly suite: Suite;
@@ -17,31 +17,26 @@ interface Kernel {
 }
 
 const kernels: Readonly<Record<KernelName, Kernel>> = {
+  // Before cgroup.kill; v1 runs. What nodes of RHEL 8 are like.
+  '5.10': {
+    suite: 'bullseye',
+    modules: [
+      ...['virtio_ring', 'virtio', 'virtio_pci'],
+      ...['fscache', '9pnet', '9pnet_virtio', '9p', 'overlay', 'dummy'],
+    ],
+  },
   // The last with every v1 controller, and with all of v2: either can be mounted alone.
   '6.1': {
     suite: 'bookworm',
     modules: [
-      'virtio_ring',
-      'virtio',
-      'virtio_pci_modern_dev',
-      'virtio_pci_legacy_dev',
-      'virtio_pci',
-      'netfs',
-      'fscache',
-      '9pnet',
-      '9pnet_virtio',
-      '9p',
-      'overlay',
-      'fuse',
-      'dummy',
-      'sunrpc',
-      'grace',
-      'lockd',
-      'nfs_acl',
-      'nfs',
-      'nfsv3',
+      ...['virtio_ring', 'virtio', 'virtio_pci_modern_dev', 'virtio_pci_legacy_dev', 'virtio_pci'],
+      ...['netfs', 'fscache', '9pnet', '9pnet_virtio', '9p', 'overlay', 'fuse', 'dummy'],
+      ...['sunrpc', 'grace', 'lockd', 'nfs_acl', 'nfs', 'nfsv3'],
     ],
   },
+  // v2, and only part of v1. Virtio is built in.
+  '6.12': { suite: 'trixie', modules: ['netfs', '9pnet', '9pnet_virtio', '9p', 'overlay', 'dummy'] },
+  '7.2': { suite: 'forky', modules: ['netfs', '9pnet', '9pnet_virtio', '9p', 'overlay', 'dummy'] },
 };
 
 export interface Boot {
@@ -86,15 +81,22 @@ async function download(suite: Suite, folder: string, modules: readonly string[]
   ];
   const apt = options.flatMap((option) => ['-o', option]);
   await runTool('/usr/bin/apt-get', [...apt, 'update', '-qq']);
-  const depends = await runTool('/usr/bin/apt-cache', [...apt, 'depends', 'linux-image-amd64']);
-  const image = /Depends: (linux-image-\S+)/.exec(depends.toString())?.[1];
+  const dependsOf = async (name: string): Promise<readonly string[]> => {
+    const told = (await runTool('/usr/bin/apt-cache', [...apt, 'depends', name])).toString();
+    return [...told.matchAll(/Depends: (linux-(?:image|binary|modules)-\S+)/g)].flatMap(([, one]) => one ?? []);
+  };
+  const [image] = await dependsOf('linux-image-amd64');
   if (image === undefined)
-    throw new Error(`Cannot fetch the kernel of ${suite}: linux-image-amd64 depends on no image\n${depends}`);
-  await runTool('/usr/bin/apt-get', [...apt, 'download', '-qq', image], { cwd: work });
-  const archive = fs.readdirSync(work).find((file) => file.endsWith('.deb'));
-  if (archive === undefined)
+    throw new Error(`Cannot fetch the kernel of ${suite}: linux-image-amd64 depends on no image`);
+  // From 7.x on the image is an empty package that needs two: one with the kernel, one with its modules.
+  const parts = await dependsOf(image);
+  await runTool('/usr/bin/apt-get', [...apt, 'download', '-qq', ...(parts.length === 0 ? [image] : parts)], {
+    cwd: work,
+  });
+  const archives = fs.readdirSync(work).filter((file) => file.endsWith('.deb'));
+  if (archives.length === 0)
     throw new Error(`Cannot fetch the kernel of ${suite}: apt-get download ${image} left no file`);
-  await runTool('/usr/bin/dpkg-deb', ['-x', archive, 'unpacked'], { cwd: work });
+  for (const archive of archives) await runTool('/usr/bin/dpkg-deb', ['-x', archive, 'unpacked'], { cwd: work });
   const files = fs.readdirSync(path.join(work, 'unpacked'), { recursive: true, encoding: 'utf8' });
   const take = async (wanted: RegExp, name: string) => {
     const found = files.find((file) => wanted.test(path.basename(file)));
@@ -107,7 +109,7 @@ async function download(suite: Suite, folder: string, modules: readonly string[]
   };
   await take(/^vmlinuz/, 'vmlinuz');
   for (const module of modules) await take(new RegExp(`^${module}\\.ko(\\.xz)?$`), `${module}.ko`);
-  fs.writeFileSync(path.join(folder, 'package'), `${archive}\n`);
+  fs.writeFileSync(path.join(folder, 'package'), `${archives.join('\n')}\n`);
   fs.rmSync(work, { recursive: true });
 }
 

@@ -1,5 +1,5 @@
-// The file system a guest runs on: a minimal Debian with what the tests use, made by mmdebstrap, never written
-// to afterwards (a guest sees it read-only below a tmpfs).
+// The file systems that guests run on: a minimal Debian with what the tests use, and four with a Slurm, sshd and
+// systemd; made by mmdebstrap, never written to afterwards (a guest sees them read-only below a tmpfs).
 
 import fs from 'node:fs';
 import { kept } from './cache.js';
@@ -13,7 +13,35 @@ const packages = ['libstdc++6', 'mount', 'procps', 'python3-minimal'];
 /** Nobody reads these in a guest, and over 9p each file costs. */
 const leftOut = ['man', 'locale', 'doc', 'info'].map((folder) => `--dpkgopt=path-exclude=/usr/share/${folder}/*`);
 
-export type Suite = 'bookworm';
+/** Each of Debian's has a Slurm of its own: 20.11, 22.05, 24.11, 26.05. */
+export type Suite = 'bullseye' | 'bookworm' | 'trixie' | 'forky';
+
+export interface RootName {
+  readonly suite: Suite;
+  /** With Slurm, sshd, systemd, and the users alice (1001), bob (1002) and carol (1003), who have ssh keys. */
+  readonly slurm: boolean;
+}
+
+const slurmPackages = [
+  ...['slurmd', 'slurmctld', 'slurm-client', 'slurm-wlm-basic-plugins', 'munge', 'libpam-slurm-adopt', 'pamtester'],
+  ...['openssh-server', 'openssh-client', 'libpam-modules', 'libpam-systemd', 'libpam-runtime'],
+  ...['systemd', 'systemd-sysv', 'dbus', 'iproute2', 'procps', 'libstdc++6', 'python3-minimal'],
+];
+
+/** A shell command with $1, the root, for each user: an account with a key that opens its own. */
+function userHook(name: string, uid: number): string {
+  const home = `/home/${name}`;
+  return [
+    `chroot "$1" useradd -m -s /bin/bash -u ${uid} ${name}`,
+    `chroot "$1" install -d -m 700 ${home}/.ssh`,
+    `chroot "$1" ssh-keygen -q -t ed25519 -N '' -f ${home}/.ssh/id_ed25519`,
+    `cp "$1${home}/.ssh/id_ed25519.pub" "$1${home}/.ssh/authorized_keys"`,
+    `printf 'StrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\n' >"$1${home}/.ssh/config"`,
+    `chroot "$1" chown -R ${name}: ${home}/.ssh`,
+  ].join(' && ');
+}
+
+const hooks = [userHook('alice', 1001), userHook('bob', 1002), userHook('carol', 1003)];
 
 /** The source of packages: the mirror that apt uses here. */
 export function sourceOf(suite: Suite): string {
@@ -29,21 +57,26 @@ function mirror(): string {
   throw new Error("Cannot build a guest: apt's sources name no Debian mirror (/etc/apt/sources.list.d/debian.sources)");
 }
 
-export async function keptRoot(suite: Suite, say: (text: string) => void): Promise<string> {
+export async function keptRoot({ suite, slurm }: RootName, say: (text: string) => void): Promise<string> {
+  const name = slurm ? `root-${suite}-slurm` : `root-${suite}`;
+  const include = slurm ? slurmPackages : packages;
+  const more = slurm
+    ? ['--variant=minbase', ...hooks.map((hook) => `--customize-hook=${hook}`)]
+    : ['--variant=essential'];
   return kept({
-    name: `root-${suite}`,
-    ingredients: ['1', ...packages, ...leftOut],
+    name,
+    ingredients: ['1', ...include, ...leftOut, ...(slurm ? more : [])],
     async make(folder) {
-      say(`Making the root ${suite} …`);
+      say(`Making the root ${name} …`);
       await runTool('/usr/bin/mmdebstrap', [
         '--mode=root',
-        '--variant=essential',
         '--architectures=amd64',
         '--aptopt=Apt::Install-Recommends "false"',
         '--aptopt=Acquire::Languages "none"',
         '--aptopt=Acquire::Check-Valid-Until "false"',
         ...leftOut,
-        `--include=${packages.join(',')}`,
+        ...more,
+        `--include=${include.join(',')}`,
         suite,
         folder,
         sourceOf(suite),

@@ -3,5 +3,5 @@
 import { prepareLab } from './guest.js';
 
 export default async function prepare(): Promise<void> {
-  await prepareLab('6.1', (text) => console.error(text));
+  await prepareLab({}, (text) => console.error(text));
 }

@@ -1,0 +1,46 @@
+// Every cell, two machines at a time. What their tests say is said again here, case by case.
+
+import fs from 'node:fs';
+import path from 'node:path';
+import process from 'node:process';
+import { afterAll, describe, expect, it } from 'vitest';
+import { type CellResult, runCell, tableOf } from './cell.js';
+import { cells } from './cells.js';
+
+const wanted = (process.env['MATRIX_CELLS'] ?? '').split(',').filter((name) => name !== '');
+const waiting = cells.filter(({ name }) => wanted.length === 0 || wanted.includes(name));
+const results: CellResult[] = [];
+
+/** Where recordings of the cells are kept, when somebody wants them. */
+const keepIn = process.env['MATRIX_KEEP'];
+
+async function runThem(): Promise<void> {
+  for (let cell = waiting.shift(); cell !== undefined; cell = waiting.shift()) {
+    const result = await runCell(cell);
+    results.push(result);
+    console.log(tableOf([result]).split('\n')[1], result.errors.length > 0 ? `\n${result.errors.join('\n')}` : '');
+    if (keepIn === undefined) continue;
+    for (const [name, text] of Object.entries(result.files)) {
+      const file = path.join(keepIn, cell.name.replaceAll(' ', '-'), name);
+      fs.mkdirSync(path.dirname(file), { recursive: true });
+      fs.writeFileSync(file, text);
+    }
+  }
+}
+
+await Promise.all([runThem(), runThem()]);
+results.sort((a, b) => cells.indexOf(a.cell) - cells.indexOf(b.cell));
+
+describe.each(results.map((result) => ({ ...result, name: result.cell.name })))('$name', ({ tests, errors }) => {
+  it('comes up, and runs what was asked for', () => {
+    expect(errors).toEqual([]);
+    expect(tests.length).toBeGreaterThan(0);
+  });
+
+  it.for(tests)('$name', ({ state, why }) => {
+    // Nothing is skipped in a cell: what does not apply there is not among its files.
+    expect(`${state}${why === undefined ? '' : `: ${why}`}`).toBe('passed');
+  });
+});
+
+afterAll(() => console.log(`\n${tableOf(results)}\n`));
