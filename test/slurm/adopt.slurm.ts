@@ -71,7 +71,7 @@ async function command(...words: readonly string[]): Promise<Said> {
     execFile(
       process.execPath,
       [program, 'adopt', ...words, '--node', cluster.nodeName, '--json'],
-      { env: {}, cwd: '/', timeout: 50_000 },
+      { env: {}, cwd: '/', timeout: 120_000 },
       (error, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
         fulfil({ code, report: stdout === '' ? {} : JSON.parse(stdout), stderr, tookMs: performance.now() - begun });
@@ -114,7 +114,7 @@ async function listedInExtern(jobId: number): Promise<readonly number[]> {
 const externOf = (jobId: number) => socketOf(cluster.spool, { nodeName: cluster.nodeName, jobId, stepId: 'extern' });
 
 async function stepdOf(jobId: number): Promise<number> {
-  const { answers } = await askStepd(externOf(jobId), ['daemonPid'], { host, timeoutMs: 10_000 });
+  const { answers } = await askStepd(externOf(jobId), ['daemonPid'], { host, timeoutMs: 30_000 });
   return answers.daemonPid ?? expect.unreachable();
 }
 

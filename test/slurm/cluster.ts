@@ -22,6 +22,8 @@ export interface Cluster {
   run(program: string, args: readonly string[], user?: string): Promise<string>;
   /** Submits a batch job and gives its id, once its extern and batch steps have their sockets. */
   submit(user: string, command: string, args?: readonly string[]): Promise<number>;
+  /** Waits until a job's extern and batch steps have their sockets: what follows can be asked of them. */
+  running(jobId: number): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -60,7 +62,7 @@ export async function startCluster(): Promise<Cluster> {
     const file = (programs as readonly string[]).includes(program) ? files[program as Program] : program;
     const whole = user === undefined ? [file, ...args] : [files.runuser, '-u', user, '--', file, ...args];
     const [first = file, ...rest] = whole;
-    const { stdout } = await promisify(execFile)(first, rest, { env: environment, cwd: '/', timeout: 60_000 });
+    const { stdout } = await promisify(execFile)(first, rest, { env: environment, cwd: '/', timeout: 120_000 });
     return stdout;
   };
   const stop = async () => {
@@ -89,23 +91,26 @@ export async function startCluster(): Promise<Cluster> {
     await stop();
     throw error;
   }
-  const submit = async (user: string, command: string, args: readonly string[] = []): Promise<number> => {
-    const submitted = ['--parsable', '-o', '/dev/null', '--chdir=/', ...args, `--wrap=${command}`];
-    const jobId = Number(await run('sbatch', submitted, user));
+  const running = async (jobId: number) => {
     for (const step of [4294967292, 4294967291]) {
       await until(
         () => `job ${jobId} runs: ${logsOf(folder)}`,
         () => fs.existsSync(`${spool}/${nodeName}_${jobId}.${step}`),
       );
     }
+  };
+  const submit = async (user: string, command: string, args: readonly string[] = []): Promise<number> => {
+    const submitted = ['--parsable', '-o', '/dev/null', '--chdir=/', ...args, `--wrap=${command}`];
+    const jobId = Number(await run('sbatch', submitted, user));
+    await running(jobId);
     return jobId;
   };
-  return { nodeName, spool, conf, run, submit, stop };
+  return { nodeName, spool, conf, run, submit, running, stop };
 }
 
-/** Waits for something, a minute at most: on a busy machine Slurm takes its time. */
+/** Waits for something, two minutes at most: on a busy machine Slurm takes its time. */
 export async function until(what: string | (() => string), is: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 60_000; ; ) {
+  for (const end = Date.now() + 120_000; ; ) {
     if (await is()) return;
     if (Date.now() > end) throw new Error(`Waited in vain until ${typeof what === 'string' ? what : what()}`);
     await new Promise((fulfil) => setTimeout(fulfil, 50));
@@ -191,7 +196,7 @@ function writeConfiguration(of: {
     'KillWait=1',
     'SchedulerParameters=bf_interval=2,sched_interval=2,sched_min_interval=0',
     `NodeName=${of.nodeName} NodeHostname=${os.hostname()} NodeAddr=127.0.0.1 Port=${of.slurmdPort} CPUs=${cpus} CoresPerSocket=${cpus} RealMemory=1000 State=UNKNOWN`,
-    'PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:16',
+    'PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:128',
   ];
   fs.writeFileSync(of.conf, `${lines.join('\n')}\n`);
   fs.writeFileSync(

@@ -53,7 +53,7 @@ function stopDaemon(name, signal) {
 async function takeAway() {
   stopDaemon('slurmctld', 'SIGKILL'); // starts nothing more
   stopDaemon('slurmd', 'SIGKILL');
-  const until = Date.now() + 20_000;
+  const until = Date.now() + 60_000;
   for (let left = cgroups(); left.length > 0 && Date.now() < until; left = cgroups()) {
     for (const directory of left) {
       attempt(() => fs.writeFileSync(path.join(directory, 'freezer.state'), 'THAWED', { flag: 'r+' }));

@@ -14,8 +14,9 @@ import { int32s } from '../jobs/stepd-server.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 
 const host = liveHost();
-const options = { host, timeoutMs: 10_000 };
-const wait = { timeoutMs: 10_000 };
+// Long, for a busy machine: only who is stopped lets them pass.
+const options = { host, timeoutMs: 30_000 };
+const wait = { timeoutMs: 30_000 };
 const all: readonly StepdQuestion[] = ['uid', 'state', 'daemonPid', 'nodeId', 'pids', 'x11Display', 'sluid'];
 const uids = [1, 2];
 
@@ -93,7 +94,7 @@ describe('askStepd()', () => {
       const processes = socket.stepId === 'extern' ? 1 : socket.jobId === jobs[0] ? 2 : 3;
       // The script of a batch step starts after its socket.
       const count = async () => (await askStepd(socket, ['pids'], options)).answers.pids?.length;
-      await expect.poll(count, { timeout: 20_000 }).toBe(processes);
+      await expect.poll(count, { timeout: 60_000 }).toBe(processes);
       const { answers, failures, serverVersion } = await askStepd(socket, all, options);
       const place = `/slurm_${cluster.nodeName}/uid_${uids[jobs.indexOf(socket.jobId)]}/job_${socket.jobId}`;
       expect(answers).toMatchObject({
@@ -127,11 +128,15 @@ describe('askStepd()', () => {
     const socket = externOf(jobs[0] ?? 0);
     const pid = await stop(socket);
     const begun = host.now();
-    const { failures } = await askStepd(socket, all, { host, timeoutMs: 300 });
+    const { failures } = await askStepd(socket, all, { host, timeoutMs: 1000 });
     expect(failures.map(({ failure }) => failure)).toEqual(['silent']);
-    expect(host.now() - begun).toBeGreaterThan(290);
-    expect(host.now() - begun).toBeLessThan(5000);
-    const reports = await askSteps(socketsInSpool(host, cluster.spool), ['uid'], { host, eachTimeoutMs: 300 });
+    expect(host.now() - begun).toBeGreaterThan(990);
+    expect(host.now() - begun).toBeLessThan(all.length * 1000);
+    const reports = await askSteps(socketsInSpool(host, cluster.spool), ['uid'], {
+      host,
+      timeoutMs: 60_000,
+      eachTimeoutMs: 3000,
+    });
     expect(reports.map(({ answers }) => answers.uid)).toEqual([1, undefined, 2, 2]);
     process.kill(pid, 'SIGCONT');
     expect((await askStepd(socket, ['uid'], options)).answers).toEqual({ uid: 1 });
@@ -145,7 +150,7 @@ describe('askStepd()', () => {
     const begun = host.now();
     expect(await stepd.ask('state', { timeoutMs: 200 })).toMatchObject({ outcome: 'silent' });
     expect(await stepd.ask('uid', wait)).toMatchObject({ outcome: 'silent' });
-    expect(host.now() - begun).toBeLessThan(5000);
+    expect(host.now() - begun).toBeLessThan(wait.timeoutMs);
     stepd.close();
   });
 
@@ -242,7 +247,7 @@ describe('the end of a job', () => {
     const { answers } = await askStepd(socket, ['daemonPid'], options);
     process.kill(answers.daemonPid ?? expect.unreachable(), 'SIGKILL');
     const failures = async () => (await askStepd(socket, ['uid'], options)).failures.map(({ failure }) => failure);
-    await expect.poll(failures, { timeout: 10_000 }).not.toEqual([]);
+    await expect.poll(failures, { timeout: 60_000 }).not.toEqual([]);
     expect([['dead'], ['refused'], ['absent']]).toContainEqual(await failures());
     expect(
       listeningSockets(host, { jobId: socket.jobId, nodeName: cluster.nodeName, stepId: 'extern' }).sockets,
