@@ -15,7 +15,7 @@ import type { SlurmNode } from '../jobs/node.js';
 import { askToEnd, emptyAndRemove, hasEnded, membersIn } from './emptying.js';
 import type { CleanReport, EndedProcess, SparedProcess } from './report.js';
 import { isSlurmstepd, lineOfDescent, proofOf, spareReason } from './spared.js';
-import { describeSurvivor } from './survivors.js';
+import { closeLookMs, describeSurvivor } from './survivors.js';
 
 export interface CleanOptions {
   readonly node: SlurmNode;
@@ -30,8 +30,8 @@ export interface CleanOptions {
   readonly signal?: AbortSignal;
 }
 
-/** How long survivors are looked at closely, each with two children: where hundreds are left, none may be startable. */
-const closeLookMs = 5000;
+/** What one survivor's children get at least: of hundreds none may be startable, and all would wait for long. */
+const leastLookMs = 500;
 
 const defaults = { graceMs: 5000, timeoutMs: 15_000 };
 
@@ -175,8 +175,12 @@ async function carryOut(
   const parents = await removeUsers(node, cgroups, timeoutMs);
   const survivors = [];
   const lookUntil = host.now() + closeLookMs;
-  for (const member of killed.remaining)
-    survivors.push(await describeSurvivor(host, member, { closely: host.now() < lookUntil }));
+  for (const [at, member] of killed.remaining.entries()) {
+    // An even share: a lone survivor has the time that a slow machine needs, the first of many does not use up all.
+    const leftMs = lookUntil - host.now();
+    const childMs = leftMs <= 0 ? 0 : Math.max(leastLookMs, Math.floor(leftMs / (killed.remaining.length - at)));
+    survivors.push(await describeSurvivor(host, member, { childMs }));
+  }
   return {
     ...base,
     ended: [

@@ -3,19 +3,16 @@
 import { isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import type { Host } from '../cgroup/host.js';
 
-/** For a read that may have to be abandoned. */
-const timeoutMs = 500;
-
 /** Looks one by one; a refusal is kept as the reason why something is not known. */
 export class Look {
   readonly missing: Record<string, string> = {};
   /** The last refusal said that there is nothing (any more). */
   sawNothing = false;
-  readonly #closely: boolean;
+  readonly #childMs: number;
 
-  /** @param options closely: also what takes a child to read */
-  constructor({ closely = true }: { readonly closely?: boolean } = {}) {
-    this.#closely = closely;
+  /** @param options childMs: how long a child may take over what only a child reads; 0, the default: there is none */
+  constructor({ childMs = 0 }: { readonly childMs?: number } = {}) {
+    this.#childMs = childMs;
   }
 
   see<T>(what: string, act: () => T): T | undefined {
@@ -30,7 +27,8 @@ export class Look {
 
   /** A file of /proc through a child, which is left behind where it does not come back. */
   async seeBounded(what: string, host: Host, file: string): Promise<string | undefined> {
-    if (!this.#closely) {
+    const timeoutMs = this.#childMs;
+    if (timeoutMs <= 0) {
       this.missing[what] = 'not asked for: there are too many to look at each closely';
       return undefined;
     }

@@ -32,18 +32,21 @@ import { Look } from './look.js';
 import type { Survivor } from './report.js';
 import { explainSurvivor, type NamedProcess, type SurvivorFacts } from './survivor-sentence.js';
 
+/** Enough to start a child and hear from it on a busy or emulated machine too: in a guest 500 ms were not always. */
+export const closeLookMs = 5000;
+
 /**
  * Looks at a process that did not end. Never fails for what it cannot see.
  *
- * @param options closely: also its kernel stack and system call, which a child reads; of hundreds that would take minutes
+ * @param options childMs: how long a child may take to read its kernel stack and system call, each; 0: they are not read
  */
 export async function describeSurvivor(
   host: Host,
   member: Member,
-  { closely = true }: { readonly closely?: boolean } = {},
+  { childMs = closeLookMs }: { readonly childMs?: number } = {},
 ): Promise<Survivor> {
   const { pid, comm } = member;
-  const look = new Look({ closely });
+  const look = new Look({ childMs });
   const held = look.see('process', () => holdProcess(host, pid));
   if (held === undefined) return look.sawNothing ? ended(member) : unseen(member, look);
   try {

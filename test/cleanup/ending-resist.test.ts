@@ -150,8 +150,15 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
     const tracer = await sandbox.startScript(uid, `exec ${perl} -e '${traces(String(pid))}; sleep 60'`);
     const itself = identity(tracer.pid);
     await until('it is stopped', () => stateOf(pid) === 't');
-    const node = await sandbox.node();
+    const given: number[] = [];
+    const run: Host['run'] = (file, args, options) => {
+      given.push(options.timeoutMs);
+      return host.run(file, args, options);
+    };
+    const node = { ...(await sandbox.node()), host: { ...host, run } };
     const report = await cleanJob({ jobId: 1 }, { node, graceMs: 0, timeoutMs: 700 });
+    // A lone survivor is looked at with all the time there is: stack and call are its proof, and children read them.
+    expect(given.filter((ms) => ms > 4000)).toHaveLength(2);
     // It stops once more when it dies, until its tracer says so: no signal helps.
     expect(report.survivors).toEqual([
       expect.objectContaining({

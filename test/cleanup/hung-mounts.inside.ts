@@ -6,6 +6,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import type { CgroupSet } from '../../src/cgroup/cgroup-set.js';
 import { liveHost } from '../../src/cgroup/host.js';
 import { cleanJob } from '../../src/cleanup/ending.js';
+import type { CleanReport } from '../../src/cleanup/report.js';
 import { Sandbox, type Sleeper } from '../../src/cli/sandbox.js';
 import { mountSilentNfs } from './silent-nfs.js';
 import { afterwards, mountSilentFuse, stateOf, until } from './stuck.js';
@@ -30,6 +31,18 @@ async function clean() {
   return { report, tookMs: host.now() - begin };
 }
 
+/**
+ * The survivor as it is described once its kernel stack, which alone proves what it waits for, was read in time: a
+ * child does that, and an emulated machine on a busy one owes it no time.
+ */
+async function described(first: CleanReport): Promise<CleanReport['survivors'][number] | undefined> {
+  let [survivor] = first.survivors;
+  for (let tries = 1; tries < 20 && JSON.stringify(survivor).includes('no answer within'); tries++) {
+    [survivor] = (await clean()).report.survivors;
+  }
+  return survivor;
+}
+
 /** The survivor ends, and then nothing is left of the job. */
 async function endsWhen(freed: () => void, survivor: Sleeper): Promise<void> {
   freed();
@@ -49,14 +62,13 @@ describe('cleanJob() of a job with a process that waits', () => {
     await until('both wait in the kernel', () => stateOf(writer.pid) === 'D' && stateOf(reader.pid) === 'D');
     const { report, tookMs } = await clean();
     expect(tookMs).toBeLessThan(timeoutMs + slackMs);
-    expect(report.survivors.map(({ pid, state, why }) => ({ pid, state, why }))).toEqual([
-      {
-        pid: writer.pid,
-        state: 'D',
-        why: `pid ${writer.pid} (sh) waits in the kernel for the NFS server 127.0.0.1:/export of ${folder}: it ends when the server answers`,
-      },
-    ]);
-    expect(report.survivors[0]?.evidence).toMatchObject({ mount: { point: folder, type: 'nfs', sure: true } });
+    expect(report.survivors.map(({ pid }) => pid)).toEqual([writer.pid]);
+    expect(await described(report)).toMatchObject({
+      pid: writer.pid,
+      state: 'D',
+      why: `pid ${writer.pid} (sh) waits in the kernel for the NFS server 127.0.0.1:/export of ${folder}: it ends when the server answers`,
+      evidence: { mount: { point: folder, type: 'nfs', sure: true } },
+    });
     expect(report.ended.map(({ pid }) => pid)).toEqual([reader.pid]);
     expect(report.left.length).toBeGreaterThan(0);
     await endsWhen(answer, writer);
@@ -69,13 +81,12 @@ describe('cleanJob() of a job with a process that waits', () => {
     await until('it waits in the kernel', () => stateOf(reader.pid) === 'S');
     const { report, tookMs } = await clean();
     expect(tookMs).toBeLessThan(timeoutMs + slackMs);
-    expect(report.survivors.map(({ pid, state, why }) => ({ pid, state, why }))).toEqual([
-      {
-        pid: reader.pid,
-        state: 'D',
-        why: `pid ${reader.pid} (cat) waits in the kernel for the program behind the FUSE file system silent-server of ${folder} (fuse): it ends when that program answers or ends`,
-      },
-    ]);
+    expect(report.survivors.map(({ pid }) => pid)).toEqual([reader.pid]);
+    expect(await described(report)).toMatchObject({
+      pid: reader.pid,
+      state: 'D',
+      why: `pid ${reader.pid} (cat) waits in the kernel for the program behind the FUSE file system silent-server of ${folder} (fuse): it ends when that program answers or ends`,
+    });
     expect([report.ended, report.left.length > 0]).toEqual([[], true]);
     await endsWhen(() => void spawnSync('umount', ['-f', folder]), reader);
   });
