@@ -1,0 +1,285 @@
+// The Slurm of this guest, asked by its own programs: what the product says is held against these. Emulation makes
+// everything ten to thirty times slower, so every wait has minutes.
+
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import process from 'node:process';
+import { promisify } from 'node:util';
+import { expect } from 'vitest';
+import { adoptSpec, runAdopt } from '../../../src/cli/commands/adopt.js';
+import { cleanSpec, runClean } from '../../../src/cli/commands/clean.js';
+import { doctorSpec, runDoctor } from '../../../src/cli/commands/doctor.js';
+import { listSpec, runList } from '../../../src/cli/commands/list.js';
+import { runVerify, verifySpec } from '../../../src/cli/commands/verify.js';
+import type { Output } from '../../../src/cli/output.js';
+import { type CommandSpec, parseWords, type Words } from '../../../src/cli/spec.js';
+import { readNode, type SlurmNode } from '../../../src/jobs/node.js';
+import { capture } from '../../cli/capture.js';
+
+/** Which machine this is. */
+export interface InsideCell {
+  readonly slurm: string;
+  readonly cgroup: 'v1' | 'v2' | 'hybrid';
+  readonly boot: 'bare' | 'systemd';
+  readonly nodes: number;
+  readonly jobIdPaths: boolean;
+  readonly ignoreSystemd: boolean;
+  readonly configless: boolean;
+}
+
+export const cell: InsideCell = {
+  ...{ slurm: '', cgroup: 'v2', boot: 'bare', nodes: 1, jobIdPaths: false, ignoreSystemd: false, configless: false },
+  ...JSON.parse(process.env['MATRIX_CELL'] ?? '{}'),
+};
+
+/** From 26.05 on a job's directory on v2 has its SLUID for a name, unless cgroup.conf says otherwise. */
+export const namedBySluid: boolean = cell.slurm === '26.05' && cell.cgroup === 'v2' && !cell.jobIdPaths;
+
+/** The node most tests are about: where two share the machine, the first. */
+export const nodeName: string = cell.nodes === 2 ? 'vm1' : 'vm';
+
+export const uids = { alice: 1001, bob: 1002, carol: 1003 } as const;
+export type User = keyof typeof uids;
+
+/** For one step of Slurm, in ms. */
+const patience = Number(process.env['PATIENCE'] ?? 150_000);
+
+export async function run(program: string, args: readonly string[], user?: User): Promise<string> {
+  const words = user === undefined ? [program, ...args] : ['runuser', '-u', user, '--', program, ...args];
+  const [file = program, ...rest] = words;
+  const { stdout } = await promisify(execFile)(file, rest, { cwd: '/tmp', timeout: patience });
+  return stdout;
+}
+
+/** @throws Error with what `is` said last, when it stays false. */
+export async function until(what: string, is: () => boolean | Promise<boolean>): Promise<void> {
+  // The wall clock is set back and forth here.
+  for (const end = performance.now() + patience; ; ) {
+    if (await is()) return;
+    if (performance.now() > end) throw new Error(`Waited in vain until ${what}\n${await logs()}`);
+    await new Promise((fulfil) => setTimeout(fulfil, 200));
+  }
+}
+
+async function logs(): Promise<string> {
+  const folder = '/var/log/lab';
+  const ends = fs
+    .readdirSync(folder)
+    .map((name) => `--- ${name}\n${fs.readFileSync(`${folder}/${name}`, 'utf8').slice(-2000)}`);
+  return [await run('squeue', ['-a']).catch(String), ...ends].join('\n');
+}
+
+/** A job as squeue has it. */
+export interface QueuedJob {
+  readonly jobId: number;
+  readonly uid: number;
+  readonly user: string;
+  readonly name: string;
+  readonly state: string;
+  readonly nodes: string;
+}
+
+export async function queue(): Promise<readonly QueuedJob[]> {
+  const text = await run('squeue', ['-h', '-a', '-o', '%A|%U|%u|%j|%T|%N']);
+  return linesOf(text)
+    .map((line) => line.trim().split('|'))
+    .map(([jobId, uid, user = '', name = '', state = '', nodes = '']) => {
+      return { jobId: Number(jobId), uid: Number(uid), user, name, state, nodes };
+    });
+}
+
+/** A process as `scontrol listpids` has it. */
+export interface ListedPid {
+  readonly pid: number;
+  readonly jobId: number;
+  readonly stepId: string;
+}
+
+export async function listPids(jobId?: number, node: string = nodeName): Promise<readonly ListedPid[]> {
+  // It says 1 where a step of the job has no process, and lists the others all the same.
+  const said = await run('scontrol', ['listpids', jobId === undefined ? '*' : String(jobId), node]).catch(
+    (error: unknown) => (error instanceof Error && 'stdout' in error ? String(error.stdout) : ''),
+  );
+  return linesOf(said).flatMap((line) => {
+    const [pid, job, stepId = ''] = line.trim().split(/\s+/);
+    return /^\d+$/.test(pid ?? '') ? [{ pid: Number(pid), jobId: Number(job), stepId }] : [];
+  });
+}
+
+function linesOf(text: string): readonly string[] {
+  return text.split('\n').filter((line) => line.trim() !== '');
+}
+
+/** Its schedulers sleep until their next time: for an hour, where the clock was set back by one (measured, 24.11). */
+export async function restartSlurmctld(): Promise<void> {
+  if (cell.boot === 'systemd') {
+    await run('systemctl', ['restart', 'slurmctld']);
+  } else {
+    const pid = Number(readOr('/run/slurmctld/slurmctld.pid'));
+    process.kill(pid, 'SIGTERM');
+    await until('slurmctld has ended', () => !isAlive(pid));
+    await run('slurmctld', ['-f', `${cell.configless ? '/etc/slurm-ctld' : '/etc/slurm'}/slurm.conf`]);
+  }
+  await until('slurmctld answers', async () => (await run('scontrol', ['ping']).catch(() => '')).includes(' UP'));
+}
+
+export interface Submission {
+  /** Of sbatch. */
+  readonly args?: readonly string[];
+  /** Steps that must run before the job counts as started, beside extern and batch. */
+  readonly steps?: readonly string[];
+  readonly on?: string;
+}
+
+/** Submits a batch job, and gives its id when all its steps run on the node. */
+export async function submit(user: User, command: string, options: Submission = {}): Promise<number> {
+  const { args = [], steps = [], on = nodeName } = options;
+  const words = ['--parsable', '-o', '/dev/null', '--chdir=/tmp', '-w', on, ...args, `--wrap=${command}`];
+  const jobId = Number.parseInt(await run('sbatch', words, user), 10);
+  await until(`job ${jobId} runs`, () => {
+    const running = stepdsOf(jobId).map(({ stepId }) => stepId);
+    return ['extern', 'batch', ...steps].every((step) => running.includes(step)) && hasTask(jobId, 'batch');
+  });
+  return jobId;
+}
+
+/** The slurmstepds of a job by their titles: no user's process of these tests forges one. */
+export function stepdsOf(jobId: number): readonly { readonly pid: number; readonly stepId: string }[] {
+  return fs.readdirSync('/proc').flatMap((name) => {
+    if (!/^\d+$/.test(name)) return [];
+    const title = new RegExp(`^slurmstepd: \\[${jobId}\\.([^\\]]+)\\]`).exec(readOr(`/proc/${name}/cmdline`));
+    return title?.[1] === undefined ? [] : [{ pid: Number(name), stepId: title[1] }];
+  });
+}
+
+/** Its slurmstepd has a title before the batch script runs. */
+function hasTask(jobId: number, stepId: string): boolean {
+  const parents = stepdsOf(jobId)
+    .filter((stepd) => stepd.stepId === stepId)
+    .map(({ pid }) => pid);
+  return parents.some((pid) => {
+    const children = readOr(`/proc/${pid}/task/${pid}/children`).trim();
+    return children.split(' ').some((child) => /^(?!slurmstepd)./.test(readOr(`/proc/${child}/comm`)));
+  });
+}
+
+export function readOr(file: string, instead = ''): string {
+  try {
+    return fs.readFileSync(file, 'utf8');
+  } catch {
+    return instead; // it ended meanwhile
+  }
+}
+
+export function isAlive(pid: number): boolean {
+  const stat = readOr(`/proc/${pid}/stat`);
+  return stat !== '' && !/\) [ZX] /.test(stat);
+}
+
+export function commOf(pid: number): string {
+  return readOr(`/proc/${pid}/comm`).trim();
+}
+
+/**
+ * The name of the job's directory, as the kernel has it for its slurmstepd on v2, which is in no other.
+ */
+export function directoryNameOf(jobId: number): string {
+  if (!namedBySluid) return `job_${jobId}`;
+  const [stepd] = stepdsOf(jobId);
+  const place = readOr(`/proc/${stepd?.pid}/cgroup`);
+  return /\/(s[0-9A-Z]{13})\//.exec(place)?.[1] ?? expect.unreachable(`no directory of job ${jobId} in ${place}`);
+}
+
+/** Directories of that name, in all hierarchies. */
+export async function directoriesOf(name: string): Promise<readonly string[]> {
+  return linesOf(await run('find', ['/sys/fs/cgroup', '-type', 'd', '-name', name]));
+}
+
+export const node = (name: string | undefined = nodeName): Promise<SlurmNode> =>
+  readNode(name === undefined || cell.nodes === 1 ? {} : { nodeName: name });
+
+/** What a command answered. */
+export interface Said {
+  readonly code: number;
+  readonly text: string;
+}
+
+type CommandName = 'adopt' | 'clean' | 'doctor' | 'list' | 'verify';
+type Runner = (words: Words, output: Output) => Promise<number>;
+
+const commands: Readonly<Record<CommandName, readonly [CommandSpec, Runner]>> = {
+  adopt: [adoptSpec, runAdopt],
+  clean: [cleanSpec, runClean],
+  doctor: [doctorSpec, runDoctor],
+  list: [listSpec, runList],
+  verify: [verifySpec, runVerify],
+};
+
+/** A command in this process: a start of Node costs seconds in emulation. */
+export async function command(name: CommandName, ...words: readonly string[]): Promise<Said> {
+  const [spec, begin] = commands[name];
+  const output = capture();
+  const code = await begin(parseWords(spec, words), output);
+  return { code, text: output.text() };
+}
+
+/** With `--node` where two nodes share the machine. */
+export function commandHere(name: CommandName, ...words: readonly string[]): Promise<Said> {
+  return command(name, ...words, ...(cell.nodes === 2 ? ['--node', nodeName] : []));
+}
+
+/** The same job by job: pids of user processes by step. slurmstepd itself is listed here and there, by release. */
+export type Tally = Readonly<Record<string, readonly number[]>>;
+
+/** `JOB.STEP` to pids. */
+export function tally(listed: readonly ListedPid[]): Tally {
+  const steps: Record<string, number[]> = {};
+  for (const { pid, jobId, stepId } of listed) {
+    if (commOf(pid) === 'slurmstepd') continue;
+    steps[`${jobId}.${stepId}`] = [...(steps[`${jobId}.${stepId}`] ?? []), pid].sort((a, b) => a - b);
+  }
+  return steps;
+}
+
+/** What `list --json` gives, as far as it is looked at here. */
+export interface ListJson {
+  readonly node: string | null;
+  readonly notes: readonly string[];
+  readonly jobs: readonly {
+    readonly jobId: number | null;
+    readonly sluid?: string;
+    readonly uid?: number;
+    readonly user?: string;
+    readonly nodeName?: string;
+    readonly newest: boolean | null;
+    readonly steps: readonly {
+      readonly stepId: string;
+      readonly processes: readonly { readonly pid: number; readonly uid?: number; readonly comm?: string }[];
+    }[];
+  }[];
+}
+
+export function tallyOf({ jobs }: ListJson): Tally {
+  return tally(
+    jobs.flatMap(({ jobId, steps }) =>
+      steps.flatMap(({ stepId, processes }) => processes.map(({ pid }) => ({ pid, jobId: jobId ?? -1, stepId }))),
+    ),
+  );
+}
+
+const children: ChildProcess[] = [];
+
+/** Something of that user's that is in no job. */
+export function session(user: User): number {
+  const [uid, gid] = [uids[user], uids[user]];
+  const child = spawn('/bin/sleep', ['3600'], { uid, gid, cwd: '/', stdio: 'ignore', detached: true });
+  children.push(child);
+  return child.pid ?? expect.unreachable();
+}
+
+/** Ends what these tests started. */
+export async function endAll(): Promise<void> {
+  for (const child of children.splice(0)) child.kill('SIGKILL');
+  for (const user of ['alice', 'bob', 'carol']) await run('scancel', ['-u', user]);
+  await until('every job has ended', async () => (await queue()).length === 0);
+}

@@ -1,0 +1,273 @@
+// One smoke for every release on every layout: whatever the product says of a node, Slurm says it too. The tests
+// stand in the order in which they must run: the jobs of the first are those of the last.
+
+import { execFile } from 'node:child_process';
+import fs from 'node:fs';
+import process from 'node:process';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { discoverJobs } from '../../../src/jobs/discovery.js';
+import { findOwners } from '../../../src/jobs/owners.js';
+import { newestJob } from '../../../src/policy/newest.js';
+import {
+  cell,
+  commandHere,
+  commOf,
+  directoriesOf,
+  directoryNameOf,
+  endAll,
+  isAlive,
+  type ListJson,
+  listPids,
+  namedBySluid,
+  node,
+  nodeName,
+  queue,
+  readOr,
+  restartSlurmctld,
+  run,
+  session,
+  stepdsOf,
+  submit,
+  tally,
+  tallyOf,
+  uids,
+  until,
+} from './slurm.js';
+
+/** Where a recording of this node is left for those outside. */
+const out = '/lab/out';
+
+/** Jobs in the order of their starts: alice's first, with a step of srun; bob's; alice's second and third. */
+let [first, bobs, second, third] = [0, 0, 0, 0];
+/** A session of alice's that is adopted. */
+let adopted = 0;
+
+beforeAll(async () => {
+  first = await submit('alice', 'srun -n1 --overlap sleep 3600 & sleep 3601 & wait', { steps: ['0'] });
+  bobs = await submit('bob', 'sleep 3602');
+  second = await submit('alice', 'sleep 3603 & sleep 3604');
+}, 400_000);
+afterAll(endAll, 200_000);
+
+async function owned() {
+  const here = await node();
+  return findOwners(discoverJobs(here), { node: here });
+}
+
+/** The newest of alice's jobs, and how it was found. */
+async function newest(): Promise<{ readonly jobId: number | undefined; readonly trace: readonly string[] }> {
+  const found = newestJob((await owned()).filter(({ uid }) => uid === uids.alice));
+  return { jobId: found?.job.jobId, trace: found?.trace ?? [] };
+}
+
+/** Anybody's `ls` makes the times of Slurm's directories "now", from 23.11 on (FACTS 3). */
+async function looksAround(): Promise<void> {
+  const { tops } = await node();
+  await run('sh', ['-c', 'ls -lR "$@" >/dev/null 2>&1 || :', 'sh', ...tops.map((top) => top.directory)], 'bob');
+}
+
+async function setClock(seconds: number): Promise<void> {
+  await run('date', ['-s', `@${Math.round(Date.now() / 1000) + seconds}`]);
+}
+
+const listed = async (...words: readonly string[]): Promise<ListJson> =>
+  JSON.parse((await commandHere('list', '--json', ...words)).text);
+
+interface Examined {
+  readonly ok: boolean;
+  readonly checks: readonly { readonly name: string; readonly outcome: string; readonly detail: string }[];
+}
+
+/** slurmstepd has two seconds for an answer, which an emulated machine that has much to do may not give it. */
+async function examined(file: string) {
+  for (let left = 3; ; left -= 1) {
+    const said = await commandHere('doctor', '--json', '--record', file, '--force');
+    if (left === 0 || !said.text.includes('does not answer in time')) return said;
+  }
+}
+
+/** Each hierarchy in which the process is in the job's extern step. */
+function externPlacesOf(pid: number, name: string): readonly string[] {
+  return readOr(`/proc/${pid}/cgroup`)
+    .split('\n')
+    .filter((line) => line.includes(`/${name}/step_extern`));
+}
+
+describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
+  it('list, as a command, shows the jobs, steps and processes that Slurm lists', async () => {
+    const words = ['list', '--json', ...(cell.nodes === 2 ? ['--node', nodeName] : [])];
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ['/repository/dist/bin/slurm-cgroups.js', ...words],
+      { env: {}, cwd: '/', timeout: 120_000 },
+    );
+    const said: ListJson = JSON.parse(stdout);
+    expect(said.node).toBe(nodeName);
+    expect(said.jobs.map(({ jobId }) => jobId).sort()).toEqual([first, bobs, second].sort());
+    for (const job of said.jobs)
+      expect(job.steps.map(({ stepId }) => stepId).sort()).toEqual(
+        stepdsOf(job.jobId ?? 0)
+          .map(({ stepId }) => stepId)
+          .sort(),
+      );
+    expect(tallyOf(said)).toEqual(tally(await listPids()));
+    expect(said.jobs.filter((job) => job.newest).map(({ jobId }) => jobId)).toEqual([bobs, second]);
+  });
+
+  if (cell.slurm === '26.05' && cell.cgroup === 'v2')
+    it(`directories are named by ${namedBySluid ? 'SLUID' : 'job id'}, and told with their job ids`, async () => {
+      const jobs = await owned();
+      const said = jobs.map(({ jobId = 0, sluid }) => sluid ?? `job_${jobId}`);
+      expect(said).toEqual(jobs.map(({ jobId = 0 }) => directoryNameOf(jobId)));
+      expect(jobs.filter(({ sluid }) => (sluid !== undefined) !== namedBySluid)).toEqual([]);
+    });
+
+  if (cell.cgroup === 'v2')
+    it('the scope is where Slurm put it, and holds no job that is none', async () => {
+      const here = await node();
+      expect(here.tops.map((top) => top.directory)).toEqual([
+        `/sys/fs/cgroup/system.slice/${nodeName}_slurmstepd.scope`,
+      ]);
+      const slurmd = Number((await run('pidof', ['slurmd'])).trim().split(' ')[0]);
+      expect(await commandHere('verify', String(slurmd))).toMatchObject({ code: 1 });
+    });
+
+  if (cell.configless)
+    it("the configuration is found in slurmd's cache", async () => {
+      const { configuration, spools } = await node();
+      expect(fs.existsSync('/etc/slurm/slurm.conf')).toBe(false);
+      expect(configuration?.file).toMatch(/\/conf-cache\/slurm\.conf$/);
+      expect(spools.get(nodeName)).toBe('/var/spool/lab/spool');
+    });
+
+  it('findOwners() names the user that squeue names', async () => {
+    const found = Object.fromEntries((await owned()).map(({ jobId, uid }) => [jobId, uid]));
+    expect(found).toEqual(Object.fromEntries((await queue()).map(({ jobId, uid }) => [jobId, uid])));
+  });
+
+  it('newestJob() is the job that started last, whoever looked around and whatever the kernel forgot', async () => {
+    expect(await newest()).toMatchObject({ jobId: second });
+    await looksAround();
+    expect(await newest()).toMatchObject({ jobId: second });
+    fs.writeFileSync('/proc/sys/vm/drop_caches', '2\n');
+    await looksAround();
+    expect(await newest()).toMatchObject({ jobId: second });
+  });
+
+  it('adopt puts a session into the newest job, and Slurm lists it there', async () => {
+    adopted = session('alice');
+    const { code, text } = await commandHere('adopt', String(adopted), '--json');
+    expect(code, text).toBe(0);
+    const report = JSON.parse(text);
+    expect(report).toMatchObject({ action: 'adopt', job: { jobId: second }, adoption: { outcome: 'adopted' } });
+    // Only slurmstepd makes the first leaf there (FACTS 4).
+    if (cell.slurm === '26.05' && cell.cgroup === 'v2') expect(report.adoption.moved).toBe('stepd');
+    const name = directoryNameOf(second);
+    const places = externPlacesOf(adopted, name);
+    expect(places.length, readOr(`/proc/${adopted}/cgroup`)).toBeGreaterThanOrEqual(cell.cgroup === 'v2' ? 1 : 3);
+    const pids = (await listPids(second)).filter(({ stepId }) => stepId === 'extern').map(({ pid }) => pid);
+    expect(pids).toContain(adopted);
+  });
+
+  it('verify says yes for its job, and no for another', async () => {
+    const yes = await commandHere('verify', String(adopted), '--job', String(second), '--json');
+    expect(yes.code, yes.text).toBe(0);
+    expect(JSON.parse(yes.text)).toMatchObject({ verdict: 'contained', job: { jobId: second, stepId: 'extern' } });
+    expect(await commandHere('verify', String(adopted), '--job', String(first))).toMatchObject({ code: 1 });
+    expect(await commandHere('verify', String(process.pid))).toMatchObject({ code: 1 });
+  });
+
+  it('doctor finds the node fit, and its recording has the jobs that the live node has', async () => {
+    const file = `${out}/recording.jsonl`;
+    const full = await examined(file);
+    fs.writeFileSync(`${out}/doctor.json`, full.text);
+    const report: Examined = JSON.parse(full.text);
+    const failing = report.checks.filter(({ outcome }) => outcome === 'fail').map(({ name }) => name);
+    expect(full.code, full.text).toBe(failing.length === 0 ? 0 : 1);
+    // Debian's logind removes what the jobs of a user share when he logs out (FACTS 6), where there is a logind.
+    expect(failing, full.text).toEqual(cell.boot === 'systemd' ? ['RemoveIPC'] : []);
+    const detailOf = (name: string) => report.checks.find((check) => check.name === name)?.detail;
+    expect(detailOf('configuration')).toContain(cell.configless ? '/conf-cache/' : '/etc/slurm/slurm.conf');
+    const brief = await commandHere('doctor', '--brief');
+    expect(brief.code).toBe(full.code);
+    expect(brief.text.split('\n')).toHaveLength(1);
+    // In one go: what Slurm says of this moment, beside what the recording says.
+    const [live, pids, jobs] = [await listed(), await listPids(), await queue()];
+    const expected = {
+      cell,
+      node: nodeName,
+      newest: { uid: uids.alice, jobId: second },
+      adopted: { pid: adopted, jobId: second },
+      jobs: jobs.map((job) => ({
+        ...job,
+        steps: stepdsOf(job.jobId).map(({ stepId, pid }) => ({
+          stepId,
+          slurmstepd: pid,
+          pids: pids.filter((one) => one.jobId === job.jobId && one.stepId === stepId).map((one) => one.pid),
+        })),
+      })),
+      brief: brief.text,
+      list: live,
+    };
+    fs.writeFileSync(`${out}/expected.json`, `${JSON.stringify(expected, undefined, 2)}\n`);
+    expect(tallyOf(live)).toEqual(tally(pids));
+    const played = await listed('--from', file);
+    expect(played.jobs).toEqual(live.jobs);
+  });
+
+  it('newestJob() is the later job also where the clock was set back before it', async () => {
+    await setClock(-3600);
+    try {
+      await restartSlurmctld();
+      third = await submit('alice', 'sleep 3605');
+      expect(await newest()).toMatchObject({ jobId: third });
+      await looksAround();
+      expect(await newest()).toMatchObject({ jobId: third });
+    } finally {
+      await setClock(3600);
+    }
+    expect(await newest()).toMatchObject({ jobId: third });
+  });
+
+  it('clean does not touch a job that slurmstepd runs; by force it ends its processes and nobody else', async () => {
+    const before = await listPids();
+    const refused = await commandHere('clean', String(bobs), '--json');
+    expect(refused.code, refused.text).toBe(1);
+    expect(JSON.parse(refused.text)).toMatchObject({ ended: [], refused: expect.stringContaining('slurmstepd') });
+    const theirs = before.filter(({ jobId, pid }) => jobId === bobs && commOf(pid) !== 'slurmstepd');
+    expect(theirs.length).toBeGreaterThan(0);
+    expect(theirs.filter(({ pid }) => !isAlive(pid))).toEqual([]);
+    const forced = await commandHere('clean', String(bobs), '--force', '--grace', '0', '--json');
+    const report: { ended: { pid: number; comm: string }[]; survivors: unknown[]; refused?: string } = JSON.parse(
+      forced.text,
+    );
+    expect(report.refused, forced.text).toBeUndefined();
+    expect(report.survivors, forced.text).toEqual([]);
+    const ofBatch = theirs.filter(({ stepId }) => stepId === 'batch').map(({ pid }) => pid);
+    expect(report.ended.map(({ pid }) => pid)).toEqual(expect.arrayContaining(ofBatch));
+    expect(report.ended.filter(({ comm }) => comm === 'slurmstepd')).toEqual([]);
+    expect(ofBatch.filter(isAlive)).toEqual([]);
+    expect(before.filter(({ jobId, pid }) => jobId !== bobs && !isAlive(pid))).toEqual([]);
+    await until(`Slurm ends job ${bobs}`, async () => (await queue()).every(({ jobId }) => jobId !== bobs));
+  });
+
+  it('clean ends everything of a job whose slurmstepds died, and removes its cgroups', async () => {
+    const before = await listPids();
+    const theirs = before.filter(({ jobId, pid }) => jobId === second && commOf(pid) !== 'slurmstepd');
+    const name = directoryNameOf(second);
+    for (const { pid } of stepdsOf(second)) process.kill(pid, 'SIGKILL');
+    await until('its slurmstepds are dead', () => stepdsOf(second).length === 0);
+    expect(theirs.map(({ pid }) => pid)).toContain(adopted);
+    expect(isAlive(adopted)).toBe(true);
+    // Nobody is left who knows which job a SLUID is: that name is asked for.
+    const { code, text } = await commandHere('clean', namedBySluid ? name : String(second), '--grace', '0', '--json');
+    expect(code, text).toBe(0);
+    expect(theirs.filter(({ pid }) => isAlive(pid))).toEqual([]);
+    expect(JSON.parse(text).ended.map(({ pid }: { pid: number }) => pid)).toContain(adopted);
+    expect(await directoriesOf(name)).toEqual([]);
+    const others = before.filter(({ jobId }) => jobId === first || jobId === third);
+    expect(others.length).toBeGreaterThan(0);
+    expect(others.filter(({ pid }) => !isAlive(pid))).toEqual([]);
+  });
+});

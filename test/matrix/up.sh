@@ -1,0 +1,161 @@
+#!/bin/bash
+# Makes a real Slurm in a guest, as root: munged, slurmctld, slurmd (and sshd, which doctor looks at), and waits until
+# its nodes are idle. What it should be like comes in the environment:
+#   BOOT          bare (this shell's parent is init), or systemd (services, slurmctld as SlurmUser=slurm)
+#   CG            v1, v2, or hybrid, where Slurm uses v1
+#   NODES         1 (vm), or 2 (vm1 and vm2, two slurmd on this machine)
+#   CGCONF_EXTRA  lines for cgroup.conf
+#   CONFIGLESS    1: slurmd has its configuration from slurmctld, and /etc/slurm has none
+# Ends with 1 and the logs where no node gets idle.
+set -u
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C
+boot=${BOOT:-bare} cg=${CG:-v2} nodes=${NODES:-1} configless=${CONFIGLESS:-}
+conf=/etc/slurm
+[ -z "$configless" ] || conf=/etc/slurm-ctld
+base=/var/spool/lab logs=/var/log/lab
+if [ "$nodes" = 2 ]; then names='vm1 vm2' spool=$base/%n; else names=vm spool=$base/spool; fi
+
+fail() {
+  echo "up.sh: $*"
+  for log in "$logs"/*.log; do
+    echo "--- $log"
+    tail -n 25 "$log"
+  done
+  [ "$boot" != systemd ] || journalctl --no-pager -n 25 -u munge -u slurmctld -u slurmd
+  sinfo -N -l
+  exit 1
+}
+
+folders() {
+  mkdir -p $base/state $logs /etc/slurm $conf /run/munge /run/sshd /run/slurm /run/slurmctld
+  for name in $names; do mkdir -p "${spool/\%n/$name}"; done
+  # The guest's clock starts anew each time, and a state or configuration of the root would be another Slurm's.
+  rm -f /etc/slurm/*.conf
+  chown munge: /run/munge
+  chown slurm $base/state $logs /run/slurmctld
+}
+
+slurm_conf() {
+  local cpus
+  cpus=$(nproc)
+  cat <<CONF
+ClusterName=lab
+SlurmctldHost=vm(127.0.0.1)
+SlurmUser=slurm
+SlurmdUser=root
+AuthType=auth/munge
+StateSaveLocation=$base/state
+SlurmdSpoolDir=$spool
+SlurmctldLogFile=$logs/slurmctld.log
+SlurmdLogFile=$logs/slurmd-%n.log
+SlurmctldPidFile=/run/slurmctld/slurmctld.pid
+SlurmdPidFile=/run/slurmd-%n.pid
+ProctrackType=proctrack/cgroup
+TaskPlugin=task/cgroup
+JobAcctGatherType=jobacct_gather/cgroup
+PrologFlags=contain
+SchedulerParameters=bf_interval=2,sched_interval=2,sched_min_interval=0
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+MpiDefault=none
+KillWait=3
+# Emulated: what takes a second elsewhere may take half a minute here.
+MessageTimeout=60
+# The clock is set by an hour: no node is to be given up for that.
+SlurmdTimeout=0
+${configless:+SlurmctldParameters=enable_configless}
+CONF
+  local port=6818
+  for name in $names; do
+    [ "$nodes" = 1 ] || port=$((port + 1000))
+    echo "NodeName=$name NodeHostname=vm NodeAddr=127.0.0.1 Port=$port CPUs=$cpus CoresPerSocket=$cpus RealMemory=1500 State=UNKNOWN"
+  done
+  # A node that is idle may take several jobs on one CPU: a cell needs six at a time, and has two CPUs.
+  echo 'PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:8'
+}
+
+cgroup_conf() {
+  case $cg in
+    v2) echo CgroupPlugin=cgroup/v2 ;;
+    *)
+      # 20.11 has no plugins, and takes no key that it does not know.
+      case $(slurmd -V) in *' 20.'* | *' 21.'*) ;; *) echo CgroupPlugin=cgroup/v1 ;; esac
+      echo CgroupMountpoint=/sys/fs/cgroup
+      ;;
+  esac
+  printf 'Constrain%s=yes\n' Cores Devices RAMSpace
+  # The command's environment may have lines or \n.
+  [ -z "${CGCONF_EXTRA:-}" ] || printf '%b\n' "$CGCONF_EXTRA"
+}
+
+slurmd_words() { [ -z "$configless" ] || echo "--conf-server vm:6817"; }
+
+start_services() {
+  [ "$nodes" = 1 ] || fail 'two slurmd are for bare machines'
+  mkdir -p /etc/default
+  # %n names no node where systemd starts slurmctld, and slurmctld logs into a file of its own.
+  [ -z "$configless" ] || echo "SLURMCTLD_OPTIONS='-f $conf/slurm.conf'" >/etc/default/slurmctld
+  echo "SLURMD_OPTIONS='$(slurmd_words)'" >/etc/default/slurmd
+  if [ -n "$configless" ]; then
+    mkdir -p /etc/systemd/system/slurmctld.service.d
+    printf '[Unit]\nConditionPathExists=\n' >/etc/systemd/system/slurmctld.service.d/lab.conf
+    systemctl daemon-reload
+  fi
+  systemctl start munge || fail 'munge did not start'
+  systemctl start slurmctld || fail 'slurmctld did not start'
+  systemctl start slurmd ssh || fail 'slurmd did not start'
+}
+
+wait_for() { # SECONDS COMMAND...
+  local left=$(($1 * 5))
+  shift
+  until "$@" 2>/dev/null; do
+    left=$((left - 1))
+    [ $left -gt 0 ] || return 1
+    sleep 0.2
+  done
+}
+
+# slurmd NAME, as a service manager would start it: in a cgroup of its own, below the slice Slurm looks for.
+start_slurmd() {
+  local words=() place
+  [ "$nodes" = 1 ] || words=(-N "$1")
+  if [ "$cg" = v2 ]; then
+    place=/sys/fs/cgroup/system.slice/slurmd${words[1]:+-$1}.service
+    mkdir -p "$place"
+    # shellcheck disable=SC2046 # words
+    (echo $BASHPID >"$place/cgroup.procs" && exec slurmd "${words[@]}" $(slurmd_words))
+  else
+    # shellcheck disable=SC2046
+    slurmd "${words[@]}" $(slurmd_words)
+  fi
+}
+
+start_bare() {
+  if [ "$cg" = v2 ]; then
+    mkdir -p /sys/fs/cgroup/system.slice
+    for place in /sys/fs/cgroup /sys/fs/cgroup/system.slice; do
+      echo '+cpuset +cpu +memory +pids' >$place/cgroup.subtree_control || fail "no controllers below $place"
+    done
+  fi
+  runuser -u munge -- munged || fail 'munged did not start'
+  wait_for 60 test -S /run/munge/munge.socket.2 || fail 'munged does not listen'
+  slurmctld -f $conf/slurm.conf || fail 'slurmctld did not start'
+  # Configless: asks slurmctld at its start.
+  wait_for 120 grep -q 'Running as primary controller' $logs/slurmctld.log || fail 'slurmctld does not run'
+  for name in $names; do start_slurmd "$name" || fail "slurmd of $name did not start"; done
+  /usr/sbin/sshd || fail 'sshd did not start'
+}
+
+all_idle() { [ "$(sinfo -h -N -o %T | sort -u)" = idle ]; }
+
+folders
+slurm_conf >$conf/slurm.conf
+cgroup_conf >$conf/cgroup.conf
+# slurmctld's is SlurmUser's where nobody else reads it; what slurmd reads must be root's.
+[ -z "$configless" ] || chown -R slurm: $conf
+case $boot in systemd) start_services ;; *) start_bare ;; esac
+wait_for 180 all_idle || fail 'no idle node'
+slurmd -V
+sinfo -h -N
