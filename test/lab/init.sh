@@ -33,8 +33,10 @@ hostname vm
 echo vm >/root/etc/hostname
 printf '127.0.0.1 localhost\n192.0.2.1 vm\n' >/root/etc/hosts
 ip link set lo up
-# An address that is not the loopback's.
-ip link add dummy0 type dummy && ip link set dummy0 up && ip addr add 192.0.2.1/24 dev dummy0
+# An address that is not the loopback's, without which no name is looked up. The module makes dummy0 when it is loaded.
+[ -e /sys/class/net/dummy0 ] || ip link add dummy0 type dummy
+ip link set dummy0 up
+ip addr add 192.0.2.1/24 dev dummy0
 
 case " $(cat /proc/cmdline) " in
   *' boot=systemd '*)
