@@ -267,6 +267,11 @@ export function tallyOf({ jobs }: ListJson): Tally {
   );
 }
 
+/** A user's name is getent's, which a busy machine may not tell in time: the uid counts. */
+export function withoutNames({ jobs }: ListJson): unknown {
+  return JSON.parse(JSON.stringify(jobs), (key, value: unknown) => (key === 'user' ? undefined : value));
+}
+
 const children: ChildProcess[] = [];
 
 /** Something of that user's that is in no job. */

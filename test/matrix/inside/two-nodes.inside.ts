@@ -1,0 +1,140 @@
+// Two nodes of one Slurm on one machine: jobs are told apart by their node, and what is asked of one leaves the
+// other alone. The tests stand in the order in which they must run.
+
+import fs from 'node:fs';
+import process from 'node:process';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  cell,
+  command,
+  commOf,
+  directoryNameOf,
+  endAll,
+  isAlive,
+  type ListedPid,
+  type ListJson,
+  listPids,
+  namedBySluid,
+  queue,
+  readOr,
+  run,
+  session,
+  stepdsOf,
+  tally,
+  tallyOf,
+  uids,
+  until,
+  withoutNames,
+} from './slurm.js';
+
+const out = '/lab/out';
+const names = ['vm1', 'vm2'] as const;
+
+/** The components of alice's het job, on vm1 and on vm2, and bob's one job on both. */
+let [leader, follower, wide] = [0, 0, 0];
+
+const externSocket = (name: string, jobId: number) => `/var/spool/lab/${name}/${name}_${jobId}.4294967292`;
+const stepSocket = (name: string, jobId: number) => `/var/spool/lab/${name}/${name}_${jobId}.0`;
+
+beforeAll(async () => {
+  const script = '/tmp/het.sh';
+  fs.writeFileSync(script, '#!/bin/sh\nsleep 3600\n');
+  const het = ['--parsable', '-o', '/dev/null', '-n1', '-w', 'vm1', ':', '-n1', '-w', 'vm2', script];
+  leader = Number.parseInt(await run('sbatch', het, 'alice'), 10);
+  follower = leader + 1;
+  await until('the het job runs on both nodes', () =>
+    [externSocket('vm1', leader), externSocket('vm2', follower)].every((file) => fs.existsSync(file)),
+  );
+  const both = ['--parsable', '-o', '/dev/null', '-N2', '-n2', '--ntasks-per-node=1'];
+  wide = Number.parseInt(await run('sbatch', [...both, '--wrap=srun --overlap -n2 sleep 3601'], 'bob'), 10);
+  const steps = names.flatMap((name) => [externSocket(name, wide), stepSocket(name, wide)]);
+  await until('the step runs on both nodes', async () => {
+    if (!steps.every((file) => fs.existsSync(file))) return false;
+    const tasks = await Promise.all(names.map((name) => listPids(wide, name)));
+    return tasks.every((pids) => pids.some(({ pid, stepId }) => stepId === '0' && commOf(pid) === 'sleep'));
+  });
+}, 400_000);
+afterAll(endAll, 200_000);
+
+const listed = async (...words: readonly string[]): Promise<ListJson> =>
+  JSON.parse((await command('list', '--json', ...words)).text);
+
+const idsIn = ({ jobs }: ListJson) => jobs.map(({ jobId, nodeName }) => `${nodeName} ${jobId}`).sort();
+
+const tasksOf = (pids: readonly ListedPid[], jobId: number) =>
+  pids.filter((one) => one.jobId === jobId && commOf(one.pid) !== 'slurmstepd').map(({ pid }) => pid);
+
+describe(`Slurm ${cell.slurm}, two nodes on one machine`, () => {
+  it('list has the jobs of both, and with --node those of one, as Slurm lists them', async () => {
+    const expected = { vm1: [leader, wide], vm2: [follower, wide] };
+    expect(idsIn(await listed())).toEqual(
+      names.flatMap((name) => expected[name].map((jobId) => `${name} ${jobId}`)).sort(),
+    );
+    for (const name of names) {
+      const said = await listed('--node', name);
+      expect(said.node).toBe(name);
+      expect(idsIn(said)).toEqual(expected[name].map((jobId) => `${name} ${jobId}`).sort());
+      expect(tallyOf(said)).toEqual(tally(await listPids(undefined, name)));
+    }
+  });
+
+  it('whose they are squeue says too', async () => {
+    const owners = new Map((await queue()).map(({ jobId, uid }) => [jobId, uid]));
+    for (const { jobId, uid } of (await listed()).jobs) expect(uid).toBe(owners.get(jobId ?? -1));
+    expect(owners.get(follower)).toBe(uids.alice);
+  });
+
+  it('doctor records both nodes', async () => {
+    const file = `${out}/recording.jsonl`;
+    const full = await command('doctor', '--json', '--record', file);
+    fs.writeFileSync(`${out}/doctor.json`, full.text);
+    const live = await listed();
+    const pids = Object.fromEntries(
+      await Promise.all(names.map(async (name) => [name, await listPids(undefined, name)])),
+    );
+    const expected = { cell, jobs: await queue(), pids, list: live };
+    fs.writeFileSync(`${out}/expected.json`, `${JSON.stringify(expected, undefined, 2)}\n`);
+    expect(withoutNames(await listed('--from', file))).toEqual(withoutNames(live));
+  });
+
+  it('adopt puts a session into the job of the node that was asked', async () => {
+    const pid = session('alice');
+    const said = await command('adopt', String(pid), '--node', 'vm2', '--json');
+    expect(said.code, said.text).toBe(0);
+    expect(JSON.parse(said.text)).toMatchObject({ action: 'adopt', job: { jobId: follower } });
+    const place = readOr(`/proc/${pid}/cgroup`);
+    expect(place).toContain(`/vm2_slurmstepd.scope/${directoryNameOf(follower)}/step_extern`);
+    expect((await listPids(follower, 'vm2')).map((one) => one.pid)).toContain(pid);
+  });
+
+  it("verify knows one job's processes on either node from each other", async () => {
+    const [one, other] = await Promise.all(names.map(async (name) => tasksOf(await listPids(wide, name), wide)[0]));
+    const verdict = async (pid: number | undefined, name: string) =>
+      (await command('verify', String(pid), '--job', String(wide), '--node', name)).code;
+    expect(await verdict(one, 'vm1')).toBe(0);
+    expect(await verdict(one, 'vm2')).toBe(1);
+    expect(await verdict(other, 'vm2')).toBe(0);
+    expect(await verdict(other, 'vm1')).toBe(1);
+  });
+
+  it('clean --node ends the job on that node, and leaves it on the other', async () => {
+    const [here, there] = await Promise.all(names.map(async (name) => listPids(undefined, name)));
+    const [mine, theirs] = [tasksOf(here ?? [], wide), tasksOf(there ?? [], wide)];
+    const name = directoryNameOf(wide);
+    expect([mine.length, theirs.length].every((count) => count > 0)).toBe(true);
+    // Else Slurm ends the rest of the job as soon as a part of it has ended.
+    for (const { pid } of stepdsOf(wide)) process.kill(pid, 'SIGKILL');
+    await until('its slurmstepds are dead', () => stepdsOf(wide).length === 0);
+    const alive = theirs.filter(isAlive);
+    const said = await command('clean', namedBySluid ? name : String(wide), '--grace', '0', '--node', 'vm1', '--json');
+    expect(said.code, said.text).toBe(0);
+    expect(mine.filter(isAlive)).toEqual([]);
+    expect(alive.length).toBeGreaterThan(0);
+    expect(alive.filter((pid) => !isAlive(pid))).toEqual([]);
+    const others = tasksOf(here ?? [], leader);
+    expect(others.filter((pid) => !isAlive(pid))).toEqual([]);
+    const scope = (node: string) => `/sys/fs/cgroup/system.slice/${node}_slurmstepd.scope/${name}`;
+    expect(fs.existsSync(scope('vm1'))).toBe(false);
+    expect(fs.existsSync(scope('vm2'))).toBe(true);
+  });
+});
