@@ -7,7 +7,7 @@ import type { Host } from '../cgroup/host.js';
 import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
 import type { SlurmConfiguration } from './config.js';
 import { configChecks } from './config-checks.js';
-import type { SlurmNode } from './node.js';
+import { mountpointElsewhere, type SlurmNode } from './node.js';
 import { findSlurmd } from './protected.js';
 import { trustedOwners } from './slurm-users.js';
 import { whyStrange } from './stepd-socket.js';
@@ -23,7 +23,7 @@ export interface NodeChecksOptions {
 export async function nodeChecks(node: SlurmNode, { isPart, unread }: NodeChecksOptions): Promise<readonly Check[]> {
   const { configuration } = node;
   const general = [
-    check('cgroups', () => hierarchies(node.hierarchies)),
+    check('cgroups', () => hierarchies(node)),
     check('layout', () => layout(node)),
     ...(isPart ? [] : [check('slurmd', () => slurmd(node))]),
     ...(isPart ? [] : [check('configuration', () => unread ?? found(configuration))]),
@@ -39,7 +39,8 @@ export async function nodeChecks(node: SlurmNode, { isPart, unread }: NodeChecks
   return Promise.all(general);
 }
 
-function hierarchies({ mode, all }: Hierarchies): Finding {
+function hierarchies({ configuration, hierarchies: found }: SlurmNode): Finding {
+  const { mode, all } = found;
   const named = all.map(({ key, version }) => (version === 2 ? 'v2' : key));
   const readOnly = all.filter((one) => one.readOnly).map(({ mountPoint }) => mountPoint);
   if (readOnly.length > 0)
@@ -56,6 +57,9 @@ function hierarchies({ mode, all }: Hierarchies): Finding {
       `${mode}, without the freezer: a job that forks cannot be held still while it is ended`,
       'mount the freezer hierarchy, or use cgroup v2',
     );
+  const elsewhere = mountpointElsewhere(configuration, found);
+  if (elsewhere !== undefined)
+    return warn(elsewhere, 'take CgroupMountpoint out of cgroup.conf, or correct it, then restart slurmd');
   return ok(mode === 'unified' ? 'unified: v2' : `${mode}: ${named.join(' ')}`);
 }
 

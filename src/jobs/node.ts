@@ -1,10 +1,11 @@
 // This node: its hierarchies, where in them Slurm's trees lie, and what its configuration says. Gathered
 // once and handed to whatever looks for jobs. A machine can hold several Slurm nodes (multiple-slurmd).
 
-import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
+import { hasCode, isGone, quote, SlurmCgroupsError } from '../cgroup/errors.js';
 import { directoryOf, discoverHierarchies, type Hierarchies, type Hierarchy } from '../cgroup/hierarchies.js';
 import { type Host, type HostOption, isDirectory, liveHost } from '../cgroup/host.js';
 import { type CgroupPath, childPath, partsOf, rootPath } from '../cgroup/path.js';
+import { at } from './check.js';
 import { readSlurmConfiguration, type SlurmConfiguration } from './config.js';
 import { boundedReads } from './config-bounded.js';
 import { answersAtOnce, fileSystemAt, parseMounts } from './config-mounts.js';
@@ -77,6 +78,8 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
     host,
     ...(mountpoint === undefined ? {} : { cgroupMountpoint: mountpoint }),
   });
+  const elsewhere = mountpointElsewhere(configuration, hierarchies);
+  if (elsewhere !== undefined) notes.push(elsewhere);
   const unread: string[] = [];
   const found = findTops({ host, hierarchies, within, configuration, notes, unread });
   const tops =
@@ -110,6 +113,21 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
     unread,
     notes,
   };
+}
+
+/**
+ * That CgroupMountpoint names a place without cgroups, for people; `undefined`: it does not, or is not set. The kernel's
+ * mount table counts all the same: a place that somebody wrote down holds no job.
+ */
+export function mountpointElsewhere(
+  configuration: SlurmConfiguration | undefined,
+  { all }: Hierarchies,
+): string | undefined {
+  const named = configuration?.cgroupMountpoint;
+  if (named === undefined || named === '/') return undefined;
+  if (all.some(({ mountPoint }) => mountPoint === named || mountPoint.startsWith(`${named}/`))) return undefined;
+  const where = at(configuration?.places.get('cgroupMountpoint'));
+  return `No cgroup file system is mounted at CgroupMountpoint=${quote(named)}${where}: those that the mount table of the kernel shows are used`;
 }
 
 /** Which nodes of Slurm this machine is: most machines are one. */

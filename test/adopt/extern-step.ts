@@ -22,6 +22,8 @@ export interface Oddities {
   readonly standsOutside?: boolean;
   /** It accepts connections, and says nothing. */
   readonly silent?: boolean;
+  /** Puts something else in the place of its socket. */
+  readonly instead?: (socket: string, sandbox: Sandbox) => void | Promise<void>;
   readonly server?: number;
 }
 
@@ -72,6 +74,8 @@ export class ExternStep {
   }
 
   async #listen(oddities: Oddities): Promise<void> {
+    if (oddities.instead !== undefined)
+      return void (await oddities.instead(`${this.#sandbox.folder}/${this.#socket}`, this.#sandbox));
     const { pid } = await this.world.box.startSleeper(0);
     if (oddities.standsOutside !== true) await this.#stepdsPlace().add(pid);
     const recorded: RecordedStepd = {

@@ -1,7 +1,9 @@
 // adopt() beside a slurmstepd that answers, refuses, is silent, lies, or has died: on the real kernel, with a server of
 // this process in its place.
 
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import path from 'node:path';
 import { describe, expect } from 'vitest';
 import { type AdoptOptions, adopt } from '../../src/adopt/adoption.js';
 import { reachExternStepd } from '../../src/adopt/extern-stepd.js';
@@ -10,6 +12,41 @@ import { ExternStep, type Oddities } from './extern-step.js';
 import { childrenOf, inWorld, obeys, onKernels, stateOf, until, type World } from './kernel.js';
 
 const ADD = 22;
+/** What may lie where a slurmstepd should listen. */
+const strangers: readonly (readonly [what: string, instead: NonNullable<Oddities['instead']>, why: RegExp])[] = [
+  [
+    'garbage',
+    (at, { serve }) => serve(path.basename(at), (socket) => void socket.end('HTTP/1.1 400 Bad\r\n\r\n')),
+    /its answer makes no sense|it talks without being asked/,
+  ],
+  [
+    'an endless answer',
+    (at, { serve }) =>
+      serve(path.basename(at), (socket) => {
+        const more = () => {
+          while (!socket.destroyed && socket.write(Buffer.alloc(65_536, 1)));
+        };
+        socket.on('drain', more);
+        more();
+      }),
+    /its answer makes no sense|it talks without being asked/,
+  ],
+  [
+    'half an answer',
+    (at, { serve }) => serve(path.basename(at), (socket) => void socket.write(Buffer.from([0, 45]))),
+    /it does not answer in time$/,
+  ],
+  ['a directory', (at) => fs.mkdirSync(at), /it is no socket$/],
+  ['a FIFO', (at) => void spawnSync('mkfifo', [at]), /it is no socket$/],
+  [
+    'a link to the socket of another job',
+    async (at, { serve }) => {
+      await serve('elsewhere', () => expect.unreachable());
+      fs.symlinkSync('elsewhere', at);
+    },
+    /it is no socket$/,
+  ],
+];
 const long = { stepdTimeoutMs: 20_000, timeoutMs: 20_000 };
 
 onKernels((kernel) => {
@@ -256,6 +293,14 @@ onKernels((kernel) => {
         },
       );
     }
+
+    for (const [what, instead] of strangers) {
+      inStep(`moves nobody beside ${what}`, { instead }, async (step, { pid, into }, world) => {
+        step.removeLeaf();
+        await expect(into({ stepdTimeoutMs: 2000 })).rejects.toSatisfy((error) => hasCode(error, 'ERR_NOT_SUPPORTED'));
+        expect(world.places(pid)).toEqual(world.everywhere('outside'));
+      });
+    }
   });
 
   describe('adopt() where every leaf is there', () => {
@@ -302,6 +347,16 @@ onKernels((kernel) => {
         expect([outcome, trace[0]]).toEqual(['adopted', expect.stringMatching(/is not the slurmstepd of job 102$/)]);
       },
     );
+
+    for (const [what, instead, why] of strangers) {
+      inStep(`goes by the cgroups alone beside ${what}`, { instead }, async (_step, { pid, into }, world) => {
+        const result = await into({ stepdTimeoutMs: 2000 });
+        expect(result).toMatchObject({ outcome: 'adopted', moved: 'cgroup', accounting: 'none' });
+        expect(result.trace[0]).toMatch(/^by its cgroups alone: Cannot ask slurmstepd at [^\n]*$/);
+        expect(result.trace[0]).toMatch(why);
+        expect(world.places(pid)).toEqual(world.leaves(102));
+      });
+    }
 
     inStep('stops where it is told to', { silent: true }, async (_step, { pid, into }, world) => {
       const [stop, reason] = [new AbortController(), new Error('enough')];

@@ -1,10 +1,9 @@
-import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { liveHost } from '../../src/cgroup/host.js';
 import { boundedReads } from '../../src/jobs/config-bounded.js';
-import { afterwards, hostWithMount, isRoot, needsRoot, nodeWith, put, trustedFolder } from './config-sandbox.js';
+import { hangingMount, hostWithMount, isRoot, needsRoot, nodeWith, put, trustedFolder } from './config-sandbox.js';
 
 describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${needsRoot})`, () => {
   test('asks a child, and never touches the path itself', async () => {
@@ -78,22 +77,6 @@ test('boundedReads() reads a recording from memory, whatever was mounted', async
   const reads = boundedReads(nodeWith({ '/a': { text: 'b' } }), { timeoutMs: 0 });
   expect(await reads.text('/a', 1)).toBe('b');
 });
-
-/** A FUSE file system whose program never answers: what a dead NFS server looks like. */
-function hangingMount(folder: string): boolean {
-  const script =
-    'exec 3<>/dev/fuse; mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 test "$1" && echo up && read x';
-  const child = spawn('/bin/bash', ['-c', script, 'bash', folder], { stdio: ['pipe', 'pipe', 'ignore'] });
-  afterwards(() => {
-    spawnSync('umount', ['-l', folder]);
-    child.kill('SIGKILL');
-  });
-  for (let tries = 0; tries < 100; tries++) {
-    if (fs.readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${folder} `)) return true;
-    spawnSync('sleep', ['0.02']);
-  }
-  return false;
-}
 
 test.skipIf(!isRoot)(`boundedReads() ends on a real mount that hangs (needs root and /dev/fuse)`, async ({ skip }) => {
   const folder = trustedFolder();

@@ -1,6 +1,7 @@
 // For the tests of the configuration: folders on the real machine that only root could have made, and nodes in
 // memory. /tmp would not do: it is everybody's, and so nothing in it is believed.
 
+import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
@@ -65,6 +66,22 @@ function isInside(file: string, folder: string): boolean {
 
 function neverTouched(file: string): never {
   throw new Error(`${file} is touched by this process, which would hang`);
+}
+
+/** A FUSE file system whose program never answers: what a dead NFS server looks like. */
+export function hangingMount(folder: string): boolean {
+  const script =
+    'exec 3<>/dev/fuse; mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 test "$1" && echo up && read x';
+  const child = spawn('/bin/bash', ['-c', script, 'bash', folder], { stdio: ['pipe', 'pipe', 'ignore'] });
+  afterwards(() => {
+    spawnSync('umount', ['-l', folder]);
+    child.kill('SIGKILL');
+  });
+  for (let tries = 0; tries < 100; tries++) {
+    if (fs.readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${folder} `)) return true;
+    spawnSync('sleep', ['0.02']);
+  }
+  return false;
 }
 
 export interface NodeFile {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { hasCode } from '../../src/cgroup/errors.js';
 import { cgroupPath, rootPath } from '../../src/cgroup/path.js';
 import { recordedHost } from '../../src/cgroup/recording.js';
-import { readNode } from '../../src/jobs/node.js';
+import { mountpointElsewhere, readNode } from '../../src/jobs/node.js';
 import { loadRecording } from '../recordings/recordings.js';
 import { mountPoint, type Tree, treeHost } from './trees.js';
 
@@ -84,6 +84,26 @@ describe('readNode()', () => {
   it('is the host’s short name where nothing else names the node', async () => {
     const tree: Tree = { hierarchies: ['memory'], directories: ['memory/slurm'] };
     expect((await read(tree)).nodeName).toBe('node1');
+  });
+
+  it.each([
+    [undefined, false],
+    ['/', false],
+    [mountPoint, false],
+    [`${mountPoint}/memory`, false],
+    [`${mountPoint}/mem`, true],
+  ])('says so where no cgroups are mounted at CgroupMountpoint=%s: %s', async (named, isNoted) => {
+    const { hierarchies } = await read({ hierarchies: ['memory'], directories: [] });
+    const places = new Map([['cgroupMountpoint', { file: '/etc/slurm/cgroup.conf', line: 3 }]]);
+    const said = mountpointElsewhere(
+      { files: [], slurmd: undefined, nodes: [], places, notes: [], cgroupMountpoint: named },
+      hierarchies,
+    );
+    expect(said).toBe(
+      !isNoted
+        ? undefined
+        : `No cgroup file system is mounted at CgroupMountpoint="${named}" (/etc/slurm/cgroup.conf:3): those that the mount table of the kernel shows are used`,
+    );
   });
 
   it('refuses a machine without cgroups', async () => {
