@@ -9,6 +9,7 @@ import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
 import { measureBomb, measureEnding, measureScan } from './ending.mjs';
 import { cWalk, inTurn, wholeProcess } from './measure.mjs';
+import { measureOwners } from './owners.mjs';
 import { chooseHierarchies, prefix, removeLeftovers, Tree } from './tree.mjs';
 import { measureWatch } from './watch.mjs';
 
@@ -18,7 +19,7 @@ const uid = 64_800;
 const most = 10_000;
 
 /** `npm run bench -- PART…` measures these alone. */
-const parts = ['parsers', 'list', 'watch', 'ending', 'bomb', 'scan'];
+const parts = ['parsers', 'list', 'watch', 'ending', 'bomb', 'scan', 'owners'];
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((one) => !parts.includes(one));
 if (unknown.length > 0) {
@@ -56,11 +57,14 @@ async function loadProduct() {
       'cgroup/killing': 'killMembers',
       'cgroup/membership': 'parseProcCgroup',
       'cgroup/mounts': 'parseMountInfo',
+      'cgroup/recording': 'recordedHost',
       'cleanup/process-table': 'readProcessTable',
       'jobs/config-syntax': 'configLines',
       'jobs/discovery': 'discoverJobs',
       'jobs/job-cgroups': 'cgroupOf',
       'jobs/node': 'readNode',
+      'jobs/owners': 'findOwners',
+      'jobs/owners-asked': 'askOwners',
       'cli/commands/list': 'processesOf',
     };
     const contents = Object.entries(names).map(([file, name]) => `export { ${name} } from './src/${file}.js';`);
@@ -285,5 +289,6 @@ if (chosen === undefined) {
   if (measures('list') || measures('watch')) await measureOnCgroups(product, chosen);
   if (['ending', 'bomb', 'scan'].some(measures)) await measureEndings(product, all, chosen);
 }
+if (measures('owners')) await measureOwners({ product, report });
 if (chosen?.[0].version !== 1 && measures('list')) await measureStart('adopt --dry-run, recorded node', recorded);
 process.exit(0);
