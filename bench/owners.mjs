@@ -63,8 +63,8 @@ export async function measureOwners({ product, report }) {
 }
 
 /**
- * Until `size` run, submitted as an array. Slurm starts about one a second, a busy machine fewer: it goes on as long
- * as there are more and more. A busy slurmd may lose one: then those that run are measured.
+ * Until `size` run, submitted as an array. Slurm starts some a second, on a busy machine fewer than one: it goes on as long
+ * as there are more and more. A busy one may lose a job (99 of 100, measured): then those that run are measured.
  */
 async function submit(cluster, { until, users }, size) {
   let seen = await countRunning(cluster);
