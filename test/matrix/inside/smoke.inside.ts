@@ -62,10 +62,13 @@ async function newest(): Promise<{ readonly jobId: number | undefined; readonly 
   return { jobId: found?.job.jobId, trace: found?.trace ?? [] };
 }
 
-/** Anybody's `ls` makes the times of Slurm's directories "now", from 23.11 on (FACTS 3). */
+/**
+ * Anybody's `ls` makes the times of Slurm's directories "now", from 23.11 on (FACTS 3); this one looks at the oldest
+ * job last.
+ */
 async function looksAround(): Promise<void> {
   const { tops } = await node();
-  await run('sh', ['-c', 'ls -lR "$@" >/dev/null 2>&1 || :', 'sh', ...tops.map((top) => top.directory)], 'bob');
+  await run('sh', ['-c', 'ls -lrR "$@" >/dev/null 2>&1 || :', 'sh', ...tops.map((top) => top.directory)], 'bob');
 }
 
 async function setClock(seconds: number): Promise<void> {
@@ -150,7 +153,8 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
   it('newestJob() is the job that started last, whoever looked around and whatever the kernel forgot', async () => {
     expect(await newest()).toMatchObject({ jobId: second });
     await looksAround();
-    expect(await newest()).toMatchObject({ jobId: second });
+    const { jobId, trace } = await newest();
+    expect(jobId, trace.join('; ')).toBe(second);
     fs.writeFileSync('/proc/sys/vm/drop_caches', '2\n');
     await looksAround();
     expect(await newest()).toMatchObject({ jobId: second });
