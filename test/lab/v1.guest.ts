@@ -11,6 +11,7 @@ describe('On pure cgroup v1, kernel 6.1', () => {
       'test/cgroup/pid-reuse.inside.ts',
       'test/cleanup/hung-mounts.inside.ts',
       'test/cleanup/pid-reuse.inside.ts',
+      'test/cli/bad-input.inside.ts',
       'test/cli/sandbox.test.ts',
     ],
   });
