@@ -195,8 +195,21 @@ export async function directoriesOf(name: string): Promise<readonly string[]> {
   return linesOf(await run('find', ['/sys/fs/cgroup', '-type', 'd', '-name', name]));
 }
 
-export const node = (name: string | undefined = nodeName): Promise<SlurmNode> =>
-  readNode(name === undefined || cell.nodes === 1 ? {} : { nodeName: name });
+export const node = (): Promise<SlurmNode> => patiently(() => readNode(cell.nodes === 1 ? {} : { nodeName }));
+
+/**
+ * slurmd has two seconds to tell what it was started with, before anything is done: an emulated machine may take
+ * longer to start the `cat` that reads it.
+ */
+async function patiently<T>(act: () => Promise<T>): Promise<T> {
+  for (let left = 5; ; left -= 1) {
+    try {
+      return await act();
+    } catch (error) {
+      if (left === 0 || !(error instanceof Error) || !error.message.includes('it does not answer within')) throw error;
+    }
+  }
+}
 
 /** What a command answered. */
 export interface Said {
@@ -218,9 +231,11 @@ const commands: Readonly<Record<CommandName, readonly [CommandSpec, Runner]>> = 
 /** A command in this process: a start of Node costs seconds in emulation. */
 export async function command(name: CommandName, ...words: readonly string[]): Promise<Said> {
   const [spec, begin] = commands[name];
-  const output = capture();
-  const code = await begin(parseWords(spec, words), output);
-  return { code, text: output.text() };
+  return patiently(async () => {
+    const output = capture();
+    const code = await begin(parseWords(spec, words), output);
+    return { code, text: output.text() };
+  });
 }
 
 /** With `--node` where two nodes share the machine. */
@@ -230,6 +245,14 @@ export function commandHere(name: CommandName, ...words: readonly string[]): Pro
 
 /** The same job by job: pids of user processes by step. slurmstepd itself is listed here and there, by release. */
 export type Tally = Readonly<Record<string, readonly number[]>>;
+
+/** A report of doctor, again while the machine is too busy for what has a deadline, with its recording. */
+export async function examined(file: string): Promise<Said> {
+  for (let left = 4; ; left -= 1) {
+    const said = await command('doctor', '--json', '--record', file, '--force');
+    if (left === 0 || !/does not answer (?:in time|within)/.test(said.text)) return said;
+  }
+}
 
 /** `JOB.STEP` to pids. */
 export function tally(listed: readonly ListedPid[]): Tally {

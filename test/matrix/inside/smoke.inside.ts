@@ -16,6 +16,7 @@ import {
   directoriesOf,
   directoryNameOf,
   endAll,
+  examined,
   isAlive,
   type ListJson,
   listPids,
@@ -81,14 +82,6 @@ const listed = async (...words: readonly string[]): Promise<ListJson> =>
 interface Examined {
   readonly ok: boolean;
   readonly checks: readonly { readonly name: string; readonly outcome: string; readonly detail: string }[];
-}
-
-/** slurmstepd has two seconds for an answer, which an emulated machine that has much to do may not give it. */
-async function examined(file: string) {
-  for (let left = 3; ; left -= 1) {
-    const said = await commandHere('doctor', '--json', '--record', file, '--force');
-    if (left === 0 || !said.text.includes('does not answer in time')) return said;
-  }
 }
 
 /** Each hierarchy in which the process is in the job's extern step. */

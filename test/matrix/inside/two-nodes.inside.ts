@@ -10,6 +10,7 @@ import {
   commOf,
   directoryNameOf,
   endAll,
+  examined,
   isAlive,
   type ListedPid,
   type ListJson,
@@ -86,7 +87,7 @@ describe(`Slurm ${cell.slurm}, two nodes on one machine`, () => {
 
   it('doctor records both nodes', async () => {
     const file = `${out}/recording.jsonl`;
-    const full = await command('doctor', '--json', '--record', file);
+    const full = await examined(file);
     fs.writeFileSync(`${out}/doctor.json`, full.text);
     const live = await listed();
     const pids = Object.fromEntries(
