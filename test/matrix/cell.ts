@@ -1,7 +1,5 @@
 // One cell: its machine boots, its Slurm comes up there, and the tests of test/matrix/inside run against it.
 
-import fs from 'node:fs';
-import path from 'node:path';
 import process from 'node:process';
 import { GuestError } from '../lab/guest.js';
 import { type GuestTests, runTestsInGuest } from '../lab/guest-tests.js';
@@ -18,17 +16,9 @@ export interface CellResult {
   readonly files: Readonly<Record<string, string>>;
 }
 
-const inside = 'test/matrix/inside';
-
-/** What runs in every cell, and what only some have. */
+/** What runs in every cell, and what only those with two nodes have. */
 function filesOf(cell: Cell): readonly string[] {
-  const own = [
-    ...(cell.nodes === 2 ? ['two-nodes'] : ['smoke']),
-    ...(cell.slurm === '26.05' && cell.cgroup === 'v2' ? ['names'] : []),
-    ...(cell.configless ? ['configless'] : []),
-  ];
-  const repository = path.resolve(import.meta.dirname, '../..');
-  return own.map((name) => `${inside}/${name}.inside.ts`).filter((file) => fs.existsSync(path.join(repository, file)));
+  return ['smoke', ...(cell.nodes === 2 ? ['two-nodes'] : [])].map((name) => `test/matrix/inside/${name}.inside.ts`);
 }
 
 export async function runCell(cell: Cell): Promise<CellResult> {

@@ -18,7 +18,8 @@ async function runThem(): Promise<void> {
   for (let cell = waiting.shift(); cell !== undefined; cell = waiting.shift()) {
     const result = await runCell(cell);
     results.push(result);
-    console.log(tableOf([result]).split('\n')[1], result.errors.length > 0 ? `\n${result.errors.join('\n')}` : '');
+    const failures = result.tests.flatMap(({ name, state, why }) => (state === 'passed' ? [] : [`${name}\n${why}`]));
+    console.log([tableOf([result]).split('\n')[1], ...result.errors, ...failures].join('\n'));
     if (keepIn === undefined) continue;
     for (const [name, text] of Object.entries(result.files)) {
       const file = path.join(keepIn, cell.name.replaceAll(' ', '-'), name);
