@@ -201,7 +201,7 @@ export const node = (): Promise<SlurmNode> => patiently(() => readNode(cell.node
  * slurmd has two seconds to tell what it was started with, before anything is done: an emulated machine may take
  * longer to start the `cat` that reads it.
  */
-async function patiently<T>(act: () => Promise<T>): Promise<T> {
+export async function patiently<T>(act: () => Promise<T>): Promise<T> {
   for (let left = 5; ; left -= 1) {
     try {
       return await act();

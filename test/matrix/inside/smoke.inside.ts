@@ -23,6 +23,7 @@ import {
   namedBySluid,
   node,
   nodeName,
+  patiently,
   queue,
   readOr,
   restartSlurmctld,
@@ -94,11 +95,9 @@ function externPlacesOf(pid: number, name: string): readonly string[] {
 describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
   it('list, as a command, shows the jobs, steps and processes that Slurm lists', async () => {
     const words = ['list', '--json', ...(cell.nodes === 2 ? ['--node', nodeName] : [])];
-    const { stdout } = await promisify(execFile)(
-      process.execPath,
-      ['/repository/dist/bin/slurm-cgroups.js', ...words],
-      { env: {}, cwd: '/', timeout: 120_000 },
-    );
+    const file = '/repository/dist/bin/slurm-cgroups.js';
+    const options = { env: {}, cwd: '/', timeout: 120_000 };
+    const { stdout } = await patiently(() => promisify(execFile)(process.execPath, [file, ...words], options));
     const said: ListJson = JSON.parse(stdout);
     expect(said.node).toBe(nodeName);
     expect(said.jobs.map(({ jobId }) => jobId).sort()).toEqual([first, bobs, second].sort());
