@@ -332,12 +332,19 @@ describe('slurm-cgroups doctor', () => {
 
   it('finds a node of a living Slurm fit, but for what the machine and this configuration lack', async () => {
     await cluster.submit(alice, 'sleep 3600');
-    const { code, report, of } = await examine();
-    expect(report.node).toBe(cluster.nodeName);
     const good = ['cgroups', 'layout', 'slurmd', 'node name', 'spool', 'extern steps', 'suspended', 'clocks'];
     const said = ['PrologFlags', 'ProctrackType', 'TaskPlugin', 'CgroupPlugin', 'accounting'];
-    expect([...good, ...said].map((name) => `${name}: ${of(name)?.outcome} ${of(name)?.detail}`)).toEqual(
-      [...good, ...said].map((name) => expect.stringMatching(`^${name}: ok `)),
+    const named = [...good, ...said];
+    // A busy machine misses doctor's own deadlines (two seconds for an answer of slurmstepd): then it is asked again.
+    let { code, report, of } = await examine();
+    let brief = await command(cluster, 'doctor', '--brief');
+    for (let left = 5; left > 0 && (brief.code !== code || named.some((name) => of(name)?.outcome !== 'ok')); left--) {
+      ({ code, report, of } = await examine());
+      brief = await command(cluster, 'doctor', '--brief');
+    }
+    expect(report.node).toBe(cluster.nodeName);
+    expect(named.map((name) => `${name}: ${of(name)?.outcome} ${of(name)?.detail}`)).toEqual(
+      named.map((name) => expect.stringMatching(`^${name}: ok `)),
     );
     expect(of('spool')?.detail).toBe(cluster.spool);
     expect(of('configuration')?.detail).toContain(cluster.conf);
@@ -346,7 +353,6 @@ describe('slurm-cgroups doctor', () => {
     // What sshd, PAM and logind of this machine are like is not ours to say; that it is told is.
     const fails = report.checks.filter(({ outcome }) => outcome === 'fail');
     expect([code, report.ok]).toEqual(fails.length === 0 ? [0, true] : [1, false]);
-    const brief = await command(cluster, 'doctor', '--brief');
     expect([brief.code, brief.stdout.trim().split('\n').length]).toEqual([code, 1]);
     for (const { name, outcome } of report.checks)
       if (outcome !== 'ok' && name !== 'machine') expect(brief.stdout).toContain(name);
