@@ -5,6 +5,7 @@ import { Cgroup } from '../cgroup/cgroup.js';
 import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
 import { childPath } from '../cgroup/path.js';
+import { dateJobs } from '../jobs/beginnings.js';
 import { discoverJobs } from '../jobs/discovery.js';
 import type { Job } from '../jobs/job.js';
 import { cgroupOf } from '../jobs/job-cgroups.js';
@@ -62,7 +63,8 @@ async function jobsFact({ node, request: { uid }, options, signal }: FactSource)
     const jobTimes = options.rank.startsWith('pam_slurm_adopt');
     const timeoutMs = Math.min(askMs.most, options.budgetMs * askMs.part);
     const all = await findOwners(discoverJobs(node, { uid, jobTimes }), { node, timeoutMs, ...(signal && { signal }) });
-    const jobs = all.filter((job) => job.uid === undefined || job.uid === uid);
+    const own = all.filter((job) => job.uid === undefined || job.uid === uid);
+    const jobs = own.length > 1 ? dateJobs(own, node) : own;
     return { jobs: { known: jobs }, states: jobs.flatMap((job) => stateOf(node, job) ?? []) };
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return { jobs: { unknown: error.message } };

@@ -71,7 +71,8 @@ function isTrusted(node: SlurmNode, spool: string): boolean {
   }
 }
 
-function isRootsAlone(stat: FileStat): boolean {
+/** A directory of root's in which nobody else can write. */
+export function isRootsAlone(stat: FileStat): boolean {
   return isDirectory(stat) && stat.uid === 0n && (stat.mode & 0o022n) === 0n;
 }
 

@@ -35,6 +35,30 @@ export function jobIdByPlace(node: Place, job: Pick<Job, 'steps'>): number | und
   return undefined;
 }
 
+/**
+ * When the slurmstepd of a job's extern step was started: field 22 of /proc/PID/stat, clock ticks since boot. On v2
+ * it is the first process at its place. On v1, where it stands beside the user's, in the step's directory of some
+ * hierarchies (FACTS: cpuset and devices), the first that runs with root's uids alone under its name: whoever could
+ * forge that is root, and it orders the jobs of one user, no more. `undefined`: it is not to be seen.
+ */
+export function externStepdStart(node: Place, job: Pick<Job, 'extern'>): bigint | undefined {
+  let first: bigint | undefined;
+  for (const cgroup of job.extern?.cgroups ?? []) {
+    const isV2 = cgroup.controllers.length === 0;
+    const place = isV2 ? { ...cgroup, path: `${cgroup.path}/slurm` } : cgroup;
+    for (const pid of pidsIn(node.host, place)) {
+      const start = withHeld(node.host, pid, (held) => {
+        const { comm, startTime } = held.stat();
+        if (!isV2 && (comm !== 'slurmstepd' || held.status().uids.some((uid) => uid !== 0))) return undefined;
+        return isBelow(node, held, place) ? startTime : undefined;
+      });
+      if (start !== undefined && (first === undefined || start < first)) first = start;
+    }
+    if (first !== undefined) return first;
+  }
+  return first;
+}
+
 /** `slurmstepd: [7.extern]` → job 7 (Slurm src/slurmd/slurmstepd/slurmstepd.c, setproctitle; measured). */
 export function parseStepdTitle(cmdline: string): { readonly jobId: number } | undefined {
   const digits = /^slurmstepd: \[(\d+)\.[^\]\s]+\]/.exec(cmdline)?.[1];

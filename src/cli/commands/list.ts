@@ -4,6 +4,7 @@ import { CgroupSet, type SetMember } from '../../cgroup/cgroup-set.js';
 import { isGone, SlurmCgroupsError } from '../../cgroup/errors.js';
 import type { Host } from '../../cgroup/host.js';
 import { parseProcStat, parseProcStatus } from '../../cgroup/process.js';
+import { dateJobs } from '../../jobs/beginnings.js';
 import { discoverJobs } from '../../jobs/discovery.js';
 import { type Job, nameOfJob, type Step } from '../../jobs/job.js';
 import { cgroupOf } from '../../jobs/job-cgroups.js';
@@ -67,7 +68,7 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await uidOfUser(node.host, said.user);
   const found = await findOwners(discoverJobs(node, uid === undefined ? {} : { uid }), { node });
   const all = found.filter((job) => uid === undefined || job.uid === uid);
-  const newest = newestByUser(all);
+  const newest = newestByUser(all, node);
   const jobs = wanted === undefined ? all : all.filter((job) => job.jobId === wanted);
   const hidden = hiddenFrom(found, uid, wanted);
   if (wanted !== undefined && jobs.length === 0) {
@@ -88,7 +89,7 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   return 0;
 }
 
-function newestByUser(jobs: readonly Job[]): ReadonlySet<Job> {
+function newestByUser(jobs: readonly Job[], node: SlurmNode): ReadonlySet<Job> {
   const byUser = new Map<string, Job[]>();
   for (const job of jobs) {
     if (job.uid === undefined) continue;
@@ -97,7 +98,14 @@ function newestByUser(jobs: readonly Job[]): ReadonlySet<Job> {
     if (known === undefined) byUser.set(key, [job]);
     else known.push(job);
   }
-  return new Set([...byUser.values()].flatMap((own) => newestJob(own)?.job ?? []));
+  return new Set(
+    [...byUser.values()].flatMap((own) => {
+      if (own.length === 1) return own;
+      const dated = dateJobs(own, node);
+      const first = newestJob(dated)?.job;
+      return own.filter((_, at) => dated[at] === first);
+    }),
+  );
 }
 
 function listJob(node: SlurmNode, job: Job, newest: boolean | null): ListedJob {
