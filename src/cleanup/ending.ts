@@ -6,13 +6,13 @@ import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { thawLeftovers } from '../cgroup/frozen-note.js';
 import type { Member } from '../cgroup/killing.js';
 import { parentPath, pathBelow } from '../cgroup/path.js';
-import { discoverJobs } from '../jobs/discovery.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { cgroupOf } from '../jobs/job-cgroups.js';
 import { type JobName, parseUidName } from '../jobs/layout.js';
 import { withSlurmLock } from '../jobs/lock.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { askToEnd, emptyAndRemove, hasEnded, membersIn } from './emptying.js';
+import { jobsMeant } from './meant.js';
 import type { CleanReport, EndedProcess, SparedProcess } from './report.js';
 import { isSlurmstepd, lineOfDescent, proofOf, spareReason } from './spared.js';
 import { closeLookMs, describeSurvivor } from './survivors.js';
@@ -38,7 +38,8 @@ const defaults = { graceMs: 5000, timeoutMs: 15_000 };
 /**
  * Ends everything of a job on this node and removes its cgroups.
  *
- * @param job its id, or its SLUID where that names the directory
+ * @param job its id, or its SLUID where that names the directory. There the id is known while a slurmstepd of the
+ * job lives.
  * @throws SlurmCgroupsError ERR_NO_SUCH_JOB; ERR_NOT_PERMITTED. A list that cannot be read is no error: the
  * report is `refused`, and nothing was ended.
  */
@@ -52,10 +53,10 @@ export async function cleanJob(job: JobName, options: CleanOptions): Promise<Cle
       ),
     );
   const plan = planJob(job, options);
-  const base = { ...namesOf(job), dryRun, notes: [...notes, ...plan.notes] };
+  const base = { ...reportedNames(plan), dryRun, notes: [...notes, ...plan.notes] };
   if (dryRun || plan.refused !== undefined) {
     const ended =
-      plan.refused === undefined ? plan.members.map((member) => endedAs(member, 'none', { node, job })) : [];
+      plan.refused === undefined ? plan.members.map((member) => endedAs(member, 'none', { node, job: plan.job })) : [];
     return {
       ...base,
       ended,
@@ -71,7 +72,10 @@ export async function cleanJob(job: JobName, options: CleanOptions): Promise<Cle
 
 /** What there is of a job, and what is to be done with it. */
 export interface CleanPlan {
+  /** What names its directory, and so its members' places, whatever it was asked for by. */
   readonly job: JobName;
+  /** Also where a SLUID names the directory, if a slurmstepd tells it. */
+  readonly jobId?: number;
   readonly found: readonly Job[];
   readonly cgroups: readonly Cgroup[];
   /** Which directories those are: another of the same name is that of a later run of the job. */
@@ -83,26 +87,16 @@ export interface CleanPlan {
 }
 
 /** Lists, and decides, without touching anything. */
-export function planJob(job: JobName, options: CleanOptions): CleanPlan {
+export function planJob(asked: JobName, options: CleanOptions): CleanPlan {
   const { node, force = false } = options;
-  const nothing = { job, found: [], cgroups: [], inodes: new Map(), members: [], spared: [], notes: [] };
+  const nothing = { ...namesOf(asked), found: [], cgroups: [], inodes: new Map(), members: [], spared: [], notes: [] };
   try {
-    const found = discoverJobs(node).filter((one) =>
-      'jobId' in job ? one.jobId === job.jobId : one.sluid === job.sluid,
-    );
-    if (found.length === 0)
-      throw new SlurmCgroupsError(
-        'ERR_NO_SUCH_JOB',
-        `There is no ${nameOfJob(job)} on this node`,
-        'jobId' in job ? { jobId: job.jobId } : {},
-      );
-    const owners = new Set(found.map((one) => `${one.nodeName ?? ''} ${one.uid ?? ''}`));
-    if (owners.size > 1)
-      return {
-        ...nothing,
-        found,
-        refused: `${nameOfJob(job)} is there more than once (uids or nodes: ${[...owners].join('; ')}): name the node`,
-      };
+    const found = jobsMeant(asked, node);
+    const several = severalOf(found);
+    if (several !== undefined)
+      return { ...nothing, found, refused: `${nameOfJob(asked)} is there more than once ${several}` };
+    const names = namesOf(asked, found[0]);
+    const { job } = names;
     const cgroups = cgroupsOf(node, found);
     const inodes = new Map<Cgroup, bigint>();
     for (const cgroup of cgroups) {
@@ -121,9 +115,18 @@ export function planJob(job: JobName, options: CleanOptions): CleanPlan {
     }
     const refused =
       stepd !== undefined && !force
-        ? `slurmstepd (${stepd.pid}) still runs ${nameOfJob(job)}: it is Slurm's to end (scancel); --force ends its processes all the same`
+        ? `slurmstepd (${stepd.pid}) still runs ${calledOf(names)}: it is Slurm's to end (scancel); --force ends its processes all the same`
         : undefined;
-    return { job, found, cgroups, inodes, members, spared, notes: [], ...(refused === undefined ? {} : { refused }) };
+    return {
+      ...names,
+      found,
+      cgroups,
+      inodes,
+      members,
+      spared,
+      notes: [],
+      ...(refused === undefined ? {} : { refused }),
+    };
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError) || error.code === 'ERR_NO_SUCH_JOB') throw error;
     return {
@@ -133,13 +136,21 @@ export function planJob(job: JobName, options: CleanOptions): CleanPlan {
   }
 }
 
+/** Why what was found is not one job: nobody tells which of them is meant. */
+function severalOf(found: readonly Job[]): string | undefined {
+  const owners = new Set(found.map((one) => `${one.nodeName ?? ''} ${one.uid ?? ''}`));
+  const sluids = new Set(found.map((one) => one.sluid));
+  if (sluids.size > 1) return `(${[...sluids].join(', ')}): name the SLUID`;
+  return owners.size > 1 ? `(uids or nodes: ${[...owners].join('; ')}): name the node` : undefined;
+}
+
 function cgroupsOf(node: SlurmNode, found: readonly Job[]): readonly Cgroup[] {
   return found.flatMap((job) => job.cgroups.flatMap((cgroup) => cgroupOf(node, cgroup) ?? []));
 }
 
 async function carryOut(
   plan: CleanPlan,
-  base: Pick<CleanReport, 'jobId' | 'dryRun' | 'notes'>,
+  base: Pick<CleanReport, 'jobId' | 'sluid' | 'dryRun' | 'notes'>,
   options: CleanOptions,
 ): Promise<CleanReport> {
   const { node, signal } = options;
@@ -149,7 +160,7 @@ async function carryOut(
   const madeAnew = (top: Cgroup) => {
     const stat = host.stat(top.directory);
     if (stat === undefined || stat.ino === plan.inodes.get(top)) return undefined;
-    return `is of a later run of ${nameOfJob(job)}: its cgroup was made while this one was ended`;
+    return `is of a later run of ${calledOf(plan)}: its cgroup was made while this one was ended`;
   };
   const spare = (member: Member) => {
     const top = cgroups.find((one) => holds(one, member.seenIn));
@@ -240,6 +251,19 @@ function endedAs(
   };
 }
 
-function namesOf(job: JobName): { readonly jobId: number | null; readonly sluid?: string } {
-  return 'jobId' in job ? { jobId: job.jobId } : { jobId: null, sluid: job.sluid };
+type PlanNames = Pick<CleanPlan, 'job' | 'jobId'>;
+
+/** From the directory that was found on: its name is what its members' places say. */
+function namesOf(asked: JobName, found?: Job): PlanNames {
+  const jobId = 'jobId' in asked ? asked.jobId : found?.jobId;
+  const job = found?.sluid === undefined ? asked : { sluid: found.sluid };
+  return { job, ...(jobId === undefined ? {} : { jobId }) };
+}
+
+function calledOf({ job, jobId }: PlanNames): string {
+  return nameOfJob(jobId === undefined ? job : { jobId });
+}
+
+function reportedNames({ job, jobId }: PlanNames): Pick<CleanReport, 'jobId' | 'sluid'> {
+  return { jobId: jobId ?? null, ...('sluid' in job ? { sluid: job.sluid } : {}) };
 }

@@ -67,7 +67,7 @@ async function clean(words: Words, output: Output, signal: AbortSignal): Promise
     { refused: report.refused },
   );
   if (words.flags.has('json')) output.print(json(report));
-  else output.print(...render(nameOfJob(job), report, output));
+  else output.print(...render(headNameOf(report), report, output));
   return report.refused === undefined && report.survivors.length === 0 && report.left.length === 0 ? 0 : 1;
 }
 
@@ -102,6 +102,12 @@ function render(name: string, report: CleanReport, output: Output): readonly str
 /** Where in the job it was: the whole proof is in --json. */
 function placeOf(cgroup: string): string {
   return `in ${/\/(step_.*)$/.exec(cgroup)?.[1] ?? cgroup}`;
+}
+
+/** Both names where both are known: a person knows the id, the directory is called by the SLUID. */
+function headNameOf({ jobId, sluid }: CleanReport): string {
+  if (jobId === null) return `job ${sluid}`;
+  return sluid === undefined ? `job ${jobId}` : `job ${jobId} (${sluid})`;
 }
 
 function headOf(name: string, report: CleanReport, output: Output): string {

@@ -1,6 +1,8 @@
+import fs from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { liveHost } from '../../../src/cgroup/host.js';
 import { Sandbox } from '../../../src/cli/sandbox.js';
+import { titledNode } from '../../cleanup/titled.js';
 import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../program-run.js';
 
 describe('clean --dry-run', () => {
@@ -34,6 +36,27 @@ describe('clean --dry-run', () => {
     const ran = runProgramFile('clean', ...words, '--dry-run', '--from', recording('slurm-22.05-v1'));
     expect([ran.exitCode, ran.stdout]).toEqual([exitCode, '']);
     expect(ran.stderr).toContain(message);
+    expect(ran.stderr.trimEnd().split('\n')).toHaveLength(1);
+  });
+
+  it('finds a job that is named by its SLUID, and calls it by both names', () => {
+    const folder = fs.mkdtempSync('/tmp/slurm-cgroups-test-sluid-');
+    try {
+      fs.writeFileSync(`${folder}/node.jsonl`, titledNode('slurm-26.05-v2'));
+      const ran = runProgramFile('clean', '2', '--dry-run', '--force', '--from', `${folder}/node.jsonl`);
+      expect([ran.exitCode, ran.stderr]).toEqual([0, '']);
+      expect(ran.stdout).toMatch(/^job 2 \(s9BNM865MRM100\): \d+ process(es)? would be ended\. Nothing was touched/);
+    } finally {
+      fs.rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('says that nobody tells which SLUID the job has: exit code 1, one line', () => {
+    const ran = runProgramFile('clean', '2', '--dry-run', '--from', recording('slurm-26.05-v2'));
+    expect([ran.exitCode, ran.stdout]).toEqual([1, '']);
+    expect(ran.stderr).toMatch(
+      /There is no job 2 on this node, but 5 directories .*"slurm-cgroups clean sX{13}"; "slurm-cgroups list"/,
+    );
     expect(ran.stderr.trimEnd().split('\n')).toHaveLength(1);
   });
 

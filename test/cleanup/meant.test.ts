@@ -1,0 +1,132 @@
+// Jobs whose directories are named by SLUID, by the ids that people know: told by the place of a slurmstepd, or not.
+
+import { describe, expect, it } from 'vitest';
+import { recordedHost } from '../../src/cgroup/recording.js';
+import { cleanJob, planJob } from '../../src/cleanup/ending.js';
+import { jobsMeant } from '../../src/cleanup/meant.js';
+import type { JobName } from '../../src/jobs/layout.js';
+import { readNode } from '../../src/jobs/node.js';
+import { expectedFor, loadRecording } from '../recordings/recordings.js';
+import { type Titles, titledNode } from './titled.js';
+
+const recorded = 'slurm-26.05-v2';
+const [one, two] = ['s9BNM865MKYJ00', 's9BNM865MRM100'] as const;
+const nodeOf = async (titles: Titles = {}, name: string = recorded) =>
+  readNode({ host: recordedHost(titledNode(name, titles)) });
+const messageOf = (act: () => unknown) => {
+  try {
+    act();
+  } catch (error) {
+    return error as Error;
+  }
+  return expect.unreachable('it found a job');
+};
+const pidsIn = (sluid: string) =>
+  expectedFor(recorded)
+    .list.filter((job) => job.sluid === sluid)
+    .flatMap((job) => job.steps.flatMap((step) => step.pids))
+    .sort((a, b) => a - b);
+
+describe('a job named by SLUID, asked for by its id', () => {
+  it.each([recorded, 'slurm-26.05-v2-ignoresystemd'])('%s: is the same plan as by its SLUID', async (name) => {
+    const node = await nodeOf({}, name);
+    const { list } = expectedFor(name);
+    expect(list.length).toBeGreaterThan(2);
+    for (const { sluid, real } of list) {
+      if (sluid === undefined) continue;
+      const byId = planJob({ jobId: real.jobId }, { node, force: true });
+      const pids = ({ members, spared }: typeof byId) => [members.map(({ pid }) => pid), spared];
+      expect(pids(byId)).toEqual(pids(planJob({ sluid }, { node, force: true })));
+      expect([byId.job, byId.jobId, byId.refused]).toEqual([{ sluid }, real.jobId, undefined]);
+      expect(byId.members.length).toBeGreaterThan(0);
+      expect(byId.cgroups.map(({ directory }) => directory)).toEqual([expect.stringMatching(`/${sluid}$`)]);
+      expect(planJob({ jobId: real.jobId }, { node }).refused).toMatch(
+        new RegExp(`^slurmstepd \\(\\d+\\) still runs job ${real.jobId}:`),
+      );
+    }
+  });
+
+  it.each<JobName>([{ jobId: 2 }, { sluid: two }])('%j: every process with its proof, and both names', async (name) => {
+    const report = await cleanJob(name, { node: await nodeOf(), dryRun: true, force: true });
+    expect([report.jobId, report.sluid, report.refused]).toEqual([2, two, undefined]);
+    expect([...report.ended, ...report.spared].map(({ pid }) => pid).sort((a, b) => a - b)).toEqual(pidsIn(two));
+    for (const { proof } of report.ended) expect(proof).toMatch(`member of /system.slice/vm_slurmstepd.scope/${two}/`);
+    for (const { why } of report.spared) expect(why).toBe("is at slurmstepd's place in the job");
+  });
+
+  it('one slurmstepd of the job that lives is enough', async () => {
+    const text = titledNode(recorded).replace(
+      /("read":"[^"]*s9BNM865MRM100\/step_extern\/slurm\/cgroup\.procs","text":)"[^"]*"/,
+      '$1""',
+    );
+    const node = await readNode({ host: recordedHost(text) });
+    expect(jobsMeant({ jobId: 2 }, node)).toMatchObject([{ jobId: 2, sluid: two }]);
+  });
+
+  it('a process of a user under such a title leads nowhere', async () => {
+    const users = planJob({ sluid: one }, { node: await nodeOf(), force: true }).members.map(({ pid }) => pid);
+    const others = Object.fromEntries(users.map((pid) => [pid, 'slurmstepd: [2.extern]\0']));
+    const alive = await nodeOf({ others });
+    expect(jobsMeant({ jobId: 2 }, alive)).toMatchObject([{ sluid: two }]);
+    const node = await nodeOf({ others, dead: [one, two] });
+    expect(messageOf(() => jobsMeant({ jobId: 2 }, node))).toMatchObject({ code: 'ERR_NO_SUCH_JOB' });
+  });
+
+  it('what two of them say is neither', async () => {
+    const node = await nodeOf({ ids: { [one]: 2 } });
+    const report = await cleanJob({ jobId: 2 }, { node, force: true });
+    expect(report).toMatchObject({ jobId: 2, ended: [], removed: [] });
+    expect(report.refused).toBe(`job 2 is there more than once (${one}, ${two}): name the SLUID`);
+  });
+
+  it('on two nodes of one machine: alone it is found, on both the node has to be named', async () => {
+    const node = await nodeOf({}, 'slurm-26.05-v2-two-nodes');
+    expect(planJob({ jobId: 1 }, { node, force: true })).toMatchObject({ jobId: 1, job: { sluid: 's4RSM866SVFV00' } });
+    expect(planJob({ jobId: 3 }, { node, force: true })).toMatchObject({
+      members: [],
+      refused: 'job 3 is there more than once (uids or nodes: vm1 ; vm2 ): name the node',
+    });
+  });
+
+  it('a directory that has the job id for a name is meant first', async () => {
+    const host = recordedHost(titledNode(recorded, { ids: { [one]: 5 } }).replaceAll(two, 'job_5'));
+    expect(jobsMeant({ jobId: 5 }, await readNode({ host }))).toEqual([
+      expect.objectContaining({
+        jobId: 5,
+        cgroups: [expect.objectContaining({ path: expect.stringMatching('/job_5$') })],
+      }),
+    ]);
+  });
+});
+
+describe('a job of which nobody tells', () => {
+  it('one SLUID: says so in one line, and what to name', async () => {
+    const node = await nodeOf({ dead: [two] });
+    expect(messageOf(() => jobsMeant({ jobId: 2 }, node))).toMatchObject({
+      code: 'ERR_NO_SUCH_JOB',
+      message: `There is no job 2 on this node, but 1 directory is named by a SLUID whose job nobody tells (${two}): if one of them is it, name the SLUID, "slurm-cgroups clean sXXXXXXXXXXXXX"`,
+    });
+    expect(jobsMeant({ jobId: 1 }, node)).toMatchObject([{ sluid: one }]);
+  });
+
+  it('all five: counts them, and names three', async () => {
+    const node = await readNode({ host: recordedHost(loadRecording(recorded)) });
+    const { message } = messageOf(() => jobsMeant({ jobId: 2 }, node));
+    expect(message).toContain('but 5 directories are named by a SLUID whose job nobody tells (s9BNM865MKYJ00, ');
+    expect(message.match(/s[0-9A-Z]{13}\b/g)).toHaveLength(4);
+  });
+
+  it('the SLUID finds it all the same, and ends it without --force', async () => {
+    const report = await cleanJob({ sluid: two }, { node: await nodeOf({ dead: [two] }), dryRun: true });
+    expect([report.jobId, report.sluid, report.refused]).toEqual([null, two, undefined]);
+    expect(report.ended.length).toBeGreaterThan(0);
+  });
+
+  it('where every job is known there is nothing to hint at', async () => {
+    const node = await nodeOf();
+    expect(messageOf(() => jobsMeant({ jobId: 99 }, node)).message).toBe('There is no job 99 on this node');
+    expect(messageOf(() => jobsMeant({ sluid: 's0000000000000' }, node)).message).toBe(
+      'There is no job s0000000000000 on this node',
+    );
+  });
+});
