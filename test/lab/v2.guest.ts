@@ -40,6 +40,7 @@ describe('On pure cgroup v2, kernel 6.1', () => {
       'test/cgroup/move.test.ts',
       'test/cgroup/pid-reuse.inside.ts',
       'test/cgroup/removal.test.ts',
+      'test/cleanup/ending-sluid.inside.ts',
       'test/cleanup/ending.test.ts',
       'test/cleanup/hung-mounts.inside.ts',
       'test/cleanup/pid-reuse.inside.ts',
