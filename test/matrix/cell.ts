@@ -1,10 +1,11 @@
 // One cell: its machine boots, its Slurm comes up there, and the tests of test/matrix/inside run against it.
 
 import process from 'node:process';
-import { GuestError } from '../lab/guest.js';
-import { type GuestTests, runTestsInGuest } from '../lab/guest-tests.js';
+import { GuestError, type GuestOptions, runInGuest } from '../lab/guest.js';
 import type { TestReport } from '../lab/reporter.js';
 import { type Cell, suites } from './cells.js';
+import type { CellReport } from './inside/harness.js';
+import { programOf } from './inside-bundle.js';
 
 export interface CellResult {
   readonly cell: Cell;
@@ -17,23 +18,26 @@ export interface CellResult {
 }
 
 /** Where two nodes share a machine, what is said of one must not be said of the other: those tests are their own. */
-function filesOf(cell: Cell): readonly string[] {
-  return [`test/matrix/inside/${cell.nodes === 2 ? 'two-nodes' : 'smoke'}.inside.ts`];
+function fileOf(cell: Cell): string {
+  return `test/matrix/inside/${cell.nodes === 2 ? 'two-nodes' : 'smoke'}.inside.ts`;
 }
+
+const script = `
+/bin/bash test/matrix/up.sh >/lab/out/up.output 2>&1 || { echo $? >/lab/out/up.failed; exit 1; }
+exec node test/matrix/inside/cell.mjs`;
 
 export async function runCell(cell: Cell): Promise<CellResult> {
   const begin = performance.now();
   const seconds = () => (performance.now() - begin) / 1000;
-  const tests = filesOf(cell);
   const full = process.env['MATRIX_FULL'] === '1';
   try {
-    const ran = await runTestsInGuest({
+    const ran = await ranInGuest({
       root: { suite: suites[cell.slurm], slurm: true },
       kernel: cell.kernel,
       boot: cell.boot,
       cgroup: cell.cgroup,
-      tests,
-      first: ['/bin/bash', 'test/matrix/up.sh'],
+      replacing: { 'test/matrix/inside/cell.mjs': await programOf(fileOf(cell)) },
+      command: ['/bin/sh', '-c', script],
       timeoutMs: full ? 900_000 : 500_000,
       env: {
         CI: 'false', // what is skipped is judged here
@@ -55,26 +59,33 @@ export async function runCell(cell: Cell): Promise<CellResult> {
         }),
       },
     });
-    return { cell, tests: testsOf(ran), errors: errorsOf(ran, tests), seconds: seconds(), files: ran.left };
+    return { cell, ...ran, seconds: seconds() };
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    const files = error instanceof GuestError ? error.files : {};
-    return { cell, tests: [], errors: [message], seconds: seconds(), files };
+    return { cell, tests: [], errors: [String(error)], seconds: seconds(), files: {} };
   }
 }
 
-function testsOf(ran: GuestTests): readonly TestReport[] {
-  return [...ran.files.values()].flatMap((file) => file.tests);
-}
-
-function errorsOf(ran: GuestTests, asked: readonly string[]): readonly string[] {
-  const { exitCode, output } = ran.first;
-  return [
-    ...(exitCode === 0 ? [] : [`Slurm did not come up (exit code ${exitCode}): ${output}`]),
-    ...ran.errors,
-    ...[...ran.files.values()].flatMap((file) => file.errors),
-    ...asked.filter((file) => !ran.files.has(file)).map((file) => `${file} was not run`),
-  ];
+/** Also at a deadline: what was done until then, and what kept the rest from it. */
+async function ranInGuest(options: GuestOptions): Promise<Omit<CellResult, 'cell' | 'seconds'>> {
+  const { output, files, errors } = await runInGuest(options).then(
+    (ran) => ({ ...ran, errors: [] }),
+    (error: unknown) => {
+      if (!(error instanceof GuestError)) throw error;
+      return { output: error.output, files: error.files, errors: [error.message] };
+    },
+  );
+  const { 'report.json': text, 'up.output': up, 'up.failed': failed, ...left } = files;
+  const report: CellReport = text === undefined ? { tests: [], errors: [], ended: false } : JSON.parse(text);
+  return {
+    tests: report.tests,
+    errors: [
+      ...errors,
+      ...(failed === undefined ? [] : [`Slurm did not come up (exit code ${failed.trim()}): ${up}`]),
+      ...report.errors,
+      ...(report.ended ? [] : [`The tests did not come to their end: ${output.slice(-4000)}`]),
+    ],
+    files: left,
+  };
 }
 
 /** `24.11 v2 systemd           14 cases  14 passed  0 failed  71 s`, under a head. */

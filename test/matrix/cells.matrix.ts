@@ -19,7 +19,8 @@ async function runThem(): Promise<void> {
     const result = await runCell(cell);
     results.push(result);
     const failures = result.tests.flatMap(({ name, state, why }) => (state === 'passed' ? [] : [`${name}\n${why}`]));
-    console.log([tableOf([result]).split('\n')[1], ...result.errors, ...failures].join('\n'));
+    const times = result.files['times'] ?? '';
+    console.log([tableOf([result]).split('\n')[1], ...result.errors, ...failures, times].join('\n'));
     if (keepIn === undefined) continue;
     for (const [name, text] of Object.entries(result.files)) {
       const file = path.join(keepIn, cell.name.replaceAll(' ', '-'), name);

@@ -150,6 +150,9 @@ start_bare() {
 
 all_idle() { [ "$(sinfo -h -N -o %T | sort -u)" = idle ]; }
 
+stamp() { echo "$(cut -d ' ' -f 1 /proc/uptime) $*" >>/lab/out/times; }
+
+stamp 'Slurm begins'
 folders
 slurm_conf >$conf/slurm.conf
 cgroup_conf >$conf/cgroup.conf
@@ -157,5 +160,6 @@ cgroup_conf >$conf/cgroup.conf
 [ -z "$configless" ] || chown -R slurm: $conf
 case $boot in systemd) start_services ;; *) start_bare ;; esac
 wait_for 180 all_idle || fail 'no idle node'
+stamp 'its nodes are idle'
 slurmd -V
 sinfo -h -N

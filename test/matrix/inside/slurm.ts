@@ -1,7 +1,7 @@
 // The Slurm of this guest, asked by its own programs: what the product says is held against these. Emulation makes
 // everything ten to thirty times slower, so every wait has minutes.
 
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import process from 'node:process';
 import { promisify } from 'node:util';
@@ -18,6 +18,7 @@ import { capture } from '../../cli/capture.js';
 
 /** Which machine this is. */
 export interface InsideCell {
+  readonly name: string;
   readonly slurm: string;
   readonly cgroup: 'v1' | 'v2' | 'hybrid';
   readonly boot: 'bare' | 'systemd';
@@ -25,10 +26,13 @@ export interface InsideCell {
   readonly jobIdPaths: boolean;
   readonly ignoreSystemd: boolean;
   readonly configless: boolean;
+  /** Also what takes long, and differs by no more than the release. */
+  readonly full: boolean;
 }
 
 export const cell: InsideCell = {
-  ...{ slurm: '', cgroup: 'v2', boot: 'bare', nodes: 1, jobIdPaths: false, ignoreSystemd: false, configless: false },
+  ...{ name: '', slurm: '', cgroup: 'v2', boot: 'bare', nodes: 1, full: false },
+  ...{ jobIdPaths: false, ignoreSystemd: false, configless: false },
   ...JSON.parse(process.env['MATRIX_CELL'] ?? '{}'),
 };
 
@@ -295,19 +299,14 @@ export function withoutNames({ jobs }: ListJson): unknown {
   return JSON.parse(JSON.stringify(jobs), (key, value: unknown) => (key === 'user' ? undefined : value));
 }
 
-const children: ChildProcess[] = [];
+/** Leaves outside when something was done, by the seconds this machine has been up: where a cell's time went. */
+export function stamp(what: string): void {
+  fs.appendFileSync('/lab/out/times', `${readOr('/proc/uptime').split(' ')[0]} ${what}\n`);
+}
 
-/** Something of that user's that is in no job. */
+/** Something of that user's that is in no job. It ends with the machine. */
 export function session(user: User): number {
   const [uid, gid] = [uids[user], uids[user]];
   const child = spawn('/bin/sleep', ['3600'], { uid, gid, cwd: '/', stdio: 'ignore', detached: true });
-  children.push(child);
   return child.pid ?? expect.unreachable();
-}
-
-/** Ends what these tests started. */
-export async function endAll(): Promise<void> {
-  for (const child of children.splice(0)) child.kill('SIGKILL');
-  for (const user of ['alice', 'bob', 'carol']) await run('scancel', ['-u', user]);
-  await until('every job has ended', async () => (await queue()).length === 0);
 }

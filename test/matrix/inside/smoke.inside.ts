@@ -5,7 +5,8 @@ import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import process from 'node:process';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { dateJobs } from '../../../src/jobs/beginnings.js';
 import { discoverJobs } from '../../../src/jobs/discovery.js';
 import { findOwners } from '../../../src/jobs/owners.js';
 import { newestJob } from '../../../src/policy/newest.js';
@@ -15,7 +16,6 @@ import {
   commOf,
   directoriesOf,
   directoryNameOf,
-  endAll,
   examined,
   isAlive,
   type ListJson,
@@ -29,6 +29,7 @@ import {
   restartSlurmctld,
   run,
   session,
+  stamp,
   stepdsOf,
   submit,
   tally,
@@ -41,17 +42,24 @@ import {
 /** Where a recording of this node is left for those outside. */
 const out = '/lab/out';
 
-/** Jobs in the order of their starts: alice's first, with a step of srun; bob's; alice's second and third. */
+/** A cell for each reading of times does all; the others leave out what takes long (the clock, with a new slurmctld). */
+const isThorough: boolean = cell.full || ['22.05 v1', '24.11 v2 systemd', '26.05 v2 systemd'].includes(cell.name);
+
+/** alice's jobs in the order of their starts, the first with a step of srun, and bob's. */
 let [first, bobs, second, third] = [0, 0, 0, 0];
 /** A session of alice's that is adopted. */
 let adopted = 0;
 
 beforeAll(async () => {
-  first = await submit('alice', 'srun -n1 --overlap sleep 3600 & sleep 3601 & wait', { steps: ['0'] });
-  bobs = await submit('bob', 'sleep 3602');
+  stamp('the tests begin');
+  [first, bobs] = await Promise.all([
+    submit('alice', 'srun -n1 --overlap sleep 3600 & sleep 3601 & wait', { steps: ['0'] }),
+    submit('bob', 'sleep 3602'),
+  ]);
   second = await submit('alice', 'sleep 3603 & sleep 3604');
+  stamp('the jobs run');
 }, 400_000);
-afterAll(endAll, 200_000);
+afterEach(({ task }) => stamp(task.name));
 
 async function owned() {
   const here = await node();
@@ -60,7 +68,14 @@ async function owned() {
 
 /** The newest of alice's jobs, and how it was found. */
 async function newest(): Promise<{ readonly jobId: number | undefined; readonly trace: readonly string[] }> {
-  const found = newestJob((await owned()).filter(({ uid }) => uid === uids.alice));
+  const here = await node();
+  const jobs = await findOwners(discoverJobs(here), { node: here });
+  const found = newestJob(
+    dateJobs(
+      jobs.filter(({ uid }) => uid === uids.alice),
+      here,
+    ),
+  );
   return { jobId: found?.job.jobId, trace: found?.trace ?? [] };
 }
 
@@ -108,7 +123,7 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
           .sort(),
       );
     expect(tallyOf(said)).toEqual(tally(await listPids()));
-    expect(said.jobs.filter((job) => job.newest).map(({ jobId }) => jobId)).toEqual([bobs, second]);
+    expect(new Set(said.jobs.filter((job) => job.newest).map(({ jobId }) => jobId))).toEqual(new Set([bobs, second]));
   });
 
   if (cell.slurm === '26.05' && cell.cgroup === 'v2')
@@ -144,12 +159,14 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
 
   it('newestJob() is the job that started last, whoever looked around and whatever the kernel forgot', async () => {
     expect(await newest()).toMatchObject({ jobId: second });
+    if (isThorough) {
+      await looksAround();
+      expect(await newest()).toMatchObject({ jobId: second });
+    }
+    fs.writeFileSync('/proc/sys/vm/drop_caches', '2\n');
     await looksAround();
     const { jobId, trace } = await newest();
     expect(jobId, trace.join('; ')).toBe(second);
-    fs.writeFileSync('/proc/sys/vm/drop_caches', '2\n');
-    await looksAround();
-    expect(await newest()).toMatchObject({ jobId: second });
   });
 
   it('adopt puts a session into the newest job, and Slurm lists it there', async () => {
@@ -182,8 +199,9 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     const report: Examined = JSON.parse(full.text);
     const failing = report.checks.filter(({ outcome }) => outcome === 'fail').map(({ name }) => name);
     expect(full.code, full.text).toBe(failing.length === 0 ? 0 : 1);
-    // Debian's logind removes what the jobs of a user share when he logs out (FACTS 6), where there is a logind.
-    expect(failing, full.text).toEqual(cell.boot === 'systemd' ? ['RemoveIPC'] : []);
+    // Debian's logind removes what the jobs of a user share when he logs out (FACTS 6). It is installed in every cell,
+    // with pam_systemd in sshd's stack: doctor looks at the files, so also where it was not started.
+    expect(failing, full.text).toEqual(['RemoveIPC']);
     const detailOf = (name: string) => report.checks.find((check) => check.name === name)?.detail;
     expect(detailOf('configuration')).toContain(cell.configless ? '/conf-cache/' : '/etc/slurm/slurm.conf');
     const brief = await commandHere('doctor', '--brief');
@@ -213,19 +231,20 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     expect(withoutNames(played)).toEqual(withoutNames(live));
   });
 
-  it('newestJob() is the later job also where the clock was set back before it', async () => {
-    await setClock(-3600);
-    try {
-      await restartSlurmctld();
-      third = await submit('alice', 'sleep 3605');
+  if (isThorough)
+    it('newestJob() is the later job also where the clock was set back before it', async () => {
+      await setClock(-3600);
+      try {
+        await restartSlurmctld();
+        third = await submit('alice', 'sleep 3605');
+        expect(await newest()).toMatchObject({ jobId: third });
+        await looksAround();
+        expect(await newest()).toMatchObject({ jobId: third });
+      } finally {
+        await setClock(3600);
+      }
       expect(await newest()).toMatchObject({ jobId: third });
-      await looksAround();
-      expect(await newest()).toMatchObject({ jobId: third });
-    } finally {
-      await setClock(3600);
-    }
-    expect(await newest()).toMatchObject({ jobId: third });
-  });
+    });
 
   it('clean does not touch a job that slurmstepd runs; by force it ends its processes and nobody else', async () => {
     const before = await listPids();

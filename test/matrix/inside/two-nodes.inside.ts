@@ -3,13 +3,12 @@
 
 import fs from 'node:fs';
 import process from 'node:process';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import {
   cell,
   command,
   commOf,
   directoryNameOf,
-  endAll,
   examined,
   isAlive,
   type ListedPid,
@@ -20,6 +19,7 @@ import {
   readOr,
   run,
   session,
+  stamp,
   stepdsOf,
   tally,
   tallyOf,
@@ -38,6 +38,7 @@ const externSocket = (name: string, jobId: number) => `/var/spool/lab/${name}/${
 const stepSocket = (name: string, jobId: number) => `/var/spool/lab/${name}/${name}_${jobId}.0`;
 
 beforeAll(async () => {
+  stamp('the tests begin');
   const script = '/tmp/het.sh';
   fs.writeFileSync(script, '#!/bin/sh\nsleep 3600\n');
   const het = ['--parsable', '-o', '/dev/null', '-n1', '-w', 'vm1', ':', '-n1', '-w', 'vm2', script];
@@ -54,8 +55,9 @@ beforeAll(async () => {
     const tasks = await Promise.all(names.map((name) => listPids(wide, name)));
     return tasks.every((pids) => pids.some(({ pid, stepId }) => stepId === '0' && commOf(pid) === 'sleep'));
   });
+  stamp('the jobs run');
 }, 400_000);
-afterAll(endAll, 200_000);
+afterEach(({ task }) => stamp(task.name));
 
 const listed = async (...words: readonly string[]): Promise<ListJson> =>
   JSON.parse((await command('list', '--json', ...words)).text);
