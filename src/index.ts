@@ -42,12 +42,12 @@ export type { CleanReport, EndedProcess, SparedProcess, Survivor } from './clean
 export { findStrays } from './cleanup/strays.js';
 export type { NodeEntry, Place, SlurmConfiguration } from './jobs/config.js';
 export { type DiscoverJobsOptions, discoverJobs } from './jobs/discovery.js';
-export type { ExternCgroup, ExternStep, Job, JobCgroup, Step } from './jobs/job.js';
+export type { ExternCgroup, ExternStep, Job, JobCgroup, OwnedJob, OwnerSource, Step } from './jobs/job.js';
 export type { AboutJob, JobChange } from './jobs/job-changes.js';
 export { formatJobPath, type JobName, type JobPlace, parseJobPath, type SlurmTop } from './jobs/layout.js';
 export { type JobEvent, type WatchJobsOptions, watchJobs } from './jobs/live.js';
 export { type LocatedTop, type ReadNodeOptions, readNode, type SlurmNode } from './jobs/node.js';
-export { type FindOwnersOptions, findOwners, type OwnedJob, type OwnerSource } from './jobs/owners.js';
+export { type FindOwnersOptions, findOwners } from './jobs/owners.js';
 export {
   type HierarchyPlacement,
   type Limits,

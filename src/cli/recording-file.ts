@@ -1,4 +1,4 @@
-// A recording as a file: it holds names of users, jobs and processes, so it is its maker's alone, and nothing that was
+// A recording as a file: it holds the configuration, ids of users and names of processes, so it is its maker's alone, and nothing that was
 // there is overwritten or written through.
 
 import path from 'node:path';

@@ -2,11 +2,11 @@
 // has changed since, it tells at each look; when to look is live.ts's.
 
 import { discoverJobs } from './discovery.js';
-import type { Job } from './job.js';
+import type { Job, OwnedJob } from './job.js';
 import { changesBetween, isSameDirectory, type JobChange, keyOf, type SeenJob } from './job-changes.js';
 import { hasHiddenSteps } from './live-places.js';
 import type { SlurmNode } from './node.js';
-import { findOwners, type OwnedJob } from './owners.js';
+import { findOwners } from './owners.js';
 
 /** The first time to ask again for an unknown owner; each later one takes twice as long, up to the last. */
 const soonMs = 100;

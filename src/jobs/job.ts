@@ -58,6 +58,14 @@ export interface Job {
   readonly externMissingIn: readonly string[];
 }
 
+/** How an owner is known. */
+export type OwnerSource = 'path' | 'stepd' | 'slurm_script';
+
+export interface OwnedJob extends Job {
+  /** Absent with `uid`: nothing here says whose job it is. */
+  readonly ownerFrom?: OwnerSource;
+}
+
 /** How a person names a job: `job 7`, or its SLUID where the id is not known. */
 export function nameOfJob(job: Pick<Job, 'jobId' | 'sluid'>): string {
   if (job.jobId !== undefined) return `job ${job.jobId}`;

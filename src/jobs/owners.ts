@@ -3,18 +3,11 @@
 
 import { hasCode } from '../cgroup/errors.js';
 import { type FileStat, isDirectory, isRegularFile } from '../cgroup/host.js';
-import type { Job } from './job.js';
+import type { OwnedJob } from './job.js';
 import type { SlurmNode } from './node.js';
-import { type AskOwnersOptions, askOwners } from './owners-asked.js';
+import { type AskedOwner, type AskOwnersOptions, askOwners } from './owners-asked.js';
+import { recordedOwners } from './owners-recorded.js';
 import { jobIdByPlace } from './stepd-place.js';
-
-/** How an owner is known. */
-export type OwnerSource = 'path' | 'stepd' | 'slurm_script';
-
-export interface OwnedJob extends Job {
-  /** Absent with `uid`: nothing here says whose job it is. */
-  readonly ownerFrom?: OwnerSource;
-}
 
 export type FindOwnersOptions = AskOwnersOptions;
 
@@ -41,8 +34,12 @@ export async function findOwners(jobs: readonly OwnedJob[], options: FindOwnersO
 }
 
 async function answersFor(open: readonly OwnedJob[], options: FindOwnersOptions, all: readonly OwnedJob[]) {
-  if (options.node.host.source === 'recording')
-    return new Map(open.map((job) => [job, { why: 'slurmstepd would have to be asked, and a recording has none' }]));
+  const { host } = options.node;
+  if (host.source === 'recording') {
+    const recorded = recordedOwners(host);
+    const why = 'slurmstepd would have to be asked, and a recording has none';
+    return new Map(open.map((job): readonly [OwnedJob, AskedOwner] => [job, recorded(job) ?? { why }]));
+  }
   const answers = await askOwners(open, options, all);
   return new Map(open.flatMap((job, at) => (answers[at] === undefined ? [] : [[job, answers[at]] as const])));
 }

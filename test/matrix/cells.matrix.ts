@@ -9,6 +9,9 @@ import { cells } from './cells.js';
 
 const wanted = (process.env['MATRIX_CELLS'] ?? '').split(',').filter((name) => name !== '');
 const waiting = cells.filter(({ name }) => wanted.length === 0 || wanted.includes(name));
+const unknown = wanted.filter((name) => cells.every((cell) => cell.name !== name));
+if (unknown.length > 0)
+  throw new Error(`No cell is named ${unknown.join(', ')}; there are: ${cells.map(({ name }) => name).join(', ')}`);
 const results: CellResult[] = [];
 
 /** Where recordings of the cells are kept, when somebody wants them. */

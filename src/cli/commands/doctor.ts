@@ -8,9 +8,11 @@ import { rootPath } from '../../cgroup/path.js';
 import { type Check, type CheckOutcome, check, type Finding, ok, unknown, unreadable } from '../../jobs/check.js';
 import { discoverJobs } from '../../jobs/discovery.js';
 import { externChecks } from '../../jobs/extern-checks.js';
+import type { OwnedJob } from '../../jobs/job.js';
 import { readNode, type SlurmNode } from '../../jobs/node.js';
 import { nodeChecks } from '../../jobs/node-checks.js';
 import { findOwners } from '../../jobs/owners.js';
+import { ownersAnswer, ownersText } from '../../jobs/owners-recorded.js';
 import { hostOf, logOf, nodeOptions, recordedOptions, requireSlurm, slurmdLine } from '../context.js';
 import { usageError } from '../exit.js';
 import { columns, count, json, type Output, standardOutput, visible } from '../output.js';
@@ -23,7 +25,7 @@ export const doctorSpec: CommandSpec = {
     "Looks at cgroups, Slurm's configuration, the extern steps of the jobs here, sshd, PAM and logind; changes nothing. " +
     'Each check that is not ok comes with its remedy. With --record it also writes what the node answered into a file ' +
     'that list, verify, adopt --dry-run, strays and doctor play with --from: environments and command lines are left ' +
-    'out, names of users and processes are in it. Exit code 0: nothing fails. 1: a check fails.',
+    'out, ids of users, names of processes and the configuration are in it. Exit code 0: nothing fails. 1: a check fails.',
   operands: [],
   flags: [
     { name: 'brief', description: 'one line, the same on all healthy nodes' },
@@ -64,7 +66,7 @@ export async function runDoctor(words: Words, output: Output = standardOutput())
   if (asked.record !== undefined && !words.flags.has('json') && !asked.brief)
     output.print(
       '',
-      `Recorded ${count(lines.length, 'answer')} of this node in ${visible(asked.record)}; look before you hand it on: it names users and processes.`,
+      `Recorded ${count(lines.length, 'answer')} of this node in ${visible(asked.record)}; look before you hand it on: the configuration, ids of users and names of processes are in it.`,
     );
   return fails ? 1 : 0;
 }
@@ -164,8 +166,9 @@ async function writeRecording(file: string, lines: string[], { host, words, foun
     import('../recorded-reads.js'),
   ]);
   if (found !== undefined) {
-    const uids = await ownersOn(found.node);
-    lines.push(slurmdLine(found.node));
+    const jobs = await ownedJobsOn(found.node);
+    const owners = ownersText(jobs);
+    lines.push(slurmdLine(found.node), JSON.stringify({ read: ownersAnswer, text: owners }));
     // A host that calls itself a recording is read as one will be: nobody is asked, and nothing has a deadline. So a
     // configuration is read only where that was done a moment ago.
     const { configuration, nodeName } = found.node;
@@ -174,19 +177,23 @@ async function writeRecording(file: string, lines: string[], { host, words, foun
       ...(nodeName === undefined ? {} : { nodeName }),
       ...nodeOptions(words),
     };
-    await readForRecording(await readNode({ host: { ...host, source: 'recording' }, ...options }), uids);
+    const played: Host = {
+      ...host,
+      source: 'recording',
+      read: (where) => (where === ownersAnswer ? owners : host.read(where)),
+    };
+    await readForRecording(await readNode({ host: played, ...options }), new Set(jobs.flatMap(({ uid }) => uid ?? [])));
   }
   await writeRecordingFile(file, `${lines.join('\n')}\n`, { force });
 }
 
 /** Whose jobs are here, as far as slurmstepd tells now: a recording cannot ask. */
-async function ownersOn(node: SlurmNode): Promise<ReadonlySet<number>> {
+async function ownedJobsOn(node: SlurmNode): Promise<readonly OwnedJob[]> {
   try {
-    const jobs = await findOwners(discoverJobs(node), { node });
-    return new Set(jobs.flatMap(({ uid }) => uid ?? []));
+    return await findOwners(discoverJobs(node), { node });
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error;
-    return new Set();
+    return [];
   }
 }
 

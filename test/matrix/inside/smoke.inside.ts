@@ -148,7 +148,7 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     it("the configuration is found in slurmd's cache", async () => {
       const { configuration, spools } = await node();
       expect(fs.existsSync('/etc/slurm/slurm.conf')).toBe(false);
-      expect(configuration?.file).toMatch(/\/conf-cache\/slurm\.conf$/);
+      expect(configuration?.file).toMatch(/\/(conf-cache|run\/slurm\/conf)\/slurm\.conf$/);
       expect(spools.get(nodeName)).toBe('/var/spool/lab/spool');
     });
 
@@ -203,7 +203,7 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     // with pam_systemd in sshd's stack: doctor looks at the files, so also where it was not started.
     expect(failing, full.text).toEqual(['RemoveIPC']);
     const detailOf = (name: string) => report.checks.find((check) => check.name === name)?.detail;
-    expect(detailOf('configuration')).toContain(cell.configless ? '/conf-cache/' : '/etc/slurm/slurm.conf');
+    expect(detailOf('configuration')).toContain(cell.configless ? '/slurm.conf' : '/etc/slurm/slurm.conf');
     const brief = await commandHere('doctor', '--brief');
     expect(brief.code).toBe(full.code);
     expect(brief.text.split('\n')).toHaveLength(1);
