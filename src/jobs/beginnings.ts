@@ -3,12 +3,10 @@
 // is on a clock that nobody sets.
 
 import { SlurmCgroupsError } from '../cgroup/errors.js';
-import { isSocket } from '../cgroup/host.js';
 import type { Job } from './job.js';
 import type { SlurmNode } from './node.js';
-import { isRootsAlone } from './owners.js';
 import { externStepdStart } from './stepd-place.js';
-import { socketOf } from './stepd-socket.js';
+import { isRootsAlone, socketOf, socketTime } from './stepd-socket.js';
 
 /**
  * The same jobs with `extern.socketNs` and `extern.stepdStartTicks`, where these are to be seen: a look at one socket
@@ -18,7 +16,7 @@ import { socketOf } from './stepd-socket.js';
 export function dateJobs<T extends Job>(jobs: readonly T[], node: SlurmNode): readonly T[] {
   return jobs.map((job) => {
     if (job.extern === undefined) return job;
-    const socketNs = socketTime(job, node);
+    const socketNs = externSocketTime(job, node);
     const stepdStartTicks = externStepdStart(node, job);
     return {
       ...job,
@@ -31,19 +29,15 @@ export function dateJobs<T extends Job>(jobs: readonly T[], node: SlurmNode): re
   });
 }
 
-/** Anybody may set the times of a socket of mode 0777 to now, never back: the earlier of the two counts. */
-function socketTime({ jobId, nodeName }: Job, { host, nodeName: here, spools }: SlurmNode): bigint | undefined {
+/** Of a spool that others can write nothing is believed. */
+function externSocketTime({ jobId, nodeName }: Job, { host, nodeName: here, spools }: SlurmNode): bigint | undefined {
   const name = nodeName ?? here;
   const spool = name === undefined ? undefined : spools.get(name);
   if (jobId === undefined || name === undefined || spool === undefined) return undefined;
   try {
     const above = host.stat(spool);
     if (above === undefined || !isRootsAlone(above)) return undefined;
-    const socket = socketOf(spool, { nodeName: name, jobId, stepId: 'extern' });
-    const stat = host.stat(`${socket.folder}/${socket.name}`);
-    if (stat === undefined || !isSocket(stat)) return undefined;
-    if (stat.ctimeNs < stat.mtimeNs) return stat.ctimeNs; // Math.min takes no bigint
-    return stat.mtimeNs;
+    return socketTime(host, socketOf(spool, { nodeName: name, jobId, stepId: 'extern' }));
   } catch (error) {
     if (error instanceof SlurmCgroupsError || error instanceof RangeError) return undefined; // no such job has a socket
     throw error;

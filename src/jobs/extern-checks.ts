@@ -14,7 +14,7 @@ import { JobSockets } from './job-sockets.js';
 import type { SlurmNode } from './node.js';
 import { findOwners } from './owners.js';
 import { askSteps, type StepdReport } from './stepd.js';
-import type { StepSocket } from './stepd-socket.js';
+import { socketTime } from './stepd-socket.js';
 
 /** What is known of the extern step of one job. */
 export interface ExternLook {
@@ -80,7 +80,7 @@ async function lookAtExternSteps(
     // A SLUID of which a recording does not tell the job.
     const isUnnamed = job.jobId === undefined && host.source === 'recording';
     const frozen = frozenOf(node, job);
-    const socketNs = socket === undefined ? undefined : timeOf(node, socket);
+    const socketNs = socket === undefined ? undefined : socketTime(host, socket);
     const mtimes = job.extern?.cgroups.map(({ mtimeNs }) => mtimeNs) ?? [];
     return {
       name: nameOfJob(job),
@@ -125,15 +125,6 @@ function frozenOf(node: SlurmNode, job: Job): ExternLook['frozenAt'] {
     }
   }
   return unseen;
-}
-
-/** It never changes (measured: adoption, restart of slurmd, suspension, ls, reclaim). */
-function timeOf({ host }: SlurmNode, { folder, name }: StepSocket): bigint | undefined {
-  const stat = host.stat(`${folder}/${name}`);
-  if (stat === undefined) return undefined;
-  const { ctimeNs, mtimeNs } = stat;
-  if (ctimeNs < mtimeNs) return ctimeNs; // Math.min takes no bigint
-  return mtimeNs;
 }
 
 /** From the worst to the best, each finding one line. */

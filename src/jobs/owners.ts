@@ -2,12 +2,13 @@
 // place tells the job and the script that slurmd stored for a batch job its user; for the rest slurmstepd is asked.
 
 import { hasCode } from '../cgroup/errors.js';
-import { type FileStat, isDirectory, isRegularFile } from '../cgroup/host.js';
+import { isRegularFile } from '../cgroup/host.js';
 import type { OwnedJob } from './job.js';
 import type { SlurmNode } from './node.js';
 import { type AskedOwner, type AskOwnersOptions, askOwners } from './owners-asked.js';
 import { recordedOwners } from './owners-recorded.js';
 import { jobIdByPlace } from './stepd-place.js';
+import { isRootsAlone } from './stepd-socket.js';
 
 export type FindOwnersOptions = AskOwnersOptions;
 
@@ -66,11 +67,6 @@ function isTrusted(node: SlurmNode, spool: string): boolean {
     if (hasCode(error, 'ERR_NOT_RECORDED')) return false;
     throw error;
   }
-}
-
-/** A directory of root's in which nobody else can write. */
-export function isRootsAlone(stat: FileStat): boolean {
-  return isDirectory(stat) && stat.uid === 0n && (stat.mode & 0o022n) === 0n;
 }
 
 /** `<spool>/job<5 digits>/slurm_script`, mode 0700, owned by the job's user (measured, 20.11 to 26.05). */

@@ -42,8 +42,8 @@ export function jobIdByPlace(node: Place, job: Pick<Job, 'steps'>): number | und
  * forge that is root, and it orders the jobs of one user, no more. `undefined`: it is not to be seen.
  */
 export function externStepdStart(node: Place, job: Pick<Job, 'extern'>): bigint | undefined {
-  let first: bigint | undefined;
   for (const cgroup of job.extern?.cgroups ?? []) {
+    let first: bigint | undefined;
     const isV2 = cgroup.controllers.length === 0;
     const place = isV2 ? { ...cgroup, path: `${cgroup.path}/slurm` } : cgroup;
     for (const pid of pidsIn(node.host, place)) {
@@ -56,7 +56,7 @@ export function externStepdStart(node: Place, job: Pick<Job, 'extern'>): bigint 
     }
     if (first !== undefined) return first;
   }
-  return first;
+  return undefined;
 }
 
 /** `slurmstepd: [7.extern]` → job 7 (Slurm src/slurmd/slurmstepd/slurmstepd.c, setproctitle; measured). */

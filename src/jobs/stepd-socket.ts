@@ -155,6 +155,23 @@ export function parseNetUnix(text: string): readonly string[] {
   return paths;
 }
 
+/** A directory of root's in which nobody else can write. */
+export function isRootsAlone(stat: FileStat): boolean {
+  return isDirectory(stat) && stat.uid === 0n && (stat.mode & 0o022n) === 0n;
+}
+
+/**
+ * When a socket was made, in ns since 1970; `undefined`: there is none. It keeps its times (measured: adoption, restart
+ * of slurmd, suspension, ls, reclaim); anybody may set those of mode 0777 to now, never back: the earlier counts.
+ */
+export function socketTime(host: Host, { folder, name }: StepSocket): bigint | undefined {
+  const stat = host.stat(`${folder}/${name}`);
+  if (stat === undefined || !isSocket(stat)) return undefined;
+  const { ctimeNs, mtimeNs } = stat;
+  if (ctimeNs < mtimeNs) return ctimeNs; // Math.min takes no bigint
+  return mtimeNs;
+}
+
 /** Why nobody in that folder is asked; `undefined`: only those trusted can have put something there. */
 export function whyStrange(stat: FileStat, trusted: TrustedOwners): string | undefined {
   if (!isDirectory(stat)) return 'it is not a folder';

@@ -68,14 +68,8 @@ async function owned() {
 
 /** The newest of alice's jobs, and how it was found. */
 async function newest(): Promise<{ readonly jobId: number | undefined; readonly trace: readonly string[] }> {
-  const here = await node();
-  const jobs = await findOwners(discoverJobs(here), { node: here });
-  const found = newestJob(
-    dateJobs(
-      jobs.filter(({ uid }) => uid === uids.alice),
-      here,
-    ),
-  );
+  const hers = (await owned()).filter(({ uid }) => uid === uids.alice);
+  const found = newestJob(dateJobs(hers, await node()));
   return { jobId: found?.job.jobId, trace: found?.trace ?? [] };
 }
 
