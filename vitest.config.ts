@@ -7,5 +7,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     // A cgroup that a killed test left behind must not fail the next: names are unique, nothing is shared.
     fileParallelism: true,
+    // Many tests wait for a deadline: of two one does while the other works, also on a machine of two CPUs.
+    maxWorkers: 2,
   },
 });
