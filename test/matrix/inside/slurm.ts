@@ -304,6 +304,30 @@ export function stamp(what: string): void {
   fs.appendFileSync('/lab/out/times', `${readOr('/proc/uptime').split(' ')[0]} ${what}\n`);
 }
 
+/** A shell of a user's that does what it is told, line by line. */
+export interface Shell {
+  readonly pid: number;
+  /** What a command prints, and its exit code in a line of its own. */
+  say(line: string): Promise<string>;
+}
+
+/** In no job, as an ssh session comes. It ends with the machine. */
+export function shell(user: User): Shell {
+  const [uid, gid] = [uids[user], uids[user]];
+  const child = spawn('/bin/bash', ['--norc'], { uid, gid, cwd: '/', env: { PATH: '/usr/bin:/bin' }, detached: true });
+  let heard = '';
+  child.stdout.on('data', (text) => {
+    heard += text;
+  });
+  const say = async (line: string) => {
+    heard = '';
+    child.stdin.write(`{ ${line}; } 2>&1; echo "code $?"\n`);
+    await until(`a shell of ${user} has done: ${line}`, () => /^code \d+\n/m.test(heard) || !isAlive(child.pid ?? 0));
+    return heard.trim();
+  };
+  return { pid: child.pid ?? expect.unreachable(), say };
+}
+
 /** Something of that user's that is in no job. It ends with the machine. */
 export function session(user: User): number {
   const [uid, gid] = [uids[user], uids[user]];
