@@ -43,8 +43,25 @@ const programs = [
 ] as const;
 type Program = (typeof programs)[number];
 
-/** `settings`: more keys of slurm.conf, or others for those that it has. */
-export async function startCluster(settings: Readonly<Record<string, string>> = {}): Promise<Cluster> {
+/** What a companion of slurmctld is started with, once munged listens. */
+export interface Companion {
+  /** The cluster's own: whatever is in it goes with the cluster. */
+  readonly folder: string;
+  /** The socket of munged. */
+  readonly munge: string;
+  /** Starts a daemon in the foreground, which the janitor ends by its pid. */
+  daemon(name: CompanionName, file: string, args: readonly string[]): ChildProcess;
+}
+export type CompanionName = 'mariadbd' | 'slurmdbd';
+
+/**
+ * `settings`: more keys of slurm.conf, or others for those that it has; `companion` starts what slurmctld needs, and
+ * gives keys, too.
+ */
+export async function startCluster(
+  settings: Readonly<Record<string, string>> = {},
+  companion: (its: Companion) => Promise<Readonly<Record<string, string>>> = async () => ({}),
+): Promise<Cluster> {
   const files = locate();
   const nodeName = `scg${process.pid.toString(36)}${randomBytes(3).toString('hex')}`;
   const folder = fs.mkdtempSync('/run/slurm-cgroups-test-');
@@ -74,7 +91,6 @@ export async function startCluster(settings: Readonly<Record<string, string>> = 
   };
   try {
     const [ctldPort, slurmdPort] = await freePorts();
-    writeConfiguration({ folder, nodeName, conf, ctldPort, slurmdPort, settings });
     const daemon = daemonStarter(folder, environment);
     const socket = path.join(folder, 'munge.socket');
     daemon('munged', files.munged, [
@@ -82,6 +98,8 @@ export async function startCluster(settings: Readonly<Record<string, string>> = 
       ...[`--pid-file=${folder}/key/munged.pid`, `--seed-file=${folder}/key/seed`],
     ]);
     await until('munged listens', () => fs.existsSync(socket));
+    const more = await companion({ folder, munge: socket, daemon });
+    writeConfiguration({ folder, nodeName, conf, ctldPort, slurmdPort, settings: { ...settings, ...more } });
     daemon('slurmctld', files.slurmctld, ['-D', '-f', conf]);
     daemon('slurmd', files.slurmd, ['-D', '-f', conf, '-N', nodeName]);
     await until(
@@ -152,7 +170,8 @@ function logsOf(folder: string): string {
     .join('\n');
 }
 
-async function freePorts(): Promise<readonly [number, number]> {
+/** Two that nobody listens on. */
+export async function freePorts(): Promise<readonly [number, number]> {
   const servers = [net.createServer(), net.createServer()];
   const ports: number[] = [];
   for (const server of servers) {

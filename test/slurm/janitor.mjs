@@ -65,7 +65,7 @@ async function takeAway() {
     for (const directory of left) attempt(() => fs.rmdirSync(directory));
     await sleep(50);
   }
-  stopDaemon('munged', 'SIGKILL');
+  for (const name of ['slurmdbd', 'mariadbd', 'munged']) stopDaemon(name, 'SIGKILL');
   await sleep(50);
   fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
   process.exit(cgroups().length === 0 ? 0 : 1);
