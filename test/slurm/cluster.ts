@@ -43,7 +43,8 @@ const programs = [
 ] as const;
 type Program = (typeof programs)[number];
 
-export async function startCluster(): Promise<Cluster> {
+/** `settings`: more keys of slurm.conf, or others for those that it has. */
+export async function startCluster(settings: Readonly<Record<string, string>> = {}): Promise<Cluster> {
   const files = locate();
   const nodeName = `scg${process.pid.toString(36)}${randomBytes(3).toString('hex')}`;
   const folder = fs.mkdtempSync('/run/slurm-cgroups-test-');
@@ -73,7 +74,7 @@ export async function startCluster(): Promise<Cluster> {
   };
   try {
     const [ctldPort, slurmdPort] = await freePorts();
-    writeConfiguration({ folder, nodeName, conf, ctldPort, slurmdPort });
+    writeConfiguration({ folder, nodeName, conf, ctldPort, slurmdPort, settings });
     const daemon = daemonStarter(folder, environment);
     const socket = path.join(folder, 'munge.socket');
     daemon('munged', files.munged, [
@@ -171,6 +172,7 @@ function writeConfiguration(of: {
   readonly conf: string;
   readonly ctldPort: number;
   readonly slurmdPort: number;
+  readonly settings: Readonly<Record<string, string>>;
 }): void {
   const cpus = os.cpus().length;
   const lines = [
@@ -198,7 +200,9 @@ function writeConfiguration(of: {
     `NodeName=${of.nodeName} NodeHostname=${os.hostname()} NodeAddr=127.0.0.1 Port=${of.slurmdPort} CPUs=${cpus} CoresPerSocket=${cpus} RealMemory=1000 State=UNKNOWN`,
     'PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:128',
   ];
-  fs.writeFileSync(of.conf, `${lines.join('\n')}\n`);
+  const own = lines.filter((line) => !Object.hasOwn(of.settings, line.slice(0, line.indexOf('='))));
+  const more = Object.entries(of.settings).map(([key, value]) => `${key}=${value}`);
+  fs.writeFileSync(of.conf, `${[...own, ...more].join('\n')}\n`);
   fs.writeFileSync(
     path.join(path.dirname(of.conf), 'cgroup.conf'),
     'CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\nCgroupAutomount=no\nConstrainCores=yes\nConstrainDevices=yes\n',
