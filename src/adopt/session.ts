@@ -7,7 +7,7 @@ import type { AdoptDecision, AdoptionTarget, AnswerDecision } from '../policy/an
 import { decideAdoption, decideAfterAdoption } from '../policy/decision.js';
 import { type AdoptionFacts, type AdoptionRequest, afterWaiting, withExcluded } from '../policy/facts.js';
 import { type AdoptionOptions, defaultOptions } from '../policy/options.js';
-import { type AdoptionResult, adopt } from './adoption.js';
+import { type AdoptionResult, type AdoptOptions, adopt } from './adoption.js';
 import { withFact } from './evidence.js';
 
 /** A session at the door: whose it is and the process that is to be adopted. */
@@ -22,6 +22,13 @@ export interface SessionOptions {
   /** What a half adoption becomes. Default: `keep` where action_adopt_failure lets it in, else `undo`. */
   readonly onFailure?: 'undo' | 'keep';
   readonly signal?: AbortSignal;
+  /**
+   * As in AdoptOptions: the login may be let in when it is called. If slurmstepd takes nobody in after that, the
+   * admission says so (`adoption.accounting` is `refused`), and the session is to be ended.
+   */
+  readonly onProven?: AdoptOptions['onProven'];
+  /** As in AdoptOptions: the session phase of a login whose account phase had slurmstepd take it in. */
+  readonly isCounted?: boolean;
 }
 
 /** A decision that asks for nothing more, and the facts it came from. */
@@ -130,6 +137,8 @@ async function attempt(
       descendants,
       timeoutMs: options.budgetMs,
       ...(session.signal && { signal: session.signal }),
+      ...(session.onProven && { onProven: session.onProven }),
+      ...(session.isCounted === undefined ? {} : { isCounted: session.isCounted }),
     });
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError) || ofTheProcess.has(error.code)) throw error;

@@ -112,6 +112,15 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('adopt (needs root and cgroups)'
     expect(runProgramFile('verify', String(session.pid), '--job', '12', '--within', sandbox.within).exitCode).toBe(0);
   });
 
+  it('says in words whether Slurm counts it', () => {
+    const ran = runProgramFile('adopt', String(session.pid), '--job', '11', '--within', sandbox.within);
+    expect(ran.exitCode).toBe(0);
+    expect(ran.stdout).toMatch(
+      /\nLimited by the job, but not counted by Slurm: there is no spool of slurmd here, .*\n/,
+    );
+    expect(runProgramFile('adopt', String(session.pid), '--job', '12', '--within', sandbox.within).exitCode).toBe(0);
+  });
+
   it('a second time moves nothing', () => {
     const ran = runProgramFile('adopt', String(session.pid), '--job', '12', '--within', sandbox.within, '--json');
     expect([ran.exitCode, JSON.parse(ran.stdout).adoption]).toMatchObject([0, { outcome: 'adopted', moved: 'none' }]);
