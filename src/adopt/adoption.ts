@@ -279,8 +279,8 @@ class Adoption {
       if (!(error instanceof SlurmCgroupsError)) throw error;
       if (!hasEnded(session.process)) return error;
       this.#trace.push(`process ${pid} has ended`);
-      return undefined;
     }
+    // Of one that has ended meanwhile too (measured: it is killed with the step that takes it in no more).
     if (told.outcome === 'refused') return told.error;
     return session.complete ? undefined : whyIncomplete(session);
   }
