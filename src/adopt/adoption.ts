@@ -42,8 +42,9 @@ export interface AdoptOptions {
    * throws, with the process in the job.
    *
    * Once it was called nothing is put back any more, which would set the session free. Where slurmstepd then says no,
-   * its step is ending: the outcome stays `adopted`, `accounting` is `refused`, and `error` says why. The caller has to
-   * end the session; adopt() ends nobody.
+   * its step is ending: the outcome stays `adopted`, `accounting` is `refused`, and `error` says why. Where /proc shows
+   * afterwards that slurmstepd has moved it out of the job, or cannot be read, it is `partial`. With an `error` the
+   * caller has to end the session; adopt() ends nobody.
    */
   readonly onProven?: (result: AdoptionResult) => void;
   /**
@@ -278,8 +279,8 @@ class Adoption {
       if (!(error instanceof SlurmCgroupsError)) throw error;
       if (!hasEnded(session.process)) return error;
       this.#trace.push(`process ${pid} has ended`);
-      return undefined;
     }
+    // Of one that has ended meanwhile too (measured: it is killed with the step that takes it in no more).
     if (told.outcome === 'refused') return told.error;
     return session.complete ? undefined : whyIncomplete(session);
   }

@@ -4,6 +4,7 @@
 import fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { type AdoptionResult, type AdoptOptions, adopt } from '../../src/adopt/adoption.js';
+import type { Host } from '../../src/cgroup/host.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import { ExternStep, type Oddities } from './extern-step.js';
 import { childrenOf, inWorld, obeys, onKernels, stateOf, until, type World } from './kernel.js';
@@ -252,6 +253,42 @@ onKernels((kernel) => {
         expect(result.error).toBeUndefined();
       },
     );
+  });
+
+  describe('adopt() where slurmstepd takes nobody in and the process ends right after', () => {
+    for (const isAnswered of [false, true]) {
+      inWorld(kernel, `says so ${isAnswered ? 'once it was answered' : 'and nothing remains'}`, async (world) => {
+        await world.twoJobs();
+        await ExternStep.with(world, { add: () => -1 }, async (step) => {
+          const pid = await world.session();
+          let isKilled = false;
+          const host: Host = {
+            ...world.host,
+            open: (where) => {
+              const held = world.host.open(where);
+              const read = (name: string) => {
+                const text = held.read(name);
+                if (name === 'stat' && where === `/proc/${pid}` && adds(step) > 0 && !isKilled) {
+                  isKilled = true;
+                  killIt(pid, step);
+                }
+                return text;
+              };
+              return { ...held, read };
+            },
+          };
+          const result = await adopt(pid, await world.job(102), {
+            ...{ node: await step.node(host), ...long },
+            ...(isAnswered && { onProven: () => {} }),
+          });
+          expect(isKilled).toBe(true);
+          expect(result).toMatchObject({
+            ...{ outcome: isAnswered ? 'adopted' : 'undone', accounting: 'refused' },
+            error: { failure: 'refused' },
+          });
+        });
+      });
+    }
   });
 
   describe('adopt() where slurmstepd does not answer', () => {
