@@ -176,7 +176,10 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     const { code, text } = await commandHere('adopt', String(adopted), '--json');
     expect(code, text).toBe(0);
     const report = JSON.parse(text);
-    expect(report).toMatchObject({ action: 'adopt', job: { jobId: second }, adoption: { outcome: 'adopted' } });
+    expect(report).toMatchObject({
+      ...{ action: 'adopt', job: { jobId: second } },
+      adoption: { outcome: 'adopted', accounting: 'stepd' },
+    });
     // Only slurmstepd makes the first leaf there (FACTS 4).
     if (cell.slurm === '26.05' && cell.cgroup === 'v2') expect(report.adoption.moved).toBe('stepd');
     const name = directoryNameOf(second);
