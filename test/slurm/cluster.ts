@@ -177,6 +177,8 @@ function writeConfiguration(of: {
     'ClusterName=scg',
     `SlurmctldHost=${os.hostname()}(127.0.0.1)`,
     `SlurmctldPort=${of.ctldPort}`,
+    // Besides the port of the node below: caller ID asks at the port that is common to all (measured).
+    `SlurmdPort=${of.slurmdPort}`,
     'SlurmUser=root',
     'SlurmdUser=root',
     'AuthType=auth/munge',
