@@ -75,17 +75,19 @@ async function callerIdFact({ jobs }: AdoptionFacts, source: FactSource): Promis
   const found = connectionFor(host, request);
   if ('why' in found) return { unknown: found.why };
   const now = host.now();
+  const [timeoutMs, leftMs] = [options.callerIdTimeoutMs, (source.endMs ?? now + options.budgetMs) - now];
   const answer = await askCallerId(
     {
       node,
       connection: found.connection,
       uid: request.uid,
       ownJobs: jobs !== undefined && 'known' in jobs ? jobs.known : [],
-      endMs: Math.min(now + options.callerIdTimeoutMs, source.endMs ?? now + options.budgetMs),
+      endMs: now + Math.min(timeoutMs, leftMs),
       ...(request.pid === undefined ? {} : { pid: request.pid }),
       ...(signal && { signal }),
     },
-    { remember: source.dryRun !== true },
+    // A source that was given less time than it may take was not silent.
+    { remember: source.dryRun !== true && leftMs >= timeoutMs },
   );
   switch (answer.answer) {
     case 'job':

@@ -41,6 +41,7 @@ export async function askSlurmd(
   const files = configFiles(host, { timeoutMs, signal });
   try {
     const scontrol = await findScontrol(node, files, folders);
+    if (scontrol?.includes('=')) return said(`${quote(scontrol)} cannot be started: env(1) takes it for a variable`);
     if (scontrol === undefined) return said(`there is no scontrol beside slurmd nor in ${folders.join(', ')}`);
     const result = await files.run(
       '/usr/bin/env',

@@ -143,6 +143,9 @@ describe('askSlurmd()', () => {
     fs.mkdirSync(link);
     fs.symlinkSync(`${open}/scontrol`, `${link}/scontrol`);
     expect(await inFolder(link)).toContain('others than its owner can write there');
+    const variable = `${folder}/a=b`;
+    fs.renameSync(scontrol('echo "7 n1"'), variable);
+    expect(await inFolder(variable)).toContain('env(1) takes it for a variable');
     const folderAs = `${folder}/folder`;
     fs.mkdirSync(`${folderAs}/scontrol`, { recursive: true });
     expect(await inFolder(folderAs)).toContain('it is a folder, not a file');

@@ -70,7 +70,10 @@ export const adoptSpec: CommandSpec = {
     ['slurm-cgroups adopt 4711 --uid 1001 --dry-run', 'which job would it be, and why?'],
     ['slurm-cgroups adopt 4711 --job 5 --descendants', 'a shell that is already running, with its children'],
     ['slurm-cgroups adopt 4711 --user alice --action-unknown deny', 'only if the job is beyond doubt'],
-    ['slurm-cgroups adopt $$ --connection "$SSH_CONNECTION" --dry-run', 'which job did this session come from?'],
+    [
+      'slurm-cgroups adopt 4711 --user alice --connection "$SSH_CONNECTION"',
+      'into the job that the session comes from',
+    ],
   ],
 };
 
