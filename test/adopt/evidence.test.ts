@@ -165,6 +165,15 @@ onKernels((kernel) => {
         expect(await factOf(bob)).toEqual({ known: { jobId: 101, uid: alice } });
         const noTime = { ...defaultOptions, callerIdTimeoutMs: 0 };
         expect(await factOf(alice, noTime)).toEqual({ unknown: expect.stringContaining('took too long') });
+        // Nor is another machine asked once the budget of the login is over.
+        const late = {
+          node,
+          request: { uid: alice, connection: '203.0.113.52 5 192.0.2.2 22' },
+          options: defaultOptions,
+        };
+        expect((await withFact({}, 'callerId', { ...late, endMs: node.host.now() })).callerId).toEqual({
+          unknown: 'no time is left to ask',
+        });
         const own = { node, request: { uid: alice, pid }, options: defaultOptions };
         expect((await withFact({}, 'callerId', own)).callerId).toEqual({
           unknown: `no connection was given, and process ${pid} is no sshd of a connection`,
