@@ -157,7 +157,9 @@ class Adoption {
         uid: this.#task.uid,
       });
     }
-    const { stepdTimeoutMs = defaultStepdTimeoutMs, signal } = this.#task.options;
+    const { signal } = this.#task.options;
+    const left = Math.max(0, this.#until - this.#node.host.now());
+    const stepdTimeoutMs = Math.min(this.#task.options.stepdTimeoutMs ?? defaultStepdTimeoutMs, left);
     const say = (line: string) => this.#trace.push(line);
     this.#way =
       'kind' in target

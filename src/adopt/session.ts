@@ -108,7 +108,7 @@ export async function admitSession(request: SessionRequest, session: SessionOpti
     facts = decided.facts;
     if (decision.action !== 'adopt') return { action: decision.action, reason: decision.reason, trace: decision.trace };
     const { target } = decision;
-    const adoption = await attempt(request, target, session);
+    const adoption = await attempt(request, target, session, endMs);
     const report = {
       outcome: adoption.outcome,
       ...(adoption.error === undefined ? {} : { reason: adoption.error.message }),
@@ -139,6 +139,8 @@ async function attempt(
   request: SessionRequest,
   target: AdoptionTarget,
   session: SessionOptions,
+  /** Of the budget that is over everything a login waits for. */
+  endMs: number,
 ): Promise<AdoptionResult> {
   const { node, options = defaultOptions, descendants = false } = session;
   const onFailure = session.onFailure ?? (options.actionAdoptFailure === 'allow' ? 'keep' : 'undo');
@@ -147,7 +149,7 @@ async function attempt(
       node,
       onFailure,
       descendants,
-      timeoutMs: options.budgetMs,
+      timeoutMs: Math.max(0, endMs - node.host.now()),
       ...(session.signal && { signal: session.signal }),
       ...(session.onProven && { onProven: session.onProven }),
       ...(session.isCounted === undefined ? {} : { isCounted: session.isCounted }),
