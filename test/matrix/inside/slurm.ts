@@ -199,10 +199,11 @@ export async function directoriesOf(name: string): Promise<readonly string[]> {
   return linesOf(await run('find', ['/sys/fs/cgroup', '-type', 'd', '-name', name]));
 }
 
-export const node = (): Promise<SlurmNode> => patiently(() => readNode(cell.nodes === 1 ? {} : { nodeName }));
+export const node = (): Promise<SlurmNode> =>
+  patiently(() => readNode({ timeoutMs: 30_000, ...(cell.nodes === 1 ? {} : { nodeName }) }));
 
 /**
- * slurmd has two seconds to tell what it was started with, before anything is done: an emulated machine may take
+ * slurmd has some seconds to tell what it was started with, before anything is done: an emulated machine may take
  * longer to start the `cat` that reads it.
  */
 export async function patiently<T>(act: () => Promise<T>): Promise<T> {
