@@ -80,12 +80,37 @@ export class StepdConnection {
 
   /** Asks one question, after those asked before. */
   ask<Q extends StepdQuestion>(question: Q, options: WaitOptions): Promise<StepdAnswer<StepdAnswers[Q]>> {
-    if (!knowsQuestion(this.serverVersion, question)) {
-      return Promise.resolve(
-        this.#failed('unsupported', question, `its release (${this.serverVersion >> 8}) has none`),
-      );
-    }
+    const unknown = this.#whyUnsupported(question);
+    if (unknown !== undefined) return Promise.resolve(unknown);
     return this.#exchange(question, { bytes: encodeQuestion(question), reading: readAnswer(question) }, options);
+  }
+
+  /**
+   * Asks several at once: slurmstepd reads them one after the other, and is waited for once instead of once a question.
+   * `options` are over all of them; after the first failure the rest fail with it.
+   */
+  askAll(
+    questions: readonly StepdQuestion[],
+    options: WaitOptions,
+  ): Promise<readonly StepdAnswer<StepdAnswers[StepdQuestion]>[]> {
+    const known = questions.filter((question) => this.#whyUnsupported(question) === undefined);
+    const until = this.#host.now() + options.timeoutMs;
+    let isFirst = true;
+    return Promise.all(
+      questions.map((question): Promise<StepdAnswer<StepdAnswers[StepdQuestion]>> => {
+        const unknown = this.#whyUnsupported(question);
+        if (unknown !== undefined) return Promise.resolve(unknown);
+        const bytes = isFirst ? Buffer.concat(known.map(encodeQuestion)) : undefined;
+        isFirst = false;
+        const timeoutMs = Math.max(0, until - this.#host.now());
+        return this.#exchange(question, { bytes, reading: readAnswer(question) }, { ...options, timeoutMs });
+      }),
+    );
+  }
+
+  #whyUnsupported(question: StepdQuestion): { outcome: StepdFailure; error: StepdError } | undefined {
+    if (knowsQuestion(this.serverVersion, question)) return undefined;
+    return this.#failed('unsupported', question, `its release (${this.serverVersion >> 8}) has none`);
   }
 
   /**
@@ -114,17 +139,19 @@ export class StepdConnection {
 
   #exchange<T>(
     request: StepdQuestion | 'addPid',
-    { bytes, reading }: { bytes: Uint8Array; reading: Reading<T> },
+    /** Without bytes: it was asked with the question before. */
+    { bytes, reading }: { bytes: Uint8Array | undefined; reading: Reading<T> },
     options: WaitOptions,
   ): Promise<StepdAnswer<T>> {
     const until = this.#host.now() + options.timeoutMs;
     const act = async (): Promise<StepdAnswer<T>> => {
       const over = this.#over;
       if (over !== undefined) return this.#failed(over.failure, request, over.why);
-      if (this.#connection.pending) return this.#end('garbled', request, 'it talks without being asked');
+      if (bytes !== undefined && this.#connection.pending)
+        return this.#end('garbled', request, 'it talks without being asked');
       let complete = false;
       try {
-        this.#connection.send(bytes);
+        if (bytes !== undefined) this.#connection.send(bytes);
         const value = await readFrom(this.#connection, reading, this.#host, { ...options, until });
         complete = true;
         return { outcome: 'answered', value };

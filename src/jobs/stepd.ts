@@ -108,14 +108,14 @@ export async function askStepd(
   const stepd = opened.value;
   const answers: { -readonly [question in StepdQuestion]?: StepdAnswers[question] } = {};
   const failures: StepdError[] = [];
-  const keep = async <Q extends StepdQuestion>(question: Q) => {
-    const timeoutMs = Math.max(0, until - host.now());
-    const answer = await stepd.ask(question, { timeoutMs, ...(signal && { signal }) });
-    if (answer.outcome === 'answered') Object.assign(answers, { [question]: answer.value });
-    else failures.push(answer.error);
-  };
   try {
-    for (const question of questions) await keep(question);
+    const timeoutMs = Math.max(0, until - host.now());
+    const all = await stepd.askAll(questions, { timeoutMs, ...(signal && { signal }) });
+    for (const [at, question] of questions.entries()) {
+      const answer = all[at];
+      if (answer?.outcome === 'answered') Object.assign(answers, { [question]: answer.value });
+      else if (answer !== undefined) failures.push(answer.error);
+    }
   } finally {
     stepd.close();
   }

@@ -212,9 +212,8 @@ describe('askStepd()', () => {
       'connect',
       'send',
       'receive',
-      'send',
+      'send', // both questions
       'receive',
-      'send',
       'receive',
     ]);
     for (let nth = 1; nth <= calls.length; nth++)
