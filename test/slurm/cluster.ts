@@ -43,7 +43,8 @@ const programs = [
 ] as const;
 type Program = (typeof programs)[number];
 
-export async function startCluster(): Promise<Cluster> {
+/** @param configure more lines of slurm.conf, for a cluster that lives in that folder. */
+export async function startCluster(configure: (folder: string) => readonly string[] = () => []): Promise<Cluster> {
   const files = locate();
   const nodeName = `scg${process.pid.toString(36)}${randomBytes(3).toString('hex')}`;
   const folder = fs.mkdtempSync('/run/slurm-cgroups-test-');
@@ -73,7 +74,7 @@ export async function startCluster(): Promise<Cluster> {
   };
   try {
     const [ctldPort, slurmdPort] = await freePorts();
-    writeConfiguration({ folder, nodeName, conf, ctldPort, slurmdPort });
+    writeConfiguration({ folder, nodeName, conf, ctldPort, slurmdPort, more: configure(folder) });
     const daemon = daemonStarter(folder, environment);
     const socket = path.join(folder, 'munge.socket');
     daemon('munged', files.munged, [
@@ -171,12 +172,15 @@ function writeConfiguration(of: {
   readonly conf: string;
   readonly ctldPort: number;
   readonly slurmdPort: number;
+  readonly more: readonly string[];
 }): void {
   const cpus = os.cpus().length;
   const lines = [
     'ClusterName=scg',
     `SlurmctldHost=${os.hostname()}(127.0.0.1)`,
     `SlurmctldPort=${of.ctldPort}`,
+    // Besides the port of the node below: caller ID asks at the port that is common to all (measured).
+    `SlurmdPort=${of.slurmdPort}`,
     'SlurmUser=root',
     'SlurmdUser=root',
     'AuthType=auth/munge',
@@ -197,6 +201,7 @@ function writeConfiguration(of: {
     'SchedulerParameters=bf_interval=2,sched_interval=2,sched_min_interval=0',
     `NodeName=${of.nodeName} NodeHostname=${os.hostname()} NodeAddr=127.0.0.1 Port=${of.slurmdPort} CPUs=${cpus} CoresPerSocket=${cpus} RealMemory=1000 State=UNKNOWN`,
     'PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:128',
+    ...of.more,
   ];
   fs.writeFileSync(of.conf, `${lines.join('\n')}\n`);
   fs.writeFileSync(
