@@ -27,11 +27,11 @@ export function median(values) {
 }
 
 /** A whole process from its start to its end, its output thrown away (/dev/null, the same for all). */
-export function wholeProcess(file, args, { answers = [0], priority } = {}) {
+export function wholeProcess(file, args, { answers = [0], priority, stderr = 'inherit' } = {}) {
   return () =>
     new Promise((fulfil, reject) => {
       const begin = performance.now();
-      const child = spawn(file, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+      const child = spawn(file, args, { stdio: ['ignore', 'ignore', stderr] });
       if (priority !== undefined) os.setPriority(child.pid, priority);
       child.once('error', reject);
       child.once('exit', (code, signal) => {

@@ -14,7 +14,7 @@ const root = path.resolve(import.meta.dirname, '..');
 const sizes = [1, 10, 100];
 
 /** The cluster and the trees of the tests, without a test runner. */
-async function loadTests() {
+export async function loadTests() {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-bench-'));
   try {
     const outfile = path.join(folder, 'tests.mjs');

@@ -7,6 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
+import { measureCallerId } from './callerid.mjs';
 import { measureBomb, measureEnding, measureScan } from './ending.mjs';
 import { cWalk, inTurn, wholeProcess } from './measure.mjs';
 import { measureOwners } from './owners.mjs';
@@ -19,7 +20,7 @@ const uid = 64_800;
 const most = 10_000;
 
 /** `npm run bench -- PART…` measures these alone. */
-const parts = ['parsers', 'list', 'watch', 'ending', 'bomb', 'scan', 'owners'];
+const parts = ['parsers', 'list', 'watch', 'ending', 'bomb', 'scan', 'owners', 'callerid'];
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((one) => !parts.includes(one));
 if (unknown.length > 0) {
@@ -53,12 +54,14 @@ async function loadProduct() {
   try {
     const outfile = path.join(folder, 'product.mjs');
     const names = {
+      'adopt/connection': 'parseSshConnection',
       'cgroup/hierarchies': 'discoverHierarchies',
       'cgroup/killing': 'killMembers',
       'cgroup/membership': 'parseProcCgroup',
       'cgroup/mounts': 'parseMountInfo',
       'cgroup/recording': 'recordedHost',
       'cleanup/process-table': 'readProcessTable',
+      'jobs/caller-id': 'askCallerId',
       'jobs/config-syntax': 'configLines',
       'jobs/discovery': 'discoverJobs',
       'jobs/job-cgroups': 'cgroupOf',
@@ -290,5 +293,6 @@ if (chosen === undefined) {
   if (['ending', 'bomb', 'scan'].some(measures)) await measureEndings(product, all, chosen);
 }
 if (measures('owners')) await measureOwners({ product, report });
+if (measures('callerid')) await measureCallerId({ product, report });
 if (chosen?.[0].version !== 1 && measures('list')) await measureStart('adopt --dry-run, recorded node', recorded);
 process.exit(0);

@@ -4,21 +4,36 @@
 import { Cgroup } from '../cgroup/cgroup.js';
 import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
+import type { Host } from '../cgroup/host.js';
 import { childPath } from '../cgroup/path.js';
 import { dateJobs } from '../jobs/beginnings.js';
+import { askCallerId } from '../jobs/caller-id.js';
 import { discoverJobs } from '../jobs/discovery.js';
 import type { Job } from '../jobs/job.js';
 import { cgroupOf } from '../jobs/job-cgroups.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners.js';
-import type { AdoptionFacts, AdoptionRequest, Fact, FactName, JobState, NodeFact } from '../policy/facts.js';
+import type { AdoptionFacts, AdoptionRequest, Fact, FactName, JobState, NamedJob, NodeFact } from '../policy/facts.js';
 import type { AdoptionOptions } from '../policy/options.js';
+import { connectionOfProcess, type FoundConnection, parseSshConnection } from './connection.js';
+
+/** A login, and what caller ID goes by. */
+export interface EvidenceRequest extends AdoptionRequest {
+  /** The process of the session: its own connection counts where none is given. */
+  readonly pid?: number;
+  /** `SSH_CONNECTION` as sshd gives it: `SRC SPORT DST DPORT`. */
+  readonly connection?: string;
+}
 
 /** What facts are gathered from, and for. */
 export interface FactSource {
   readonly node: SlurmNode;
-  readonly request: AdoptionRequest;
+  readonly request: EvidenceRequest;
   readonly options: AdoptionOptions;
+  /** When the whole login must be over, in ms of the host's clock. Default: its budget from now on. */
+  readonly endMs?: number;
+  /** Nothing is written down, not even which source is silent. */
+  readonly dryRun?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -30,7 +45,7 @@ export async function withFact(facts: AdoptionFacts, name: FactName, source: Fac
     case 'jobs':
       return { ...facts, ...(await jobsFact(source)) };
     case 'callerId':
-      return { ...facts, callerId: { unknown: 'no connection was given' } };
+      return { ...facts, callerId: await callerIdFact(facts, source) };
     case 'preference':
       return { ...facts, preference: { unknown: 'no choice was given' } };
   }
@@ -52,6 +67,46 @@ function nodeFact(node: SlurmNode): Fact<NodeFact> {
 interface JobsFact {
   readonly jobs: Fact<readonly Job[]>;
   readonly states?: readonly JobState[];
+}
+
+async function callerIdFact({ jobs }: AdoptionFacts, source: FactSource): Promise<Fact<NamedJob>> {
+  const { node, request, options, signal } = source;
+  const { host } = node;
+  const found = connectionFor(host, request);
+  if ('why' in found) return { unknown: found.why };
+  const now = host.now();
+  const [timeoutMs, leftMs] = [options.callerIdTimeoutMs, (source.endMs ?? now + options.budgetMs) - now];
+  const answer = await askCallerId(
+    {
+      node,
+      connection: found.connection,
+      uid: request.uid,
+      ownJobs: jobs !== undefined && 'known' in jobs ? jobs.known : [],
+      endMs: now + Math.min(timeoutMs, leftMs),
+      ...(request.pid === undefined ? {} : { pid: request.pid }),
+      ...(signal && { signal }),
+    },
+    // A source that was given less time than it may take was not silent.
+    { remember: source.dryRun !== true && leftMs >= timeoutMs },
+  );
+  switch (answer.answer) {
+    case 'job':
+      return { known: { jobId: answer.jobId, ...(answer.uid === undefined ? {} : { uid: answer.uid }) } };
+    case 'none':
+      return { known: 'none' };
+    case 'unknown':
+      return { unknown: answer.why };
+  }
+}
+
+function connectionFor(host: Host, { pid, connection }: EvidenceRequest): FoundConnection {
+  if (connection !== undefined) {
+    const found = parseSshConnection(connection);
+    return 'why' in found ? { why: `the connection cannot be read: ${found.why}` } : found;
+  }
+  if (pid === undefined || host.source === 'recording') return { why: 'no connection was given' };
+  const found = connectionOfProcess(host, pid);
+  return 'why' in found ? { why: `no connection was given, and ${found.why}` } : found;
 }
 
 /** A slurmstepd that does not answer must not use up a login: half of its time at most goes into asking. */

@@ -5,13 +5,13 @@ import { SlurmCgroupsError } from '../cgroup/errors.js';
 import type { SlurmNode } from '../jobs/node.js';
 import type { AdoptDecision, AdoptionTarget, AnswerDecision } from '../policy/answer.js';
 import { decideAdoption, decideAfterAdoption } from '../policy/decision.js';
-import { type AdoptionFacts, type AdoptionRequest, afterWaiting, withExcluded } from '../policy/facts.js';
+import { type AdoptionFacts, afterWaiting, withExcluded } from '../policy/facts.js';
 import { type AdoptionOptions, defaultOptions } from '../policy/options.js';
 import { type AdoptionResult, adopt } from './adoption.js';
-import { withFact } from './evidence.js';
+import { type EvidenceRequest, type FactSource, withFact } from './evidence.js';
 
-/** A session at the door: whose it is and the process that is to be adopted. */
-export interface SessionRequest extends AdoptionRequest {
+/** A session at the door: whose it is, the process that is to be adopted, and the connection if sshd tells it. */
+export interface SessionRequest extends EvidenceRequest {
   readonly pid: number;
 }
 
@@ -42,11 +42,21 @@ export interface Admission {
 /** How often a job that is just starting is looked for. */
 const pauseMs = 100;
 
-/** Decides without doing anything: what `--dry-run` shows. Jobs are waited for as the options say. */
+/** Decides without doing anything: what `--dry-run` shows. Jobs are waited for, and caller ID is asked, as the options say. */
 export async function decideSession(
-  request: AdoptionRequest,
+  request: EvidenceRequest,
   session: SessionOptions,
   known: AdoptionFacts = {},
+): Promise<SessionDecision> {
+  const { node, options = defaultOptions } = session;
+  return decide(request, session, known, { endMs: node.host.now() + options.budgetMs, dryRun: true });
+}
+
+async function decide(
+  request: EvidenceRequest,
+  session: SessionOptions,
+  known: AdoptionFacts,
+  bounds: Pick<FactSource, 'endMs' | 'dryRun'>,
 ): Promise<SessionDecision> {
   const { node, options = defaultOptions } = session;
   let facts = known;
@@ -58,6 +68,7 @@ export async function decideSession(
           node,
           request,
           options,
+          ...bounds,
           ...(session.signal && { signal: session.signal }),
         });
         break;
@@ -81,10 +92,11 @@ export async function decideSession(
  * ERR_PROTECTED, ERR_NOT_PERMITTED); every other failure is an answer.
  */
 export async function admitSession(request: SessionRequest, session: SessionOptions): Promise<Admission> {
-  const { options = defaultOptions } = session;
+  const { node, options = defaultOptions } = session;
+  const endMs = node.host.now() + options.budgetMs;
   let facts: AdoptionFacts = {};
   for (;;) {
-    const decided = await decideSession(request, session, facts);
+    const decided = await decide(request, session, facts, { endMs, dryRun: false });
     const { decision } = decided;
     facts = decided.facts;
     if (decision.action !== 'adopt') return { action: decision.action, reason: decision.reason, trace: decision.trace };

@@ -6,12 +6,13 @@ import { Cgroup } from './cgroup.js';
 import { hasCode, isGone, SlurmCgroupsError, SystemCallError } from './errors.js';
 import { thawAt } from './freezer.js';
 import { type Hierarchies, hierarchyOfKey } from './hierarchies.js';
-import { type Directory, type Host, isDirectory } from './host.js';
+import type { Directory, Host } from './host.js';
 import { type CgroupPath, cgroupPath } from './path.js';
 import { identityOf, isThere } from './process.js';
+import { makeStateFolder, requireRootsFolder, stateFolder } from './state-folder.js';
 
-const parent = '/run/slurm-cgroups';
-const folder = `${parent}/frozen`;
+/** A folder that somebody else can write to could tell us to thaw whatever he likes. */
+const folder = stateFolder('frozen');
 
 interface Note {
   readonly bootId: string;
@@ -48,7 +49,7 @@ export function writeFrozenNote(host: Host, cgroup: Cgroup, held: Pick<Directory
     pid,
     startTime: startTime.toString(),
   };
-  for (const path of [parent, folder]) makeFolder(host, path);
+  makeStateFolder(host, folder);
   const name = `${folder}/${cgroup.hierarchy.key.replace(/[^\w,=.-]/g, '_')}-${inode}-${pid}-${startTime}`;
   // This process may be freezing it twice at once.
   for (let number = 1; ; number++) {
@@ -86,31 +87,8 @@ export function thawLeftovers(host: Host, hierarchies: Hierarchies): readonly st
 function notesIn(host: Host): readonly string[] {
   const stat = host.stat(folder);
   if (stat === undefined) return [];
-  requireRoots(host, folder);
+  requireRootsFolder(host, folder);
   return host.names(folder);
-}
-
-function makeFolder(host: Host, path: string): void {
-  if (host.stat(path) === undefined) {
-    try {
-      host.mkdir(path);
-    } catch (error) {
-      if (!(error instanceof SystemCallError && error.errno === 'EEXIST')) throw error; // another cleaner was first
-    }
-  }
-  requireRoots(host, path);
-}
-
-/** A folder that somebody else can write to could tell us to thaw whatever he likes. */
-function requireRoots(host: Host, path: string): void {
-  const stat = host.stat(path);
-  if (stat === undefined || !isDirectory(stat) || stat.uid !== BigInt(host.self().uid) || (stat.mode & 0o022n) !== 0n) {
-    throw new SlurmCgroupsError(
-      'ERR_NOT_PERMITTED',
-      `Cannot use "${path}": it must be a folder that only root can write`,
-      { path },
-    );
-  }
 }
 
 function readNote(host: Host, file: string): Note | undefined {

@@ -158,7 +158,8 @@ function verifyHeld(node: SlurmNode, held: HeldProcess): Verification {
   };
 }
 
-type PlaceInJob = JobPlace & { readonly job: JobName };
+/** A place that names a job. */
+export type PlaceInJob = JobPlace & { readonly job: JobName };
 
 /** The place a membership names, if it lies in one of this node's Slurm trees. */
 export function placeOf(node: Pick<SlurmNode, 'tops'>, membership: Membership): JobPlace | undefined {
@@ -169,6 +170,24 @@ export function placeOf(node: Pick<SlurmNode, 'tops'>, membership: Membership): 
     if (place !== undefined) return place;
   }
   return undefined;
+}
+
+/**
+ * The job in which memberships are. `undefined`: none; `several`: not the same in every hierarchy that names one.
+ */
+export function jobPlaceOf(
+  node: Pick<SlurmNode, 'tops'>,
+  memberships: readonly Membership[],
+): PlaceInJob | 'several' | undefined {
+  const places = memberships.flatMap((membership) => {
+    const place = placeOf(node, membership);
+    return place?.job === undefined ? [] : [{ ...place, job: place.job }];
+  });
+  const [first] = places;
+  if (first === undefined) return undefined;
+  const isFirst = (one: PlaceInJob) =>
+    isSameJob(one.job, first.job) && one.nodeName === first.nodeName && one.uid === first.uid;
+  return places.every(isFirst) ? first : 'several';
 }
 
 /** The job that most hierarchies name; of equals the first. */

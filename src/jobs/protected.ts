@@ -6,6 +6,7 @@ import { isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import { type Host, isRegularFile } from '../cgroup/host.js';
 import type { Membership } from '../cgroup/membership.js';
 import { childrenOf, type HeldProcess, holdProcess, listPids, parseProcStat } from '../cgroup/process.js';
+import { established, listening, tcpSocketsOf } from '../cgroup/tcp-table.js';
 import { parseJobPath } from './layout.js';
 import type { SlurmNode } from './node.js';
 import { programName } from './program-name.js';
@@ -44,12 +45,17 @@ function refusalOfRoot(node: SlurmNode, held: HeldProcess, uid: number): Refusal
   const name = rootExecutable(node.host, held);
   if (name !== undefined && daemons.includes(name)) return `is ${name}`;
   if (isAtSlurmstepdsPlace(node, held.memberships())) return 'is slurmstepd';
-  if (name === undefined || !monitors.includes(name)) return "is root's";
-  const sockets = socketsOf(held);
-  if (sockets.listening) return 'is the sshd that listens for everybody';
-  if (!sockets.connected) return 'is an sshd without a connection';
+  if (name === undefined || !isMonitor(name)) return "is root's";
+  const states = tcpSocketsOf(held.directory).map(({ state }) => state);
+  if (states.includes(listening)) return 'is the sshd that listens for everybody';
+  if (!states.includes(established)) return 'is an sshd without a connection';
   const other = otherUserBelow(node.host, held, uid);
   return other === undefined ? undefined : `is the sshd of a session of uid ${other}`;
+}
+
+/** Whether a program of that name (`rootExecutable`) watches over connections: sshd, from 9.8 on sshd-session. */
+export function isMonitor(name: string): boolean {
+  return monitors.includes(name);
 }
 
 /** v2 only: `step_X/slurm` takes no process of a user. */
@@ -79,42 +85,6 @@ export function rootExecutable(host: Host, held: HeldProcess): string | undefine
   const stat = file.startsWith('/') ? host.stat(file) : undefined;
   const trusted = stat === undefined ? file !== link : stat.uid === 0n && isRegularFile(stat);
   return trusted ? programName(file) : undefined;
-}
-
-interface Sockets {
-  readonly listening: boolean;
-  readonly connected: boolean;
-}
-
-/** States of net/tcp (include/net/tcp_states.h). */
-const established = '01';
-const listen = '0A';
-
-/** What TCP sockets a process holds, by inode, in its own network namespace. */
-function socketsOf(held: HeldProcess): Sockets {
-  const inodes = new Set<string>();
-  for (const fd of held.directory.names('fd')) {
-    try {
-      const inode = /^socket:\[(\d+)\]$/.exec(held.directory.readlink(`fd/${fd}`))?.[1];
-      if (inode !== undefined) inodes.add(inode);
-    } catch (error) {
-      if (!isGone(error)) throw error; // closed between being listed and being looked at
-    }
-  }
-  const states = new Set<string>();
-  for (const table of ['net/tcp', 'net/tcp6']) {
-    for (const line of tableOf(held, table)) {
-      const fields = line.trim().split(/\s+/);
-      const [state, inode] = [fields[3], fields[9]];
-      if (state !== undefined && inode !== undefined && inodes.has(inode)) states.add(state);
-    }
-  }
-  return { listening: states.has(listen), connected: states.has(established) };
-}
-
-function tableOf(held: HeldProcess, name: string): readonly string[] {
-  if (held.directory.stat(name) === undefined) return []; // a kernel without IPv6
-  return held.directory.read(name).split('\n').slice(1);
 }
 
 /** A child that runs as another person: then the connection is that person's, not `uid`'s. */

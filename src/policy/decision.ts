@@ -122,7 +122,11 @@ function decideByName(
     trace.push('unknown' in named ? `${who} is unknown: ${named.unknown}` : `${who} named none`);
     return undefined;
   }
-  const { jobId } = named.known;
+  const { jobId, uid = login.request.uid } = named.known;
+  if (uid !== login.request.uid) {
+    trace.push(`${who} named job ${jobId}: it belongs to uid ${uid}`);
+    return undefined;
+  }
   const isNamed = (job: Job): boolean => job.jobId === jobId;
   const job = open.find(isNamed);
   if (job !== undefined) {

@@ -31,8 +31,8 @@ export type NodeFact =
     }
   | { readonly isSlurmNode: false; readonly why?: string };
 
-/** A job that somebody named: the slurmd at the other end of the connection, or the user. */
-export type NamedJob = { readonly jobId: number } | 'none';
+/** A job that somebody named: the slurmd at the other end of the connection, or the user. Its owner, where he knew him. */
+export type NamedJob = { readonly jobId: number; readonly uid?: number } | 'none';
 
 /** How a fact points at a job: the job itself, or its id, or its SLUID. */
 export type JobRef = Pick<Job, 'jobId' | 'sluid'>;

@@ -1,4 +1,5 @@
 import fs from 'node:fs';
+import process from 'node:process';
 import { describe, expect, it } from 'vitest';
 import { type FactSource, withFact } from '../../src/adopt/evidence.js';
 import { SystemCallError } from '../../src/cgroup/errors.js';
@@ -9,7 +10,8 @@ import { readNode } from '../../src/jobs/node.js';
 import { defaultOptions } from '../../src/policy/options.js';
 import { type Tree, treeHost } from '../jobs/trees.js';
 import { loadRecording } from '../recordings/recordings.js';
-import { alice, inWorld, onKernels } from './kernel.js';
+import { Listener } from '../tcp-listener.js';
+import { alice, bob, inWorld, onKernels } from './kernel.js';
 
 async function sourceOf(host: Host): Promise<FactSource> {
   return { node: await readNode({ host }), request: { uid: 1001 }, options: defaultOptions };
@@ -121,15 +123,66 @@ describe('withFact()', () => {
     },
   );
 
-  it('of caller ID and of a choice: unknown, as long as nobody gives one', async () => {
+  it('of caller ID: unknown without a connection, with one that cannot be read, and of a recorded node', async () => {
     const source = await tree({ hierarchies: ['memory'], directories: ['memory/slurm'] });
-    expect(await withFact({}, 'callerId', source)).toEqual({ callerId: { unknown: 'no connection was given' } });
+    const factOf = async (request: Partial<FactSource['request']>) =>
+      (await withFact({}, 'callerId', { ...source, request: { ...source.request, ...request } })).callerId;
+    expect(await factOf({})).toEqual({ unknown: 'no connection was given' });
+    expect(await factOf({ pid: 1 })).toEqual({ unknown: 'no connection was given' });
+    expect(await factOf({ connection: 'UNKNOWN 65535 UNKNOWN 65535' })).toEqual({
+      unknown: 'the connection cannot be read: "UNKNOWN" is no IP address',
+    });
+    expect(await factOf({ connection: '192.0.2.1 51234 192.0.2.2 22' })).toEqual({
+      unknown: 'a recorded node cannot be asked',
+    });
+  });
+
+  it('of a choice: unknown, as long as nobody gives one', async () => {
+    const source = await tree({ hierarchies: ['memory'], directories: ['memory/slurm'] });
     expect(await withFact({}, 'preference', source)).toEqual({ preference: { unknown: 'no choice was given' } });
   });
 });
 
 onKernels((kernel) => {
   describe('withFact()', () => {
+    inWorld(kernel, 'of caller ID: the job the connection comes from, none, or the job of another', async (world) => {
+      await world.twoJobs();
+      const node = await world.node();
+      const listener = await Listener.at('127.0.0.1');
+      try {
+        const script = `require('node:net').connect(${listener.port}, '127.0.0.1'); setTimeout(() => {}, ${world.lifetime}000)`;
+        const pid = await world.start(process.execPath, ['-e', script], alice);
+        const connection = (await listener.accept()).text;
+        const factOf = async (uid: number, options = defaultOptions) => {
+          const source = { node, request: { uid, connection, pid }, options };
+          return (await withFact(await withFact({}, 'jobs', source), 'callerId', source)).callerId;
+        };
+        await world.outside.add(pid);
+        expect(await factOf(alice)).toEqual({ known: 'none' });
+        const batch = kernel.name === 'v1' ? ['step_batch'] : ['step_batch', 'user', 'task_0'];
+        for (const cgroup of world.jobAt(101, ...batch).cgroups) await cgroup.add(pid);
+        expect(await factOf(alice)).toEqual({ known: { jobId: 101, uid: alice } });
+        expect(await factOf(bob)).toEqual({ known: { jobId: 101, uid: alice } });
+        const noTime = { ...defaultOptions, callerIdTimeoutMs: 0 };
+        expect(await factOf(alice, noTime)).toEqual({ unknown: expect.stringContaining('took too long') });
+        // Nor is another machine asked once the budget of the login is over.
+        const late = {
+          node,
+          request: { uid: alice, connection: '203.0.113.52 5 192.0.2.2 22' },
+          options: defaultOptions,
+        };
+        expect((await withFact({}, 'callerId', { ...late, endMs: node.host.now() })).callerId).toEqual({
+          unknown: 'no time is left to ask',
+        });
+        const own = { node, request: { uid: alice, pid }, options: defaultOptions };
+        expect((await withFact({}, 'callerId', own)).callerId).toEqual({
+          unknown: `no connection was given, and process ${pid} is no sshd of a connection`,
+        });
+      } finally {
+        listener.close();
+      }
+    });
+
     inWorld(kernel, 'of the jobs: a frozen one is suspended, also where a cgroup above is frozen', async (world) => {
       await world.twoJobs();
       const states = async () => {

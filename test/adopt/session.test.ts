@@ -1,6 +1,7 @@
 // A whole login on the real kernel: decided, adopted, answered. The rules themselves are tested in test/policy.
 
 import fs from 'node:fs';
+import process from 'node:process';
 import { describe, expect, it } from 'vitest';
 import { admitSession, decideSession } from '../../src/adopt/session.js';
 import { hasCode } from '../../src/cgroup/errors.js';
@@ -8,6 +9,7 @@ import { recordedHost } from '../../src/cgroup/recording.js';
 import { readNode } from '../../src/jobs/node.js';
 import { type AdoptionOptions, defaultOptions } from '../../src/policy/options.js';
 import { loadRecording } from '../recordings/recordings.js';
+import { Listener } from '../tcp-listener.js';
 import { alice, bob, childrenOf, interrupted, inWorld, obeys, onKernels, stateOf, until } from './kernel.js';
 
 const options = (changes: Partial<AdoptionOptions> = {}): AdoptionOptions => ({
@@ -38,6 +40,37 @@ onKernels((kernel) => {
         const proof = admission.trace.indexOf('/proc shows it in job 102 in every hierarchy of the job');
         expect(proof).toBeGreaterThan(0);
         expect(admission.trace.slice(proof + 1)).toEqual(['adoption into job 102: adopted']);
+      },
+    );
+
+    inWorld(
+      kernel,
+      'adopts into the job that the connection comes from, though it is not the newest',
+      async (world) => {
+        await world.twoJobs();
+        const listener = await Listener.at('127.0.0.1');
+        try {
+          const script = `require('node:net').connect(${listener.port}, '127.0.0.1'); setTimeout(() => {}, ${world.lifetime}000)`;
+          const caller = await world.start(process.execPath, ['-e', script], alice);
+          const { text: connection } = await listener.accept();
+          for (const cgroup of world.jobAt(101, ...(v1 ? ['step_batch'] : ['step_batch', 'user', 'task_0'])).cgroups)
+            await cgroup.add(caller);
+          const pid = await world.session();
+          const session = { node: await world.node(), options: options() };
+          const admission = await admitSession({ uid: alice, pid, connection }, session);
+          expect(admission).toMatchObject({
+            action: 'allow',
+            target: { jobId: 101 },
+            adoption: { outcome: 'adopted' },
+          });
+          expect(admission.trace).toContain('caller ID named job 101');
+          expect(world.places(pid)).toEqual(world.leaves(101));
+          // Cut off, it names none: the next rule applies.
+          const cut = await decideSession({ uid: alice, pid, connection: connection.slice(0, -6) }, session);
+          expect(cut.decision).toMatchObject({ action: 'adopt', target: { jobId: 102 } });
+        } finally {
+          listener.close();
+        }
       },
     );
 

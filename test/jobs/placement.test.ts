@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { hasCode, SystemCallError } from '../../src/cgroup/errors.js';
 import type { Host } from '../../src/cgroup/host.js';
+import { parseProcCgroup } from '../../src/cgroup/membership.js';
 import { rootPath } from '../../src/cgroup/path.js';
 import { recordedHost } from '../../src/cgroup/recording.js';
 import { readNode } from '../../src/jobs/node.js';
-import { verify } from '../../src/jobs/placement.js';
+import { jobPlaceOf, verify } from '../../src/jobs/placement.js';
 import { unixSandbox } from '../cgroup/unix-server.js';
 import { nodeOfStepds } from './stepd-node.js';
 import { mountPoint, type Tree, treeText } from './trees.js';
@@ -219,5 +220,22 @@ describe('verify() of a process in a directory named by SLUID', () => {
     expect(found).toMatchObject({ verdict: 'contained', job: { sluid } });
     expect(found.job?.jobId).toBeUndefined();
     expect(found.notes).toEqual([expect.stringMatching(/^the id of the job is not known: no slurmstepd/)]);
+  });
+});
+
+describe('jobPlaceOf()', () => {
+  const job = 'slurm/uid_1001/job_4';
+  it.each([
+    [`5:memory:/${job}/step_0\n4:freezer:/${job}\n`, { job: { jobId: 4 }, uid: 1001 }],
+    [`5:memory:/${job}/step_0\n4:freezer:/\n`, { job: { jobId: 4 } }],
+    [`5:memory:/${job}/step_0\n4:freezer:/slurm/uid_1001/job_5\n`, 'several'],
+    [`5:memory:/${job}/step_0\n4:freezer:/slurm/uid_1002/job_4\n`, 'several'],
+    ['5:memory:/user.slice\n4:freezer:/\n', undefined],
+  ])('of %j is %j', async (text, place) => {
+    const tree = { hierarchies: ['memory', 'freezer'], directories: [`memory/${job}`, `freezer/${job}`] };
+    const node = await readNode({ host: recordedHost(treeText(tree)), within: rootPath });
+    const found = jobPlaceOf(node, parseProcCgroup(text));
+    if (typeof place === 'object') expect(found).toMatchObject(place);
+    else expect(found).toBe(place);
   });
 });

@@ -180,6 +180,7 @@ describe('decideAdoption() with several jobs', () => {
     [named(100), 'caller ID named job 100: it belongs to another user'],
     [named(101), 'caller ID named job 101: its owner is unknown'],
     [named(6), 'caller ID named job 6: the user has no such job here'],
+    [{ known: { jobId: 1, uid: 1002 } }, 'caller ID named job 1: it belongs to uid 1002'],
     [named(3), 'caller ID named job 3: it is ending'],
   ] as const)('goes on to the next rule when caller ID says %j', (callerId, line) => {
     const jobs = [job(3), four, five, job(100, { uid: bob }), job(101, { uid: 'unknown' })];

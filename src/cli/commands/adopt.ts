@@ -2,6 +2,7 @@
 // that is not needed is imported, no package at all.
 
 import { type AdoptionResult, adopt } from '../../adopt/adoption.js';
+import { parseSshConnection } from '../../adopt/connection.js';
 import { admitSession, decideSession } from '../../adopt/session.js';
 import { SlurmCgroupsError } from '../../cgroup/errors.js';
 import { hierarchyKey } from '../../cgroup/membership.js';
@@ -26,6 +27,8 @@ const decisionOptions = optionTable.filter((option) =>
     'action_generic_failure',
     'action_suspended',
     'ignore_root',
+    'single_job_skip_rpc',
+    'callerid_timeout',
     'rank',
     'wait_for_job',
   ].includes(option.name),
@@ -40,12 +43,19 @@ export const adoptSpec: CommandSpec = {
   about:
     "Moves a process of the job's user (or the sshd that watches over that user's connection) into the extern step of " +
     'the job, in every cgroup hierarchy, and proves it from /proc; a failure in the middle is undone. Without --job the ' +
-    'rules of a login choose: the only job, else action_unknown (the newest). Exit code 0: it is in the job.',
+    'rules of a login choose: the only job, else the one the connection comes from (caller ID), else action_unknown ' +
+    '(the newest). Exit code 0: it is in the job.',
   operands: ['<pid>'],
   flags: [
     { name: 'uid', takes: 'U', description: "whose session it is (default: the process's own user)" },
     { name: 'user', takes: 'NAME', description: 'the same by name' },
     { name: 'job', takes: 'N', description: 'into this job instead of the one the rules choose' },
+    {
+      name: 'connection',
+      takes: 'C',
+      description:
+        'the connection of the session, "SRC SPORT DST DPORT" as in SSH_CONNECTION (default: the one that the process, an sshd, holds)',
+    },
     { name: 'dry-run', description: 'decide and explain, move nothing' },
     { name: 'descendants', description: 'move its living children too, until no new one appears' },
     ...decisionOptions.map((option) => ({
@@ -60,6 +70,10 @@ export const adoptSpec: CommandSpec = {
     ['slurm-cgroups adopt 4711 --uid 1001 --dry-run', 'which job would it be, and why?'],
     ['slurm-cgroups adopt 4711 --job 5 --descendants', 'a shell that is already running, with its children'],
     ['slurm-cgroups adopt 4711 --user alice --action-unknown deny', 'only if the job is beyond doubt'],
+    [
+      'slurm-cgroups adopt 4711 --user alice --connection "$SSH_CONNECTION"',
+      'into the job that the session comes from',
+    ],
   ],
 };
 
@@ -83,6 +97,9 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
   const options = optionsOf(words);
   if (wanted !== undefined && words.flags.has('action-unknown'))
     throw usageError('--job and --action-unknown both say which job: give one of them');
+  if (wanted !== undefined && words.flags.has('connection'))
+    throw usageError('--job and --connection both say which job: give one of them');
+  const connection = connectionIn(words);
   const context = await openContext('adopt', words);
   await requireSlurm(context.node);
   if (context.node.tops[0] !== undefined) checkOptions(options, { cgroupVersion: context.node.tops[0].version });
@@ -93,7 +110,10 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
       { pid },
     );
   const uid = await uidFor(context, said, pid);
-  const request: Adopting = { pid, uid, dryRun, options, descendants: words.flags.has('descendants') };
+  const request: Adopting = {
+    ...{ pid, uid, dryRun, options, descendants: words.flags.has('descendants') },
+    ...(connection === undefined ? {} : { connection }),
+  };
   const report =
     wanted === undefined ? await adoptByRules(context, request) : await adoptInto(context, request, wanted);
   for (const line of report.trace) context.log('verbose', line);
@@ -107,9 +127,21 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
 interface Adopting {
   readonly pid: number;
   readonly uid: number;
+  readonly connection?: string;
   readonly dryRun: boolean;
   readonly options: AdoptionOptions;
   readonly descendants: boolean;
+}
+
+/** A login goes on without a connection that cannot be read; whoever wrote it down here is told. */
+function connectionIn(words: Words): string | undefined {
+  const text = flagValue(words, 'connection');
+  const found = text === undefined ? undefined : parseSshConnection(text);
+  if (found !== undefined && 'why' in found)
+    throw usageError(
+      `Cannot read the connection: ${found.why}; --connection takes what SSH_CONNECTION holds, "SRC SPORT DST DPORT"`,
+    );
+  return text;
 }
 
 function optionsOf(words: Words): AdoptionOptions {
@@ -144,11 +176,12 @@ async function uidFor(context: Context, whoseIt: ReturnType<typeof whose>, pid: 
 
 async function adoptByRules(
   { node }: Context,
-  { pid, uid, dryRun, options, descendants }: Adopting,
+  { pid, uid, connection, dryRun, options, descendants }: Adopting,
 ): Promise<AdoptReport> {
   const session = { node, options, descendants, onFailure: 'undo' as const };
+  const request = { uid, pid, ...(connection === undefined ? {} : { connection }) };
   if (dryRun) {
-    const { decision } = await decideSession({ uid }, session);
+    const { decision } = await decideSession(request, session);
     return {
       action: decision.action,
       ...jobOf(decision.action === 'adopt' ? decision.target : undefined, uid),
@@ -157,7 +190,7 @@ async function adoptByRules(
       dryRun,
     };
   }
-  const { action, reason, trace, target, adoption } = await admitSession({ uid, pid }, session);
+  const { action, reason, trace, target, adoption } = await admitSession(request, session);
   const adopted = adoption?.outcome === 'adopted';
   return {
     action: adopted ? 'adopt' : action,

@@ -26,6 +26,15 @@ describe('adopt --dry-run', () => {
   });
 
   it.each([
+    [[], 'caller ID is unknown: no connection was given'],
+    [['--connection', '192.0.2.1 51234 192.0.2.2 22'], 'caller ID is unknown: a recorded node cannot be asked'],
+    [['--callerid-timeout', '0'], 'caller ID is not asked (callerid_timeout=0)'],
+  ])('%j: the trace says what became of caller ID', async (words, line) => {
+    const { output } = await dryRun('slurm-22.05-v1', '6516', '--json', ...words);
+    expect((output.json() as { trace: readonly string[] }).trace).toContain(line);
+  });
+
+  it.each([
     [['--action-unknown', 'deny'], 1, 'deny'],
     [['--action-unknown', 'allow'], 1, 'allow'],
     [['--job', '4'], 0, 'adopt'],
@@ -50,6 +59,14 @@ describe('adopt --dry-run', () => {
     [['-7', '--uid', '1001'], 2, 'is not a process id'],
     [['2147483648', '--uid', '1001'], 1, 'There is no process 2147483648'],
     [['6516', '--rank', 'oldest'], 2, 'allowed are newest, step-extern-mtime'],
+    [['6516', '--connection', ''], 2, 'has not the four fields of one'],
+    [['6516', '--connection', '192.0.2.1 51234 192.0.2.2'], 2, '"SRC SPORT DST DPORT"'],
+    [['6516', '--connection', 'login1 51234 192.0.2.2 22'], 2, '"login1" is no IP address'],
+    [['6516', '--connection', '192.0.2.1 51234\x1b[31m 192.0.2.2 22'], 2, '\\u001b[31m'],
+    [['6516', '--connection', '1'.repeat(1 << 16)], 2, 'it is 65536 characters long'],
+    [['6516', '--job', '4', '--connection', '192.0.2.1 51234 192.0.2.2 22'], 2, '--job and --connection'],
+    [['6516', '--callerid-timeout', 'long'], 2, 'a time from 0 to 120 s'],
+    [['6516', '--single-job-skip-rpc', 'yes'], 2, 'allowed are 1, 0'],
   ])('%j: exit code %i, one line, nothing printed', (words, exitCode, message) => {
     const ran = runProgramFile('adopt', '--from', recording('slurm-22.05-v1'), '--dry-run', ...words);
     expect([ran.exitCode, ran.stdout]).toEqual([exitCode, '']);
@@ -110,6 +127,21 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('adopt (needs root and cgroups)'
       adoption: { outcome: 'adopted', moved: 'cgroup', accounting: 'none' },
     });
     expect(runProgramFile('verify', String(session.pid), '--job', '12', '--within', sandbox.within).exitCode).toBe(0);
+  });
+
+  it('asks caller ID where it is given a connection, as a login would; the next rule applies where that names none', () => {
+    const words = [String(session.pid), '--dry-run', '--within', sandbox.within, '--json'];
+    const traceOf = (...more: readonly string[]) => {
+      const ran = runProgramFile('adopt', ...words, ...more);
+      expect([ran.exitCode, ran.stderr]).toEqual([0, '']);
+      return JSON.parse(ran.stdout).trace;
+    };
+    expect(traceOf('--connection', '::1 1 ::1 2')).toContain(
+      'caller ID is unknown: ::1 is this node, which has no such connection (any more)',
+    );
+    expect(traceOf()).toContain(
+      `caller ID is unknown: no connection was given, and process ${session.pid} is no sshd of a connection`,
+    );
   });
 
   it('a second time moves nothing', () => {

@@ -1,0 +1,82 @@
+// Which connection a session came over: as sshd says it (SSH_CONNECTION), or as the kernel lists it for the process
+// of sshd that holds it. A text is a user's input, and /proc may change or be hidden: the answer is a value or a reason.
+
+import { quote, SlurmCgroupsError } from '../cgroup/errors.js';
+import type { Host } from '../cgroup/host.js';
+import { parseAddress } from '../cgroup/ip-address.js';
+import { type HeldProcess, holdProcess } from '../cgroup/process.js';
+import {
+  type Endpoint,
+  established,
+  listening,
+  parseEndpoint,
+  type TcpConnection,
+  tcpSocketsOf,
+} from '../cgroup/tcp-table.js';
+import { isMonitor, rootExecutable } from '../jobs/protected.js';
+
+/** A connection, or why it is not known: one line, safe to print, the end of a sentence. */
+export type FoundConnection = { readonly connection: TcpConnection } | { readonly why: string };
+
+/** Two addresses with zones, two ports, three blanks: OpenSSH writes 115 characters at most. */
+const longestText = 160;
+
+/**
+ * Reads `SSH_CONNECTION`: source address and port, destination address and port. Total: what is cut off, has names for
+ * addresses (`UNKNOWN`), or is none at all, is a reason.
+ */
+export function parseSshConnection(text: string): FoundConnection {
+  if (text.length > longestText) return { why: `it is ${text.length} characters long` };
+  const fields = text.trim().split(/ +/);
+  if (fields.length !== 4) return { why: `${quote(text)} has not the four fields of one` };
+  const [sourceAddress = '', sourcePort = '', destinationAddress = '', destinationPort = ''] = fields;
+  const source = endpointFrom(sourceAddress, sourcePort);
+  const destination = endpointFrom(destinationAddress, destinationPort);
+  if (typeof source === 'string') return { why: source };
+  if (typeof destination === 'string') return { why: destination };
+  if (source.address.family !== destination.address.family)
+    return { why: `${quote(text)} is IPv4 at one end and IPv6 at the other` };
+  return { connection: { source, destination } };
+}
+
+function endpointFrom(addressText: string, portText: string): Endpoint | string {
+  const address = parseAddress(addressText);
+  if (address === undefined) return `${quote(addressText)} is no IP address`;
+  const port = /^\d{1,5}$/.test(portText) ? Number(portText) : 0;
+  return port >= 1 && port <= 0xffff ? { address, port } : `${quote(portText)} is no port`;
+}
+
+/** As SSH_CONNECTION writes it, its addresses unmapped. */
+export function formatConnection({ source, destination }: TcpConnection): string {
+  return [source, destination].map(({ address, port }) => `${address.text} ${port}`).join(' ');
+}
+
+/** The one connection that the sshd of a session holds. */
+export function connectionOfProcess(host: Host, pid: number): FoundConnection {
+  try {
+    const held = holdProcess(host, pid);
+    try {
+      return connectionOf(host, held);
+    } finally {
+      held.close();
+    }
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return { why: error.message };
+    throw error;
+  }
+}
+
+function connectionOf(host: Host, held: HeldProcess): FoundConnection {
+  const name = held.status().uids.every((uid) => uid === 0) ? rootExecutable(host, held) : undefined;
+  if (name === undefined || !isMonitor(name)) return { why: `process ${held.pid} is no sshd of a connection` };
+  const sockets = tcpSocketsOf(held.directory);
+  if (sockets.some(({ state }) => state === listening)) return { why: `process ${held.pid} listens for everybody` };
+  const own = sockets.filter(({ state }) => state === established);
+  const [socket] = own;
+  if (socket === undefined || own.length > 1)
+    return { why: `process ${held.pid} holds ${own.length === 0 ? 'no' : own.length} TCP connections` };
+  const [destination, source] = [parseEndpoint(socket.local), parseEndpoint(socket.remote)];
+  if (source === undefined || destination === undefined)
+    return { why: `the connection of process ${held.pid} cannot be read` };
+  return { connection: { source, destination } };
+}

@@ -1,0 +1,124 @@
+// TCP connections as the kernel lists them: net/tcp and net/tcp6 of a process are those of its network namespace
+// (proc_net(5)), and the inode of a socket says which processes hold it. It only looks.
+
+import { isGone } from './errors.js';
+import type { Directory } from './host.js';
+import { addressOf, type IpAddress } from './ip-address.js';
+
+/** One side of a TCP connection. */
+export interface Endpoint {
+  readonly address: IpAddress;
+  readonly port: number;
+}
+
+/** A TCP connection: `source` has opened it. */
+export interface TcpConnection {
+  readonly source: Endpoint;
+  readonly destination: Endpoint;
+}
+
+/** As the table writes them: `0100007F:1F90`, each 32-bit word in the byte order of the machine. */
+export interface TcpSocket {
+  readonly local: string;
+  readonly remote: string;
+  readonly state: string;
+  /** Who made it. */
+  readonly uid: number;
+  /** `0`: no process has it any more. */
+  readonly inode: string;
+}
+
+/** States of net/tcp (include/net/tcp_states.h). */
+export const established = '01';
+export const listening = '0A';
+
+/** Both tables of the network namespace of a process, held open; a kernel without IPv6 has one. */
+export function readTcpTables(process: Pick<Directory, 'read' | 'stat'>): readonly string[] {
+  return ['net/tcp', 'net/tcp6'].flatMap((name) => (process.stat(name) === undefined ? [] : [process.read(name)]));
+}
+
+/** The rows of a table; what does not have the form of a row is none. */
+export function parseTcpTable(text: string): readonly TcpSocket[] {
+  return text
+    .split('\n')
+    .slice(1)
+    .flatMap((line) => rowOf(line) ?? []);
+}
+
+function rowOf(line: string): TcpSocket | undefined {
+  const [, local, remote, state, , , , uid = '', , inode = ''] = line.trim().split(/\s+/);
+  if (local === undefined || remote === undefined || state === undefined) return undefined;
+  return isNumber(uid) && isNumber(inode) ? { local, remote, state, uid: Number(uid), inode } : undefined;
+}
+
+function isNumber(text: string): boolean {
+  return /^\d+$/.test(text);
+}
+
+/** What a table means by `0100007F:1F90`; `undefined`: it is no endpoint. */
+export function parseEndpoint(text: string): Endpoint | undefined {
+  const [, hex, port] = /^((?:[0-9A-F]{8}){1}|(?:[0-9A-F]{8}){4}):([0-9A-F]{4})$/.exec(text) ?? [];
+  if (hex === undefined || port === undefined) return undefined;
+  const bytes = (hex.match(/../g) ?? []).map((byte) => Number.parseInt(byte, 16));
+  return { address: addressOf(turned(bytes)), port: Number.parseInt(port, 16) };
+}
+
+/**
+ * The established sockets from `local` to `remote` that a process has. The text of the tables is searched for the two,
+ * in the forms that a kernel writes: of thousands of rows none but the right one is parsed.
+ */
+export function socketsBetween(tables: readonly string[], local: Endpoint, remote: Endpoint): readonly TcpSocket[] {
+  const sockets: TcpSocket[] = [];
+  const remotes = formsOf(remote);
+  for (const [at, form] of formsOf(local).entries()) {
+    const wanted = ` ${form} ${remotes[at]} ${established} `;
+    for (const table of tables) {
+      for (let found = table.indexOf(wanted); found !== -1; found = table.indexOf(wanted, found + 1)) {
+        const end = table.indexOf('\n', found);
+        const row = rowOf(table.slice(table.lastIndexOf('\n', found) + 1, end === -1 ? undefined : end));
+        if (row !== undefined && row.inode !== '0') sockets.push(row);
+      }
+    }
+  }
+  return sockets;
+}
+
+/** An IPv4 endpoint stands in net/tcp, or mapped in net/tcp6 where the socket is one of IPv6. */
+function formsOf({ address: { family, bytes }, port }: Endpoint): readonly string[] {
+  const mapped = [...Array<number>(10).fill(0), 0xff, 0xff, ...bytes];
+  const digits = (all: readonly number[]) =>
+    turned(all)
+      .map((byte) => byte.toString(16).toUpperCase().padStart(2, '0'))
+      .join('');
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  return (family === 4 ? [bytes, mapped] : [bytes]).map((all) => `${digits(all)}${suffix}`);
+}
+
+const isLittleEndian = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
+
+/** From network order to words of this machine, and back. */
+function turned(bytes: readonly number[]): readonly number[] {
+  if (!isLittleEndian) return bytes;
+  return bytes.map((_, at) => bytes[at - (at % 4) + 3 - (at % 4)] ?? 0);
+}
+
+/** The inodes of all sockets that a process, held open, has as a descriptor. */
+export function socketInodes(process: Pick<Directory, 'names' | 'readlink'>): ReadonlySet<string> {
+  const inodes = new Set<string>();
+  for (const fd of process.names('fd')) {
+    try {
+      const inode = /^socket:\[(\d+)\]$/.exec(process.readlink(`fd/${fd}`))?.[1];
+      if (inode !== undefined) inodes.add(inode);
+    } catch (error) {
+      if (!isGone(error)) throw error; // closed between being listed and being looked at
+    }
+  }
+  return inodes;
+}
+
+/** The TCP sockets that a process, held open, has. */
+export function tcpSocketsOf(process: Pick<Directory, 'names' | 'readlink' | 'read' | 'stat'>): readonly TcpSocket[] {
+  const inodes = socketInodes(process);
+  if (inodes.size === 0) return [];
+  return readTcpTables(process).flatMap((table) => parseTcpTable(table).filter(({ inode }) => inodes.has(inode)));
+}

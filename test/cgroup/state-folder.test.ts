@@ -1,0 +1,45 @@
+import fs from 'node:fs';
+import process from 'node:process';
+import { afterEach, describe, expect } from 'vitest';
+import { hasCode } from '../../src/cgroup/errors.js';
+import { liveHost } from '../../src/cgroup/host.js';
+import { makeStateFolder, requireRootsFolder, stateFolder } from '../../src/cgroup/state-folder.js';
+import { rootTest } from '../sandbox.js';
+
+const host = liveHost();
+const folder = stateFolder(`test-${process.pid}`);
+const codeOf = (act: () => void) => {
+  try {
+    act();
+  } catch (error) {
+    if (hasCode(error, 'ERR_NOT_PERMITTED')) return error.code;
+    throw error;
+  }
+  return undefined;
+};
+
+describe('makeStateFolder()', () => {
+  afterEach(() => fs.rmSync(folder, { recursive: true, force: true }));
+
+  rootTest('makes it root’s alone, and takes the one that is there', () => {
+    for (const _ of [1, 2]) makeStateFolder(host, folder);
+    expect(fs.statSync(folder)).toMatchObject({ uid: 0 });
+    expect(fs.statSync(folder).mode & 0o022).toBe(0);
+  });
+
+  rootTest('refuses what others own or can write, a link and a file', () => {
+    fs.mkdirSync(folder, { mode: 0o755 });
+    fs.chownSync(folder, 64_700, 64_700);
+    expect(codeOf(() => makeStateFolder(host, folder))).toBe('ERR_NOT_PERMITTED');
+    fs.chownSync(folder, 0, 0);
+    fs.chmodSync(folder, 0o777);
+    expect(codeOf(() => requireRootsFolder(host, folder))).toBe('ERR_NOT_PERMITTED');
+    fs.rmdirSync(folder);
+    fs.symlinkSync('/tmp', folder);
+    expect(codeOf(() => makeStateFolder(host, folder))).toBe('ERR_NOT_PERMITTED');
+    fs.unlinkSync(folder);
+    fs.writeFileSync(folder, '');
+    expect(codeOf(() => makeStateFolder(host, folder))).toBe('ERR_NOT_PERMITTED');
+    expect(codeOf(() => requireRootsFolder(host, `${folder}-none`))).toBe('ERR_NOT_PERMITTED');
+  });
+});

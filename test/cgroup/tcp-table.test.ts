@@ -1,0 +1,138 @@
+import fs from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import process from 'node:process';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { liveHost } from '../../src/cgroup/host.js';
+import { parseAddress } from '../../src/cgroup/ip-address.js';
+import {
+  type Endpoint,
+  established,
+  listening,
+  parseEndpoint,
+  parseTcpTable,
+  readTcpTables,
+  socketInodes,
+  socketsBetween,
+  tcpSocketsOf,
+} from '../../src/cgroup/tcp-table.js';
+import { families, Listener } from '../tcp-listener.js';
+
+/** Of an x86 machine; an address of IPv6 is four words. */
+const table4 = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 17041 1 0000000000000000 100 0 0 10 0
+   1: 0100007F:BEAA 0100007F:AE7D 01 00000000:00000000 00:00000000 00000000  1001        0 91234 2 0000000000000000 20 4 30 10 -1
+   2: 0100007F:AE7D 0100007F:BEAA 01 00000000:00000000 00:00000000 00000000     0        0 91235 1 0000000000000000 20 4 0 10 -1
+   3: 0100007F:AE7D 0100007F:BEAB 06 00000000:00000000 03:00000F1C 00000000     0        0 0 3 0000000000000000
+`;
+const table6 = `  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0000000000000000FFFF00000100007F:AE7E 0000000000000000FFFF00000100007F:BEAC 01 00000000:00000000 00:00000000 00000000     7        0 5551 1 0000000000000000 20 4 0 10 -1
+   1: 00000000000000000000000001000000:CCCC B80D0120000000000000000001000000:0016 01 00000000:00000000 00:00000000 00000000     8        0 5552 1 0000000000000000 20 4 0 10 -1
+`;
+
+const at = (address: string, port: number): Endpoint => ({
+  address: parseAddress(address) ?? expect.unreachable(address),
+  port,
+});
+
+describe.skipIf(os.endianness() !== 'LE')('A table of a little-endian machine', () => {
+  it('parseTcpTable() reads its rows', () => {
+    expect(parseTcpTable(table4)).toMatchObject([
+      { state: listening, uid: 0, inode: '17041' },
+      { local: '0100007F:BEAA', remote: '0100007F:AE7D', state: established, uid: 1001, inode: '91234' },
+      { inode: '91235' },
+      { inode: '0' },
+    ]);
+  });
+
+  it('parseTcpTable() takes no row that is cut off or is none', () => {
+    for (const text of ['', 'sl\n', `${table4.slice(0, 240)}`, 'sl\n 0: x y\n\n', `sl\n${'x '.repeat(50_000)}`])
+      expect(parseTcpTable(text).every(({ inode }) => /^\d+$/.test(inode))).toBe(true);
+    expect(parseTcpTable('sl\n 0: 0100007F:BEAA\n')).toEqual([]);
+  });
+
+  it('parseEndpoint() knows the byte order of its words', () => {
+    expect(parseEndpoint('0100007F:BEAA')).toMatchObject({ address: { text: '127.0.0.1' }, port: 0xbeaa });
+    expect(parseEndpoint('B80D0120000000000000000001000000:0016')).toMatchObject({
+      address: { text: '2001:db8::1' },
+      port: 22,
+    });
+    expect(parseEndpoint('0000000000000000FFFF00000100007F:AE7E')?.address.text).toBe('127.0.0.1');
+    for (const text of ['', '0100007F', '0100007F:', ':BEAA', '0100007FFF:0001', 'zz00007F:0001'])
+      expect(parseEndpoint(text)).toBeUndefined();
+  });
+
+  it('socketsBetween() finds the one row of that direction, established and held by somebody', () => {
+    const between = (local: Endpoint, remote: Endpoint) =>
+      socketsBetween([table4, table6], local, remote).map(({ inode, uid }) => [inode, uid]);
+    expect(between(at('127.0.0.1', 0xbeaa), at('127.0.0.1', 0xae7d))).toEqual([['91234', 1001]]);
+    expect(between(at('127.0.0.1', 0xae7d), at('127.0.0.1', 0xbeaa))).toEqual([['91235', 0]]);
+    expect(between(at('127.0.0.1', 0xae7d), at('127.0.0.1', 0xbeab))).toEqual([]);
+    expect(between(at('127.0.0.1', 0xae7e), at('::ffff:127.0.0.1', 0xbeac))).toEqual([['5551', 7]]);
+    expect(between(at('::1', 0xcccc), at('2001:db8::1', 22))).toEqual([['5552', 8]]);
+    expect(between(at('127.0.0.2', 0xbeaa), at('127.0.0.1', 0xae7d))).toEqual([]);
+  });
+
+  it('socketsBetween() finds the last row of a table that was cut off behind it', () => {
+    const cut = table4.trimEnd().split('\n').slice(0, 3).join('\n');
+    expect(socketsBetween([cut], at('127.0.0.1', 0xbeaa), at('127.0.0.1', 0xae7d))).toHaveLength(1);
+    expect(socketsBetween([cut.slice(0, -70)], at('127.0.0.1', 0xbeaa), at('127.0.0.1', 0xae7d))).toEqual([]);
+  });
+});
+
+describe('Any text', () => {
+  it('is no table, and no error', () => {
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        parseTcpTable(text);
+        parseEndpoint(text);
+        socketsBetween([text], at('::1', 1), at('::1', 2));
+      }),
+    );
+  });
+});
+
+describe('On this machine', () => {
+  it.each(families)('both ends of a connection are found, each as itself: $name', async ({ listen, connect }) => {
+    const listener = await Listener.at(listen);
+    const client = net.connect(listener.port, connect);
+    try {
+      const [source, sourcePort, destination, destinationPort] = (await listener.accept()).text.split(' ');
+      const ends = [at(source ?? '', Number(sourcePort)), at(destination ?? '', Number(destinationPort))] as const;
+      const self = liveHost().open(`/proc/${process.pid}`);
+      try {
+        const tables = readTcpTables(self);
+        const held = socketInodes(self);
+        for (const [local, remote] of [ends, ends.toReversed()] as const) {
+          const found = socketsBetween(tables, local ?? ends[0], remote ?? ends[1]);
+          expect(found).toHaveLength(1);
+          expect(held.has(found[0]?.inode ?? '')).toBe(true);
+          const [one] = found;
+          expect([parseEndpoint(one?.local ?? ''), parseEndpoint(one?.remote ?? '')]).toEqual([local, remote]);
+          expect(one?.uid).toBe(process.geteuid?.());
+        }
+        const states = tcpSocketsOf(self).map(({ state }) => state);
+        expect(states).toContain(listening);
+        expect(states).toContain(established);
+      } finally {
+        self.close();
+      }
+    } finally {
+      client.destroy();
+      listener.close();
+    }
+  });
+
+  it('a process without sockets has none', () => {
+    expect(tcpSocketsOf({ names: () => [], readlink: () => '', read: () => table4, stat: () => undefined })).toEqual(
+      [],
+    );
+  });
+
+  it('a kernel without IPv6 has one table', () => {
+    const stat = fs.lstatSync('/proc/self', { bigint: true });
+    const process = { read: () => 'sl\n', stat: (name = '') => (name === 'net/tcp' ? stat : undefined) };
+    expect(readTcpTables(process)).toEqual(['sl\n']);
+  });
+});
