@@ -53,6 +53,8 @@ export interface AdoptionResult {
   readonly hierarchies: readonly HierarchyMove[];
   /** Why it is not adopted. */
   readonly error?: SlurmCgroupsError;
+  /** Nothing was moved because the job's extern step takes nobody any more: it is ending, has ended, or died. */
+  readonly ending?: true;
   /** Children moved along. */
   readonly descendants: readonly {
     readonly pid: number;
@@ -173,7 +175,7 @@ class Adoption {
   }
 
   async run(): Promise<AdoptionResult> {
-    if (this.#ending !== undefined) return this.#result('untouched', this.#ending);
+    if (this.#ending !== undefined) return { ...this.#result('untouched', this.#ending), ending: true };
     const [session] = this.#moves;
     if (session === undefined) throw new TypeError('run() comes after begin()');
     const before = this.#frozen();

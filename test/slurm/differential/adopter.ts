@@ -71,7 +71,7 @@ export interface Adopter {
 }
 
 /** How long a login may take before it counts as hanging. Ours takes 5 s at most by itself (budget). */
-export const hangsAfterMs = 8000;
+export const hangsAfterMs = 6000;
 
 /** Where a process stands, by its /proc/PID/cgroup. */
 export function landingIn(text: string): Landing {

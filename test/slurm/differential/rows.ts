@@ -91,14 +91,25 @@ export const rows: readonly Row[] = [
     ['', 'in only', { from: 'outside' }],
     ['single_job_skip_rpc=0', 'in only', { from: 'only' }],
     ['single_job_skip_rpc=0', 'in only', { from: 'outside' }],
-    ['single_job_skip_rpc=0 action_unknown=deny', 'in only', { from: 'outside' }],
+    [
+      'single_job_skip_rpc=0 action_unknown=deny',
+      'refused',
+      { from: 'outside', ...differs('one-job-is-no-doubt', 'in only') },
+    ],
+    [
+      'single_job_skip_rpc=0 action_unknown=allow',
+      'in no job',
+      { from: 'outside', ...differs('one-job-is-no-doubt', 'in only') },
+    ],
+    ['single_job_skip_rpc=0 action_unknown=deny', 'in only', { from: 'only' }],
     ['single_job_skip_rpc=0', 'in only', { from: 'elsewhere' }],
     ['', 'in only', { from: "bob's" }],
     ['single_job_skip_rpc=0', "in bob's", { from: "bob's", ...differs('only-into-own-jobs', 'in only') }],
     ['', 'ignored', { service: 'login' }],
     ['service=*', 'in only', { service: 'login' }],
     ['', 'in only', { by: 'ssh', from: 'outside' }],
-    ['', 'in no job', { process: 'dead', ...differs('believes-the-kernel', 'refused') }],
+    // On v1 slurmstepd tries it four times, a second each; on v2 it says yes.
+    ['', 'refused', { process: 'dead' }],
   ),
   ...of(
     'two jobs',

@@ -12,12 +12,13 @@ import { askStepd } from '../../../src/jobs/stepd.js';
 import { socketOf } from '../../../src/jobs/stepd-socket.js';
 import { type Cluster, until } from '../cluster.js';
 import type { Site } from './adopter.js';
+import { accountOf } from './slurm-cgroups.js';
 import { agentLine } from './source.js';
 
 export type SituationName = string;
 
 /** Users that every Debian has, so none need be made; bob is the first. */
-const accounts = 'daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc'.split(' ');
+const accounts = 'daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc _apt'.split(' ');
 export const bob: string = accounts[0] ?? '';
 
 /** A job of a situation, and the fifo of the agent in it. */
@@ -202,14 +203,17 @@ async function killStepd(scene: Scene): Promise<() => Promise<void>> {
 async function suspend(scene: Scene): Promise<() => Promise<void>> {
   const { cluster } = scene.site;
   const { jobId } = only(scene);
-  const is = (state: string) => async () => (await stateOf(cluster, jobId)) === state;
+  const { uid } = accountOf(scene.alice) ?? raise('alice has no account');
+  // squeue says so before slurmd has done it.
+  const freezer = `/sys/fs/cgroup/freezer/slurm_${cluster.nodeName}/uid_${uid}/job_${jobId}/step_extern/freezer.state`;
+  const is = (state: string) => () => fs.readFileSync(freezer, 'utf8').trim() === state;
   await cluster.run('scontrol', ['suspend', String(jobId)]);
   const undo = async () => {
     await cluster.run('scontrol', ['resume', String(jobId)]);
-    await until('the job goes on', is('RUNNING'));
+    await until('the job goes on', is('THAWED'));
   };
   try {
-    await until('the job is suspended', is('SUSPENDED'));
+    await until('the job is suspended', is('FROZEN'));
     return undo;
   } catch (error) {
     await undo();

@@ -38,14 +38,20 @@ export function jobSource(fifo: string): Source {
   return { address: '127.0.0.1', start: (line) => fs.promises.writeFile(fifo, `${line}\n`) };
 }
 
-/** Commands that end with `close`, and with this process. */
+/** Somebody outside of all jobs; nobody's user, since ssh takes no key of root's own that others can read. */
 export class Outside implements Source {
   readonly address: string = '127.0.0.1';
   readonly #children: ChildProcess[] = [];
 
   start(line: string): Promise<void> {
     this.#children.push(
-      spawn(dieWithUs, [...dieWords, 'bash', '-c', line], { cwd: '/', env: shellOnly, stdio: 'ignore' }),
+      spawn(dieWithUs, [...dieWords, 'bash', '-c', line], {
+        cwd: '/',
+        env: shellOnly,
+        uid: 65534,
+        gid: 65534,
+        stdio: 'ignore',
+      }),
     );
     return Promise.resolve();
   }
