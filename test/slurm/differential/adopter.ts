@@ -9,7 +9,7 @@
 //     export function makeAdopter(site: Site): Adopter
 //
 // It is held against pam_slurm_adopt row by row (rows.ts): the same answer, or the difference that slurm-cgroups has
-// there and docs/differences.md gives a reason for. Only the kernel is believed on where a session ended up: give the
+// there and docs/differences.md gives a reason for; either will do for another adopter. Only the kernel is believed on where a session ended up: give the
 // pid of the session's process to `outcomeOf`.
 
 import fs from 'node:fs';
@@ -70,8 +70,8 @@ export interface Adopter {
   close(): Promise<void>;
 }
 
-/** How long a login may take before it counts as hanging. Ours takes 5 s at most by itself (budget). */
-export const hangsAfterMs = 6000;
+/** How long a login may take before it counts as hanging: longer than the budget of ours, 5 s. */
+export const hangsAfterMs = 5500;
 
 /** Where a process stands, by its /proc/PID/cgroup. */
 export function landingIn(text: string): Landing {

@@ -11,7 +11,7 @@ import { slurmCgroups } from './slurm-cgroups.js';
 import { pamSlurmAdoptBySsh, slurmCgroupsBySsh } from './ssh-login.js';
 
 /** Another module's file of which the adopter is tried instead of slurm-cgroups. */
-const other = process.env['SLURM_ADOPTER'];
+export const other: string | undefined = process.env['SLURM_ADOPTER'];
 
 export interface Sides {
   readonly there: Adopter;

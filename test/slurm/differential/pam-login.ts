@@ -69,7 +69,7 @@ async function answered(stack: PamStack, child: ChildProcess, begunAt: number) {
 async function killed(child: ChildProcess, ms: number): Promise<Outcome> {
   const outcome = outcomeOf(child.pid ?? 0, { answer: 'hangs', ms, said: '' });
   child.kill('SIGKILL');
-  const unkillable = !(await ended(child, 2000));
+  const unkillable = !(await ended(child, 1000));
   return { ...outcome, unkillable, said: unkillable ? 'not even SIGKILL ended it' : 'it had to be killed' };
 }
 

@@ -1,13 +1,16 @@
 // The situations of the table: which jobs there are, in which order they started, and what was done to them. Each has a
 // user of its own, so all begin at the same time on one cluster; `bob` and his one job are common to all.
 
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { reachExternStepd } from '../../../src/adopt/extern-stepd.js';
 import { liveHost } from '../../../src/cgroup/host.js';
+import { discoverJobs } from '../../../src/jobs/discovery.js';
+import { readNode } from '../../../src/jobs/node.js';
 import { askStepd } from '../../../src/jobs/stepd.js';
 import { socketOf } from '../../../src/jobs/stepd-socket.js';
 import { type Cluster, until } from '../cluster.js';
@@ -71,7 +74,8 @@ export const situations: readonly Situation[] = [
   })),
   { name: 'an srun in the older of two jobs', jobs: ['older', 'newer'], arrange: srunInOlder },
   { name: 'the slurmstepd of the job has been killed', jobs: ['orphaned'], arrange: killStepd },
-  { name: 'a suspended job', jobs: ['suspended'], arrange: suspend },
+  { name: 'a job that is ending', jobs: ['ending'], arrange: endSlowly },
+  { name: 'the newer of two jobs is suspended', jobs: ['older', 'suspended'], arrange: suspend },
   // The last: whoever asks every slurmstepd of the node hangs from here on.
   { name: 'a stopped slurmstepd of another user', of: 'one job', jobs: [], arrange: stopBobs },
 ];
@@ -181,6 +185,46 @@ async function endHeld(scene: Scene): Promise<() => Promise<void>> {
   return async () => fs.rmSync(held, { force: true });
 }
 
+/**
+ * A frozen process cannot be ended, so the extern step stays at its end: its slurmstepd lives and answers, and takes
+ * nobody in any more.
+ */
+async function endSlowly(scene: Scene): Promise<() => Promise<void>> {
+  const job = only(scene);
+  const { site } = scene;
+  const node = await readNode({ host, nodeName: site.cluster.nodeName, configFile: site.cluster.conf });
+  const [found = raise('the job is not there')] = discoverJobs(node).filter(({ jobId }) => jobId === job.jobId);
+  const held = path.join(externFreezer(scene, job), 'held');
+  const write = (file: string, text: string) => fs.writeFileSync(path.join(held, file), text, { flag: 'r+' });
+  fs.mkdirSync(held);
+  const sleeper = spawn('/bin/sleep', ['120'], { cwd: '/', stdio: 'ignore' });
+  const undo = async () => {
+    write('freezer.state', 'THAWED');
+    sleeper.kill('SIGKILL');
+    await until('the held process is gone', () => fs.readFileSync(path.join(held, 'cgroup.procs'), 'utf8') === '');
+    fs.rmdirSync(held);
+  };
+  try {
+    write('cgroup.procs', String(sleeper.pid));
+    write('freezer.state', 'FROZEN');
+    await site.cluster.run('scancel', [String(job.jobId)]);
+    await until('its extern step takes nobody any more', async () => {
+      const reached = await reachExternStepd(node, found, { timeoutMs: 5000 });
+      if (reached.outcome === 'ready') reached.stepd.close();
+      return reached.outcome === 'ending';
+    });
+    return undo;
+  } catch (error) {
+    await undo();
+    throw error;
+  }
+}
+
+function externFreezer({ site, alice }: Scene, { jobId }: StartedJob): string {
+  const { uid } = accountOf(alice) ?? raise(`there is no ${alice}`);
+  return `/sys/fs/cgroup/freezer/slurm_${site.cluster.nodeName}/uid_${uid}/job_${jobId}/step_extern`;
+}
+
 async function stateOf(cluster: Cluster, jobId: number): Promise<string> {
   return (await cluster.run('squeue', ['-h', '-j', String(jobId), '-o', '%T'])).trim();
 }
@@ -202,10 +246,10 @@ async function killStepd(scene: Scene): Promise<() => Promise<void>> {
 
 async function suspend(scene: Scene): Promise<() => Promise<void>> {
   const { cluster } = scene.site;
-  const { jobId } = only(scene);
-  const { uid } = accountOf(scene.alice) ?? raise('alice has no account');
+  const job = scene.jobs.get('suspended') ?? raise('there is no job to suspend');
+  const { jobId } = job;
+  const freezer = path.join(externFreezer(scene, job), 'freezer.state');
   // squeue says so before slurmd has done it.
-  const freezer = `/sys/fs/cgroup/freezer/slurm_${cluster.nodeName}/uid_${uid}/job_${jobId}/step_extern/freezer.state`;
   const is = (state: string) => () => fs.readFileSync(freezer, 'utf8').trim() === state;
   await cluster.run('scontrol', ['suspend', String(jobId)]);
   const undo = async () => {

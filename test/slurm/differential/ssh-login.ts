@@ -41,6 +41,8 @@ function sshAdopter(name: string, site: Site, moduleFor: (login: Login) => strin
 async function loginBySsh(site: Site, login: Login, module: string): Promise<Outcome> {
   if (login.from === undefined) throw new Error('ssh comes from somewhere');
   const stack = new PamStack(site.folder, 'sshd', module);
+  // Where sshd shuts itself in; Debian makes it at boot.
+  const made = fs.mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
   const { port, sshd } = await startSshd(site, stack);
   try {
     const begunAt = performance.now();
@@ -62,6 +64,7 @@ async function loginBySsh(site: Site, login: Login, module: string): Promise<Out
     stack.release();
     await sleep(100);
     stack.remove();
+    if (made !== undefined) fs.rmdirSync(made);
   }
 }
 
@@ -79,7 +82,6 @@ const key = ({ folder }: Site): string => path.join(folder, 'key');
 
 async function startSshd(site: Site, stack: PamStack): Promise<{ readonly port: number; readonly sshd: ChildProcess }> {
   await makeKey(site);
-  fs.mkdirSync('/run/sshd', { recursive: true, mode: 0o755 }); // where sshd shuts itself in; Debian makes it at boot
   const port = await freePort();
   const config = path.join(site.folder, 'sshd_config');
   const lines = [
