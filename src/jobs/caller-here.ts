@@ -11,13 +11,7 @@ import { hasCode, isGone } from '../cgroup/errors.js';
 import type { Directory } from '../cgroup/host.js';
 import { isOwnAddress } from '../cgroup/own-addresses.js';
 import { type HeldProcess, holdProcess } from '../cgroup/process.js';
-import {
-  readTcpTables,
-  socketInodes,
-  socketsBetween,
-  type TcpConnection,
-  type TcpSocket,
-} from '../cgroup/tcp-table.js';
+import { findSockets, socketInodes, type TcpConnection, type TcpSocket } from '../cgroup/tcp-table.js';
 import { type CallerIdAnswer, type CallerIdQuestion, unknown } from './caller-answer.js';
 import { discoverJobs } from './discovery.js';
 import { nameOfJob, type OwnedJob } from './job.js';
@@ -79,7 +73,7 @@ function lookUp({
 
 /** A table that changes while it is read may lack a row: what is not there is looked for a second time. */
 function socketsAt(process: Directory, { source, destination }: TcpConnection): readonly TcpSocket[] {
-  const look = () => socketsBetween(readTcpTables(process), source, destination);
+  const look = () => findSockets(process, source, destination);
   const found = look();
   return found.length > 0 ? found : look();
 }

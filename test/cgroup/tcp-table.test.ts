@@ -9,6 +9,7 @@ import { parseAddress } from '../../src/cgroup/ip-address.js';
 import {
   type Endpoint,
   established,
+  findSockets,
   listening,
   parseEndpoint,
   parseTcpTable,
@@ -107,6 +108,7 @@ describe('On this machine', () => {
         for (const [local, remote] of [ends, ends.toReversed()] as const) {
           const found = socketsBetween(tables, local ?? ends[0], remote ?? ends[1]);
           expect(found).toHaveLength(1);
+          expect(findSockets(self, local ?? ends[0], remote ?? ends[1])).toEqual(found);
           expect(held.has(found[0]?.inode ?? '')).toBe(true);
           const [one] = found;
           expect([parseEndpoint(one?.local ?? ''), parseEndpoint(one?.remote ?? '')]).toEqual([local, remote]);
@@ -134,5 +136,7 @@ describe('On this machine', () => {
     const stat = fs.lstatSync('/proc/self', { bigint: true });
     const process = { read: () => 'sl\n', stat: (name = '') => (name === 'net/tcp' ? stat : undefined) };
     expect(readTcpTables(process)).toEqual(['sl\n']);
+    for (const address of ['127.0.0.1', '::1'])
+      expect(findSockets(process, at(address, 1), at(address, 2))).toEqual([]);
   });
 });

@@ -218,7 +218,7 @@ describe('callerHere()', () => {
       };
       const node = { host: torn, tops: [], unread: [] } as unknown as SlurmNode;
       const answer = await callerHere({ node, connection, uid: 0, ownJobs: [], endMs: host.now() + 5000 });
-      expect([said(answer), reads]).toEqual(['none', 4]);
+      expect([said(answer), reads]).toEqual(['none', 3]);
     } finally {
       client.destroy();
       listener.close();
