@@ -65,6 +65,8 @@ export interface Outcome extends Landing {
 
 export interface Adopter {
   readonly name: string;
+  /** It adopts the process that it is told, by `pid`; else only ever its own, and rows with another are not for it. */
+  readonly takesPid?: true;
   login(login: Login): Promise<Outcome>;
   /** Waits until every process of its logins is gone. */
   close(): Promise<void>;

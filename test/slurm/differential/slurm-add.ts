@@ -14,6 +14,7 @@ const host = liveHost();
 export function slurmAdd({ cluster }: Site, uid: number): Adopter {
   return {
     name: "pam_slurm_adopt's request",
+    takesPid: true,
     login: async ({ pid = 0 }) => {
       const { nodeName, conf: configFile, spool } = cluster;
       const [job] = discoverJobs(await readNode({ host, nodeName, configFile }), { uid });

@@ -16,7 +16,12 @@ import { arriveFrom } from './source.js';
 const host = liveHost();
 
 export function slurmCgroups(site: Site): Adopter {
-  return { name: 'slurm-cgroups', login: (login) => loginHere(site, login), close: () => Promise.resolve() };
+  return {
+    name: 'slurm-cgroups',
+    takesPid: true,
+    login: (login) => loginHere(site, login),
+    close: () => Promise.resolve(),
+  };
 }
 
 async function loginHere(site: Site, login: Login): Promise<Outcome> {
