@@ -28,6 +28,8 @@ export interface Row {
   readonly mapped?: boolean;
   /** The process to adopt, where it is not the login's own. */
   readonly process?: 'dead';
+  /** slurm.conf names a spool that is not there. */
+  readonly without?: 'spool';
   /** Real ssh to a real sshd, instead of pamtester and a call. */
   readonly by?: 'ssh';
   /** What pam_slurm_adopt does. */
@@ -108,6 +110,7 @@ export const rows: readonly Row[] = [
     ['', 'ignored', { service: 'login' }],
     ['service=*', 'in only', { service: 'login' }],
     ['', 'in only', { by: 'ssh', from: 'outside' }],
+    ['wait_for_job=0', 'refused', { without: 'spool', ...differs('without-a-spool', 'in only') }],
     // On v1 slurmstepd tries it four times, a second each; on v2 it says yes.
     ['', 'refused', { process: 'dead' }],
   ),
@@ -172,12 +175,13 @@ export const rows: readonly Row[] = [
 ];
 
 /** A row as a person reads it. */
-export function titleOf({ user, service, options, from, mapped, process, by }: Row): string {
+export function titleOf({ user, service, options, from, mapped, process, without, by }: Row): string {
   const parts = [
     ...(user === undefined ? [] : [user]),
     ...(by === undefined ? [] : [`by ${by}`]),
     ...(from === undefined ? [] : [`from ${from}${mapped === true ? ', IPv4 in IPv6' : ''}`]),
     ...(process === undefined ? [] : [`a ${process} process`]),
+    ...(without === undefined ? [] : [`without ${without}`]),
     ...(service === undefined ? [] : [`PAM service ${service}`]),
     ...(options ?? []),
   ];

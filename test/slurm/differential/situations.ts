@@ -95,6 +95,14 @@ function heldBy(folder: string, name: string, jobId: string | number): string {
   return `${path.join(folder, name.toLowerCase())}.${jobId}`;
 }
 
+/** The same site with a configuration that names a spool which is not there. */
+export function withoutSpool(site: Site): Site {
+  const conf = path.join(path.dirname(site.cluster.conf), 'slurm-without-spool.conf');
+  const text = fs.readFileSync(site.cluster.conf, 'utf8');
+  fs.writeFileSync(conf, text.replace(/^SlurmdSpoolDir=.*$/m, `SlurmdSpoolDir=${site.folder}/nowhere`));
+  return { ...site, cluster: { ...site.cluster, conf } };
+}
+
 const clusterFolder = ({ cluster }: Site): string => path.dirname(cluster.spool);
 
 /** Bob's job, and all situations with the users of their own. */

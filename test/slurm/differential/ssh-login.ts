@@ -54,7 +54,7 @@ async function loginBySsh(site: Site, login: Login, module: string): Promise<Out
       if (read === undefined && ms > hangsAfterMs) return outcomeOf(0, { answer: 'hangs', ms, said: '' });
       if (read !== undefined) {
         const outcome = outcomeOf(read.pid, { answer: read.answer, ms, said: '' });
-        process.kill(read.pid, 'SIGKILL'); // a child of our sshd that waits for us in its PAM stack
+        end(read.pid);
         return outcome;
       }
       await sleep(5);
@@ -66,6 +66,12 @@ async function loginBySsh(site: Site, login: Login, module: string): Promise<Out
     stack.remove();
     if (made !== undefined) fs.rmdirSync(made);
   }
+}
+
+/** A child of our sshd, which waits for us in its PAM stack. */
+function end(pid: number): void {
+  if (!(pid > 1) || !fs.readlinkSync(`/proc/${pid}/exe`).endsWith('/sshd')) throw new Error(`${pid} is no sshd`);
+  process.kill(pid, 'SIGKILL');
 }
 
 const clientOptions: readonly string[] = [

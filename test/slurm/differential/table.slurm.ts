@@ -19,6 +19,7 @@ import {
   type StartedJob,
   situations,
   slowProlog,
+  withoutSpool,
 } from './situations.js';
 import { accountOf, deadPid } from './slurm-cgroups.js';
 import { jobSource, NodeWithoutSlurmd, Outside, type Source } from './source.js';
@@ -79,7 +80,8 @@ const sceneOf = ({ name }: Situation): Scene => scenes.get(name) ?? expect.unrea
 async function compare(situation: Situation, row: Row, skip: (why: string) => never): Promise<void> {
   const scene = sceneOf(situation);
   const login = await loginFor(scene, row);
-  const sides = sidesFor(row, accountOf(login.user)?.uid ?? -1);
+  const sidesOf = row.without === undefined ? sidesFor : await sidesOn(withoutSpool(site));
+  const sides = sidesOf(row, accountOf(login.user)?.uid ?? -1);
   if (row.process !== undefined && sides.here.takesPid !== true) skip(`${sides.here.name} adopts only itself`);
   const there = await answerOf(sides.there, login, scene);
   const here = await answerOf(sides.here, { ...login, begun: () => situation.meanwhile?.(scene) }, scene);
