@@ -6,6 +6,7 @@ export default defineConfig({
     include: ['test/slurm/**/*.slurm.ts'],
     testTimeout: 240_000,
     hookTimeout: 240_000,
-    fileParallelism: false,
+    // Each has a cluster of its own, and most of its time is Slurm's.
+    maxWorkers: 2,
   },
 });

@@ -1,18 +1,18 @@
 // One process into one job: check that it may, move it, prove it from /proc, or put it back and say exactly
 // what remains. Which job is policy's word. Where the job lacks a leaf for it, its slurmstepd moves it.
 
-import type { Cgroup } from '../cgroup/cgroup.js';
-import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
+import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
 import { placesLine } from '../cgroup/membership.js';
-import { endOf, type HierarchyMove, hasEnded, Move, type MoveTarget } from '../cgroup/move.js';
-import { childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
+import { endOf, type HierarchyMove, hasEnded, Move } from '../cgroup/move.js';
+import { type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
-import { closeTargets, externGoals, holdExternLeaves, holdUserCgroups, isJobIn, needsStepd } from '../jobs/leaves.js';
+import { holdUserCgroups, isJobIn } from '../jobs/leaves.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { refusalToMove } from '../jobs/protected.js';
-import type { StepdConnection } from '../jobs/stepd-connection.js';
-import { reachExternStepd } from './extern-stepd.js';
+import { type Told, tellStepd } from './accounting.js';
+import { moveDescendants } from './descendants.js';
+import { type Counted, closeWay, findWay, type StepdWay, type Way } from './way.js';
 
 /** A user's own cgroup (`action_unknown=user`, v1 only): no job's accounting, no job's memory limit. */
 export interface UserTarget {
@@ -22,16 +22,36 @@ export interface UserTarget {
 
 export interface AdoptOptions {
   readonly node: SlurmNode;
-  /** What a refusal in the middle does: put everything back (default), or keep what was reached. */
+  /**
+   * What a refusal in the middle does: put everything back (default), or keep what was reached. Where slurmstepd takes
+   * nobody in, everything is put back either way: its step is ending, and nobody would end with the job what is kept.
+   */
   readonly onFailure?: 'undo' | 'keep';
   /** Move its living children too, and theirs, until no new one appears. */
   readonly descendants?: boolean;
-  /** How long children may keep appearing, and slurmstepd may take for one process. Default 5000. */
+  /** How long all that may take which is waited for: slurmstepd, and children that keep appearing. Default 5000. */
   readonly timeoutMs?: number;
   /** How long slurmstepd may take to say that it runs. Default 1000. */
   readonly stepdTimeoutMs?: number;
   /** Its reason is thrown; after the first move nothing stops an adoption. */
   readonly signal?: AbortSignal;
+  /**
+   * Called at most once, as soon as /proc proves an adoption by writes to cgroup.procs of which slurmstepd is told only
+   * then: a login can be answered. Not called where slurmstepd has to come first (it moves the process, or
+   * LaunchParameters has ulimit_pam_adopt) or is not told at all: then the promise is the answer. What it throws, adopt()
+   * throws, with the process in the job.
+   *
+   * Once it was called nothing is put back any more, which would set the session free. Where slurmstepd then says no,
+   * its step is ending: the outcome stays `adopted`, `accounting` is `refused`, and `error` says why. Where /proc shows
+   * afterwards that slurmstepd has moved it out of the job, or cannot be read, it is `partial`. With an `error` the
+   * caller has to end the session; adopt() ends nobody.
+   */
+  readonly onProven?: (result: AdoptionResult) => void;
+  /**
+   * Whether an earlier adoption had slurmstepd take it in (`accounting: 'stepd'`): it is not told again, since it
+   * counts twice what it was told of twice. Not given: what stood in every leaf of the job before is left as it is.
+   */
+  readonly isCounted?: boolean;
 }
 
 /**
@@ -47,15 +67,17 @@ export interface AdoptionResult {
   readonly moved: 'cgroup' | 'stepd' | 'none';
   /**
    * Whether Slurm counts its use: slurmstepd took it in (`stepd`, also where it was put back afterwards), or said no.
-   * `none`: it was not told; then Slurm counts only where its plugin reads the cgroups.
+   * `none`: it was not told, or did not answer; then Slurm counts only where its plugin reads the cgroups.
    */
   readonly accounting: 'stepd' | 'none' | 'refused';
+  /** Why it is not `stepd`, for people, where it is adopted. */
+  readonly uncountedWhy?: string;
   readonly hierarchies: readonly HierarchyMove[];
-  /** Why it is not adopted. */
+  /** Why it is not adopted; with `adopted`, why the session is to be ended (`onProven`). */
   readonly error?: SlurmCgroupsError;
   /** Nothing was moved because the job's extern step takes nobody any more: it is ending, has ended, or died. */
   readonly ending?: true;
-  /** Children moved along. */
+  /** Children moved along. Slurm counts them with the process: slurmstepd is not told of each. */
   readonly descendants: readonly {
     readonly pid: number;
     readonly outcome: 'adopted' | 'already' | 'undone' | 'partial';
@@ -101,16 +123,6 @@ interface Task {
   readonly options: AdoptOptions;
 }
 
-interface StepdWay {
-  readonly by: 'stepd';
-  readonly stepd: StepdConnection;
-  readonly job: Job;
-  readonly goals: readonly Cgroup[];
-}
-
-/** Who moves the processes, and where to. */
-type Way = { readonly by: 'cgroup'; readonly targets: readonly MoveTarget[] } | StepdWay;
-
 /** What one adoption holds open and has moved so far, the session first. */
 class Adoption {
   readonly #node: SlurmNode;
@@ -118,15 +130,19 @@ class Adoption {
   readonly #trace: string[] = [];
   readonly #processes: HeldProcess[] = [];
   readonly #moves: Move[] = [];
+  readonly #until: number;
   #way: Way = { by: 'cgroup', targets: [] };
-  #stepd: StepdConnection | undefined;
   #accounting: AdoptionResult['accounting'] = 'none';
-  /** The step takes nobody any more. */
-  #ending: SlurmCgroupsError | undefined;
+  #uncountedWhy: string | undefined;
+  /** Where it is not who the way says. */
+  #movedBy: 'stepd' | undefined;
+  /** A login was answered: nothing is put back any more. */
+  #isAnswered = false;
 
   constructor(node: SlurmNode, task: Task) {
     this.#node = node;
     this.#task = task;
+    this.#until = node.host.now() + (task.options.timeoutMs ?? defaultTimeoutMs);
   }
 
   /** Everything that can say no before anything is moved. */
@@ -143,73 +159,146 @@ class Adoption {
         uid: this.#task.uid,
       });
     }
-    if ('kind' in target) this.#way = { by: 'cgroup', targets: holdUserCgroups(this.#node, target.uid) };
-    else await this.#findWay(target);
-    if (this.#ending === undefined) this.#moves.push(this.#plan(held));
-  }
-
-  /** Asks slurmstepd first: into a step that is ending nobody is moved, however whole its cgroups look. */
-  async #findWay(job: Job): Promise<void> {
-    const { stepdTimeoutMs = defaultStepdTimeoutMs, signal } = this.#task.options;
-    const reached = await reachExternStepd(this.#node, job, { timeoutMs: stepdTimeoutMs, ...(signal && { signal }) });
-    if (reached.outcome === 'ending') {
-      this.#ending = reached.error;
-      return;
-    }
-    if (reached.outcome === 'ready') this.#stepd = reached.stepd;
-    const leaves = holdExternLeaves(this.#node, job);
-    if (leaves.outcome === 'held') {
-      this.#way = { by: 'cgroup', targets: leaves.targets };
-      if (reached.outcome === 'unasked') this.#trace.push(`by its cgroups alone: ${reached.why}`);
-      return;
-    }
-    if (reached.outcome === 'unasked') needsStepd(job, { why: leaves.why, unasked: reached.why });
-    this.#way = { by: 'stepd', stepd: reached.stepd, job, goals: externGoals(this.#node, job) };
-    this.#trace.push(`through slurmstepd: ${leaves.why}`);
+    const { signal } = this.#task.options;
+    const left = Math.max(0, this.#until - this.#node.host.now());
+    const stepdTimeoutMs = Math.min(this.#task.options.stepdTimeoutMs ?? defaultStepdTimeoutMs, left);
+    const say = (line: string) => this.#trace.push(line);
+    this.#way =
+      'kind' in target
+        ? { by: 'cgroup', targets: holdUserCgroups(this.#node, target.uid) }
+        : await findWay(this.#node, target, { stepdTimeoutMs, ...(signal && { signal }), say });
+    if (this.#way.by !== 'nobody') this.#moves.push(this.#plan(held));
   }
 
   #plan(held: HeldProcess): Move {
-    return this.#way.by === 'cgroup'
-      ? Move.plan(this.#node.host, held, this.#way.targets)
-      : Move.follow(this.#node.host, held, this.#way.goals);
+    const way = this.#way;
+    if (way.by === 'cgroup') return Move.plan(this.#node.host, held, way.targets);
+    return Move.follow(this.#node.host, held, way.by === 'stepd' ? way.goals : []);
   }
 
   async run(): Promise<AdoptionResult> {
-    if (this.#ending !== undefined) return { ...this.#result('untouched', this.#ending), ending: true };
+    const way = this.#way;
+    if (way.by === 'nobody') return { ...this.#result('untouched', way.why), ending: true };
     const [session] = this.#moves;
     if (session === undefined) throw new TypeError('run() comes after begin()');
     const before = this.#frozen();
     if (before !== undefined) return this.#result('suspended', suspended(this.#task.name, before));
     this.#trace.push(`process ${session.process.pid} came from ${placesOf(session)}`);
+    const wasThere = session.complete;
     const failure = await this.#moveAll(session);
     const frozen = this.#frozenNow();
-    if (frozen !== undefined) {
-      await this.#undo();
-      if (this.#remains()) return this.#result('partial', frozen);
-      return this.#result(frozen.code === 'ERR_FROZEN' ? 'suspended' : 'undone', frozen);
-    }
-    if (failure === undefined) {
-      this.#trace.push(`/proc shows it in ${this.#task.name} in every hierarchy of the job`);
-      return this.#result('adopted');
-    }
-    if (this.#task.options.onFailure === 'keep') {
+    if (frozen !== undefined) return this.#takeBack(frozen);
+    if (failure !== undefined) return this.#failed(session, failure);
+    this.#trace.push(`/proc shows it in ${this.#task.name} in every hierarchy of the job`);
+    if (way.by === 'stepd' || way.counted === undefined) return this.#result('adopted');
+    return this.#count(session, way.counted, wasThere);
+  }
+
+  /** The job was suspended meanwhile, or whether it was cannot be seen. */
+  async #takeBack(frozen: SlurmCgroupsError): Promise<AdoptionResult> {
+    await this.#undo();
+    if (this.#remains()) return this.#result('partial', frozen);
+    return this.#result(frozen.code === 'ERR_FROZEN' ? 'suspended' : 'undone', frozen);
+  }
+
+  async #failed(session: Move, failure: SlurmCgroupsError): Promise<AdoptionResult> {
+    if (this.#isAnswered) return this.#result(session.complete ? 'adopted' : 'partial', failure);
+    if (this.#task.options.onFailure === 'keep' && this.#accounting !== 'refused') {
       const reached = session.report.some(
         (one) => one.outcome === 'moved' || one.outcome === 'already' || one.outcome === 'remains',
       );
       return this.#result(reached ? 'partial' : 'untouched', failure);
     }
-    const touched = this.#moves.some((move) =>
-      move.report.some((one) => one.outcome === 'moved' || one.outcome === 'remains'),
-    );
+    const touched = this.#moves.some(isElsewhere);
     await this.#undo();
     return this.#result(this.#remains() ? 'partial' : touched ? 'undone' : 'untouched', failure);
+  }
+
+  /** Has Slurm count what stands in the job now, and looks again where it is: slurmstepd may have moved it on. */
+  async #count(session: Move, counted: Counted, wasThere: boolean): Promise<AdoptionResult> {
+    const { isCounted, onProven } = this.#task.options;
+    if (isCounted ?? wasThere) {
+      if (isCounted === true) this.#accounting = 'stepd';
+      else this.#uncountedWhy = 'it was in the job before';
+      this.#trace.push('slurmstepd is not told of it again: it counts twice what it is told of twice');
+      return this.#result('adopted');
+    }
+    if (counted.unasked !== undefined) {
+      this.#uncountedWhy = counted.unasked;
+      return this.#result('adopted');
+    }
+    if (counted.first !== undefined) this.#trace.push(`slurmstepd comes before the answer: ${counted.first}`);
+    else if (onProven !== undefined) {
+      this.#isAnswered = true;
+      onProven(this.#result('adopted'));
+    }
+    const wrote = isElsewhere(session);
+    const told = await this.#tell(session, counted);
+    const failure = this.#settle(session, counted, told);
+    if (!wrote) this.#movedBy = 'stepd';
+    // Who was answered is suspended with his job like everybody in it.
+    const frozen = this.#isAnswered ? undefined : this.#frozenNow();
+    if (frozen !== undefined) return this.#takeBack(frozen);
+    return failure === undefined ? this.#result('adopted') : this.#failed(session, failure);
+  }
+
+  async #tell(session: Move, { job, stepd }: Counted): Promise<Told> {
+    const { stepdTimeoutMs = defaultStepdTimeoutMs } = this.#task.options;
+    try {
+      return await tellStepd({
+        ...{ node: this.#node, job, stepd, process: session.process },
+        ...{ until: this.#until, stepdTimeoutMs },
+      });
+    } catch (error) {
+      if (error instanceof SlurmCgroupsError) return { outcome: 'untold', error };
+      if (!this.#isAnswered) await this.#undo();
+      throw error;
+    }
+  }
+
+  /** What came of the telling, by what was said and by where /proc shows the process; why it cannot stay as it is. */
+  #settle(session: Move, { job, goals }: Counted, told: Told): SlurmCgroupsError | undefined {
+    const { pid } = session.process;
+    if (told.outcome === 'ended') {
+      this.#uncountedWhy = 'it has ended';
+      this.#trace.push(`process ${pid} has ended: slurmstepd has nothing to count`);
+      return undefined;
+    }
+    if (told.outcome === 'taken') {
+      this.#accounting = 'stepd';
+      this.#trace.push('slurmstepd has taken it in: Slurm counts its use');
+    } else if (told.outcome === 'refused') {
+      this.#accounting = 'refused';
+      this.#uncountedWhy = told.error.message;
+      this.#trace.push(`slurmstepd does not take it in: ${told.error.message}`);
+    } else {
+      // Untold, or told and silent.
+      this.#uncountedWhy = told.error.message;
+      this.#trace.push(`limited by the job, but not counted: ${told.error.message}`);
+      if (told.outcome === 'unanswered') this.#trace.push(mayStill(pid));
+    }
+    try {
+      session.observe((hierarchy) => isJobIn(this.#node, job, hierarchy), goals);
+    } catch (error) {
+      if (!(error instanceof SlurmCgroupsError)) throw error;
+      if (!hasEnded(session.process)) return error;
+      this.#trace.push(`process ${pid} has ended`);
+    }
+    // Of one that has ended meanwhile too (measured: it is killed with the step that takes it in no more).
+    if (told.outcome === 'refused') return told.error;
+    return session.complete ? undefined : whyIncomplete(session);
   }
 
   /** The session, then its children; the first refusal. Whatever else goes wrong, nothing half done is left behind. */
   async #moveAll(session: Move): Promise<SlurmCgroupsError | undefined> {
     try {
       const failure = await this.#attempt(session);
-      return failure === undefined && this.#task.options.descendants === true ? await this.#moveDescendants() : failure;
+      if (failure !== undefined || this.#task.options.descendants !== true) return failure;
+      return await moveDescendants({
+        ...{ node: this.#node, uid: this.#task.uid, until: this.#until, family: this.#processes },
+        move: (held) => this.#moveChild(held),
+        say: (line) => this.#trace.push(line),
+      });
     } catch (error) {
       if (error instanceof SlurmCgroupsError) return error;
       await this.#undo();
@@ -231,11 +320,15 @@ class Adoption {
       if (!(error instanceof SlurmCgroupsError)) throw error;
       return error; // /proc could not be read: not proven, so not done
     }
-    if (move.complete) return undefined;
-    return (
-      move.report.find((one) => one.error !== undefined)?.error ??
-      new SlurmCgroupsError('ERR_CGROUP_REFUSED', `Cannot move process ${move.process.pid}`)
-    );
+    return move.complete ? undefined : whyIncomplete(move);
+  }
+
+  async #moveChild(held: HeldProcess): Promise<SlurmCgroupsError | 'moved' | 'already'> {
+    const move = this.#plan(held);
+    this.#processes.push(held);
+    this.#moves.push(move);
+    const wasThere = move.complete;
+    return (await this.#attempt(move)) ?? (wasThere ? 'already' : 'moved');
   }
 
   /**
@@ -246,7 +339,7 @@ class Adoption {
     const { pid } = move.process;
     const ended = endOf(move.process);
     if (ended !== undefined) return ended;
-    const answer = await stepd.addPid(pid, { timeoutMs: this.#task.options.timeoutMs ?? defaultTimeoutMs });
+    const answer = await stepd.addPid(pid, { timeoutMs: Math.max(0, this.#until - this.#node.host.now()) });
     move.observe((hierarchy) => isJobIn(this.#node, job, hierarchy));
     switch (answer.outcome) {
       case 'answered':
@@ -260,9 +353,7 @@ class Adoption {
           return undefined;
         }
         // What it was told it may still do (measured): whoever reads this has to know.
-        this.#trace.push(
-          `slurmstepd was told to take in process ${pid} and may still do so, whoever has that pid then`,
-        );
+        this.#trace.push(mayStill(pid));
         return answer.error;
       default:
         this.#accounting = 'refused';
@@ -270,71 +361,9 @@ class Adoption {
     }
   }
 
-  /**
-   * Children that were there before: those made later are born in the job. A child of another user, a setuid
-   * program and whatever else is never moved stays, and the trace says so.
-   */
-  async #moveDescendants(): Promise<SlurmCgroupsError | undefined> {
-    const { host } = this.#node;
-    const deadline = host.now() + (this.#task.options.timeoutMs ?? defaultTimeoutMs);
-    const seen = new Set<number>(this.#processes.map((one) => one.pid));
-    for (let moved = true; moved; ) {
-      moved = false;
-      // The list grows while it is walked: the children of a child are looked at in the same round. A round in which
-      // all that was new had been born in the job is the last: such children may come for ever.
-      for (const parent of this.#processes) {
-        if (host.now() > deadline) {
-          return new SlurmCgroupsError('ERR_TIMEOUT', 'New children kept appearing until the deadline');
-        }
-        for (const pid of childrenIfThere(this.#node, parent)) {
-          if (seen.has(pid)) continue;
-          seen.add(pid);
-          const outcome = await this.#moveChild(pid);
-          if (outcome instanceof SlurmCgroupsError) return outcome;
-          if (outcome === 'gone') seen.delete(pid); // if it is listed again, it is there
-          moved = moved || outcome === 'moved' || outcome === 'gone';
-        }
-      }
-    }
-    return undefined;
-  }
-
-  /** `stays`: nothing to be moved, also of one whose parent has not asked for its exit code yet; or the first error. */
-  async #moveChild(pid: number): Promise<SlurmCgroupsError | 'moved' | 'already' | 'stays' | 'gone'> {
-    let held: HeldProcess;
-    try {
-      held = holdProcess(this.#node.host, pid);
-    } catch (error) {
-      return endedOr(error);
-    }
-    try {
-      if (endOf(held) !== undefined) {
-        held.close();
-        return 'stays';
-      }
-      const refusal = refusalToMove(this.#node, held, this.#task.uid);
-      if (refusal !== undefined) {
-        this.#trace.push(`its child ${pid} (${held.stat().comm}) stays where it is: it ${refusal}`);
-        held.close();
-        return 'stays';
-      }
-      const move = this.#plan(held);
-      this.#processes.push(held);
-      this.#moves.push(move);
-      const wasThere = move.complete;
-      const failure = await this.#attempt(move);
-      if (failure === undefined) return wasThere ? 'already' : 'moved';
-      return hasCode(failure, 'ERR_NO_SUCH_PROCESS') ? 'gone' : failure;
-    } catch (error) {
-      if (!this.#processes.includes(held)) held.close();
-      return endedOr(error);
-    }
-  }
-
   async #undo(): Promise<void> {
     for (const move of [...this.#moves].reverse()) await move.undo();
-    if (this.#way.by === 'stepd' && this.#accounting === 'stepd')
-      this.#trace.push('slurmstepd had taken it in: it may count it on');
+    if (this.#accounting === 'stepd') this.#trace.push('slurmstepd had taken it in: it may count it on');
   }
 
   #remains(): boolean {
@@ -343,7 +372,7 @@ class Adoption {
 
   /** Where the target is frozen. A job can be suspended at any moment, so this is asked before and after. */
   #frozen(): string | undefined {
-    const { goals } = this.#way.by === 'stepd' ? this.#way : { goals: this.#way.targets.map(({ cgroup }) => cgroup) };
+    const goals = this.#way.by === 'stepd' ? this.#way.goals : [];
     // Where slurmstepd has put somebody is known afterwards; up to 23.02 a user can freeze a task of his own making.
     for (const cgroup of [...goals, ...this.#moves.flatMap((move) => move.cgroups)]) {
       const place = frozenAt(this.#node.host, cgroup);
@@ -366,23 +395,26 @@ class Adoption {
   #result(outcome: AdoptionOutcome, error?: SlurmCgroupsError): AdoptionResult {
     const [session, ...others] = this.#moves;
     const hierarchies = session?.report ?? [];
-    const wrote = hierarchies.some((one) => one.outcome === 'moved' || one.outcome === 'remains');
     return {
       outcome,
-      moved: wrote ? this.#way.by : 'none',
+      moved: session === undefined || !isElsewhere(session) ? 'none' : this.#movers(),
       accounting: this.#accounting,
+      ...(outcome !== 'adopted' || this.#uncountedWhy === undefined ? {} : { uncountedWhy: this.#uncountedWhy }),
       hierarchies,
       ...(error === undefined ? {} : { error }),
       descendants: others.map((move) => ({ pid: move.process.pid, outcome: summaryOf(move) })),
-      trace: this.#trace,
+      trace: [...this.#trace],
     };
+  }
+
+  #movers(): 'cgroup' | 'stepd' {
+    return this.#movedBy ?? (this.#way.by === 'stepd' ? 'stepd' : 'cgroup');
   }
 
   close(): void {
     for (const move of this.#moves) move.close();
     for (const process of this.#processes) process.close();
-    if (this.#way.by === 'cgroup') closeTargets(this.#way.targets);
-    this.#stepd?.close();
+    closeWay(this.#way);
   }
 }
 
@@ -392,6 +424,11 @@ function placesOf({ sources }: Move): string {
   return first !== undefined && sources.every(({ path }) => path === first.path) ? first.path : placesLine(sources);
 }
 
+/** Not where it was before. */
+function isElsewhere({ report }: Move): boolean {
+  return report.some((one) => one.outcome === 'moved' || one.outcome === 'remains');
+}
+
 function summaryOf(move: Move): 'adopted' | 'already' | 'undone' | 'partial' {
   const outcomes = move.report.map((one) => one.outcome);
   if (outcomes.every((one) => one === 'already')) return 'already';
@@ -399,20 +436,16 @@ function summaryOf(move: Move): 'adopted' | 'already' | 'undone' | 'partial' {
   return outcomes.includes('remains') || outcomes.includes('moved') ? 'partial' : 'undone';
 }
 
-function endedOr(error: unknown): SlurmCgroupsError | 'gone' {
-  if (hasCode(error, 'ERR_NO_SUCH_PROCESS')) return 'gone'; // it ended between being listed and being moved
-  if (error instanceof SlurmCgroupsError) return error;
-  throw error;
+function whyIncomplete(move: Move): SlurmCgroupsError {
+  return (
+    move.report.find((one) => one.error !== undefined)?.error ??
+    new SlurmCgroupsError('ERR_CGROUP_REFUSED', `Cannot move process ${move.process.pid}`)
+  );
 }
 
-function childrenIfThere(node: SlurmNode, parent: HeldProcess): readonly number[] {
-  try {
-    return childrenOf(node.host, parent);
-  } catch (error) {
-    if (!isGone(error)) throw error;
-    // Where it has ended, its children belong to another parent now, and are seen there or not at all.
-    return hasEnded(parent) ? [] : childrenOf(node.host, parent);
-  }
+/** What it was told slurmstepd may still do (measured): whoever reads this has to know. */
+function mayStill(pid: number): string {
+  return `slurmstepd was told to take in process ${pid} and may still do so, whoever has that pid then`;
 }
 
 function suspended(name: string, place: string): SlurmCgroupsError {

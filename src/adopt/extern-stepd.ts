@@ -18,7 +18,12 @@ import type { StepSocket, TrustedOwners } from '../jobs/stepd-socket.js';
 export type ExternStepd =
   | { readonly outcome: 'ready'; readonly stepd: StepdConnection }
   | { readonly outcome: 'ending'; readonly error: SlurmCgroupsError }
-  | { readonly outcome: 'unasked'; readonly why: string };
+  | {
+      readonly outcome: 'unasked';
+      readonly why: string;
+      /** It is there and did not answer in time: it may later. */
+      readonly isSilent?: true;
+    };
 
 export interface ReachOptions {
   /** Over all. */
@@ -39,12 +44,15 @@ export async function reachExternStepd(node: SlurmNode, job: Job, options: Reach
   if (sockets.length === 0 && isWhole)
     return ending(job, 'its extern step has no socket in the spool of slurmd, so it is ending, or has ended');
   const reasons: string[] = [];
+  let isSilent = false;
   for (const socket of sockets) {
     const found = await reach({ node, job, socket, trusted }, { ...options, until });
     if (found.outcome !== 'unasked') return found;
     reasons.push(found.why);
+    isSilent ||= found.isSilent === true;
   }
-  if (reasons.length > 0) return { outcome: 'unasked', why: reasons.join('; ') };
+  if (reasons.length > 0)
+    return { outcome: 'unasked', why: reasons.join('; '), ...(isSilent && { isSilent: true as const }) };
   return {
     outcome: 'unasked',
     why: ['there is no spool of slurmd here, and nobody listens for it', ...notes].join('; '),
@@ -90,6 +98,7 @@ function meaningOf(job: Job, error: StepdError): ExternStepd {
     case 'dead':
       return ending(job, error.message, error);
     case 'silent':
+      return { outcome: 'unasked', why: error.message, isSilent: true };
     case 'garbled':
     case 'untrusted':
     case 'unsupported':

@@ -7,7 +7,7 @@ import type { AdoptDecision, AdoptionTarget, AnswerDecision } from '../policy/an
 import { decideAdoption, decideAfterAdoption } from '../policy/decision.js';
 import { type AdoptionFacts, afterWaiting, withEnding, withExcluded } from '../policy/facts.js';
 import { type AdoptionOptions, defaultOptions } from '../policy/options.js';
-import { type AdoptionResult, adopt } from './adoption.js';
+import { type AdoptionResult, type AdoptOptions, adopt } from './adoption.js';
 import { type EvidenceRequest, type FactSource, withFact } from './evidence.js';
 
 /** A session at the door: whose it is, the process that is to be adopted, and the connection if sshd tells it. */
@@ -22,6 +22,13 @@ export interface SessionOptions {
   /** What a half adoption becomes. Default: `keep` where action_adopt_failure lets it in, else `undo`. */
   readonly onFailure?: 'undo' | 'keep';
   readonly signal?: AbortSignal;
+  /**
+   * As in AdoptOptions: the login may be let in when it is called. If slurmstepd takes nobody in after that, the
+   * admission says so (`adoption.accounting` is `refused`), and the session is to be ended.
+   */
+  readonly onProven?: AdoptOptions['onProven'];
+  /** As in AdoptOptions: the session phase of a login whose account phase had slurmstepd take it in. */
+  readonly isCounted?: boolean;
 }
 
 /** A decision that asks for nothing more, and the facts it came from. */
@@ -101,7 +108,7 @@ export async function admitSession(request: SessionRequest, session: SessionOpti
     facts = decided.facts;
     if (decision.action !== 'adopt') return { action: decision.action, reason: decision.reason, trace: decision.trace };
     const { target } = decision;
-    const adoption = await attempt(request, target, session);
+    const adoption = await attempt(request, target, session, endMs);
     if (adoption.ending === true && target.kind === 'job') {
       // Its directories outlive it. As in pam_slurm_adopt it does not count: to the last login of a job that is over
       // action_adopt_failure=allow would open the node.
@@ -138,6 +145,8 @@ async function attempt(
   request: SessionRequest,
   target: AdoptionTarget,
   session: SessionOptions,
+  /** Of the budget that is over everything a login waits for. */
+  endMs: number,
 ): Promise<AdoptionResult> {
   const { node, options = defaultOptions, descendants = false } = session;
   const onFailure = session.onFailure ?? (options.actionAdoptFailure === 'allow' ? 'keep' : 'undo');
@@ -146,8 +155,10 @@ async function attempt(
       node,
       onFailure,
       descendants,
-      timeoutMs: options.budgetMs,
+      timeoutMs: Math.max(0, endMs - node.host.now()),
       ...(session.signal && { signal: session.signal }),
+      ...(session.onProven && { onProven: session.onProven }),
+      ...(session.isCounted === undefined ? {} : { isCounted: session.isCounted }),
     });
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError) || ofTheProcess.has(error.code)) throw error;

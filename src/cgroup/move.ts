@@ -208,12 +208,14 @@ export class Move {
    * it was to arrive at, `failed` where it is as before, else `remains`. Hierarchies in which it did not arrive and
    * `isWanted` is false are no part of the move.
    *
+   * @param goals where it is to be, at or below, in the place of the cgroups that it was to be moved into: another may
+   * have moved it on from there.
    * @throws SlurmCgroupsError ERR_NO_SUCH_PROCESS where it has ended meanwhile; others where that cannot be read: then
    * it can be anywhere, and each hierarchy `remains`.
    */
-  observe(isWanted: (hierarchy: Hierarchy) => boolean): void {
+  observe(isWanted: (hierarchy: Hierarchy) => boolean, goals: readonly Cgroup[] = []): void {
     try {
-      this.#observe(isWanted);
+      this.#observe(isWanted, goals);
     } catch (error) {
       if (!hasEnded(this.process)) {
         for (const leg of this.#legs) {
@@ -225,11 +227,12 @@ export class Move {
     }
   }
 
-  #observe(isWanted: (hierarchy: Hierarchy) => boolean): void {
+  #observe(isWanted: (hierarchy: Hierarchy) => boolean, goals: readonly Cgroup[]): void {
     this.#checkAlive(); // v1 shows one that is exiting at the root of every hierarchy
     const places = this.#places();
     this.#legs = this.#legs.filter((leg) => {
-      const { hierarchy, path: goal } = leg.cgroup;
+      const { hierarchy } = leg.cgroup;
+      const goal = (goals.find((one) => one.hierarchy.key === hierarchy.key) ?? leg.cgroup).path;
       const here = places.filter((one) => hierarchyKey(one.controllers) === hierarchy.key).map(pathOf);
       const [first] = here;
       const arrived = first !== undefined && here.every((path) => pathBelow(path, goal) !== undefined);

@@ -14,11 +14,17 @@ export interface Context {
   readonly log: Log;
 }
 
+/**
+ * How long slurmd, getent and file systems of other machines may take together: on a node that is busy to the brim the
+ * start of the `cat` that asks slurmd has taken more than the two seconds of readNode.
+ */
+export const patienceMs = 5000;
+
 /** @throws SlurmCgroupsError ERR_NO_CGROUPS, ERR_CONFIG, ERR_PARSE, ERR_USAGE */
 export async function openContext(command: string, words: Words): Promise<Context> {
   const log = await logOf(command, words);
   const host = await hostOf(words);
-  const node = await readNode({ host, ...recordedOptions(host), ...nodeOptions(words) });
+  const node = await readNode({ host, timeoutMs: patienceMs, ...recordedOptions(host), ...nodeOptions(words) });
   log('debug', `this node has ${node.hierarchies.mode} cgroups`, { nodeName: node.nodeName, evidence: node.evidence });
   for (const note of node.notes) log('info', note);
   return { host, node, log };

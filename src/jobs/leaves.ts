@@ -12,18 +12,19 @@ import { cgroupOf } from './job-cgroups.js';
 import { formatJobPath, parseTaskName } from './layout.js';
 import type { LocatedTop, SlurmNode } from './node.js';
 
-/** The leaves, held; or why only slurmstepd can put anybody there. */
+/** The leaves, held; or why only slurmstepd can put anybody there, or (`among`) tell which of several tasks it is. */
 export type ExternLeaves =
   | { readonly outcome: 'held'; readonly targets: readonly MoveTarget[] }
-  | { readonly outcome: 'needs-stepd'; readonly why: string };
+  | ({ readonly outcome: 'needs-stepd' } & NeedsStepd);
 
 /**
  * Holds the leaves of a job's extern step open, one a hierarchy. The caller closes them (`closeTargets`).
  *
+ * @param nodeId index of this node in the job, as slurmstepd tells it: the number of Slurm's own task among several.
  * @throws SlurmCgroupsError ERR_NOT_SUPPORTED where the job has no extern step at all; ERR_CGROUP_GONE when the step
  * found is not there any more, also when another one of its name is.
  */
-export function holdExternLeaves(node: SlurmNode, job: Job): ExternLeaves {
+export function holdExternLeaves(node: SlurmNode, job: Job, nodeId?: number): ExternLeaves {
   const cgroups = job.extern?.cgroups ?? [];
   if (cgroups.length === 0) {
     throw new SlurmCgroupsError(
@@ -38,8 +39,8 @@ export function holdExternLeaves(node: SlurmNode, job: Job): ExternLeaves {
   let whole = false;
   try {
     for (const cgroup of cgroups) {
-      const leaf = holdLeaf(node, cgroup);
-      if ('why' in leaf) return { outcome: 'needs-stepd', why: leaf.why };
+      const leaf = holdLeaf(node, cgroup, nodeId);
+      if ('why' in leaf) return { outcome: 'needs-stepd', ...leaf };
       targets.push(leaf);
     }
     whole = true;
@@ -143,12 +144,14 @@ function holdAll(holds: readonly (() => MoveTarget)[]): readonly MoveTarget[] {
 
 interface NeedsStepd {
   readonly why: string;
+  /** Tasks one of which is Slurm's: NODEID of slurmstepd tells which. */
+  readonly among?: readonly string[];
 }
 
-function holdLeaf(node: SlurmNode, extern: ExternCgroup): MoveTarget | NeedsStepd {
+function holdLeaf(node: SlurmNode, extern: ExternCgroup, nodeId: number | undefined): MoveTarget | NeedsStepd {
   const step = cgroupOf(node, extern);
   if (step === undefined) throw gone(extern.path);
-  const leaf = leafOf(node.host, step);
+  const leaf = leafOf(node.host, step, nodeId);
   if ('why' in leaf) return leaf;
   const directory = holdCgroup(node.host, leaf);
   try {
@@ -165,15 +168,17 @@ function holdLeaf(node: SlurmNode, extern: ExternCgroup): MoveTarget | NeedsStep
 /**
  * The only `task_<N>` there is (the number is the node's index in the job, never assume 0); on v2 without one
  * `task_special`, on v1 the step itself. Up to 23.02 the step's directory belongs to the job's user, so what
- * stands below may be of his making: several tasks cannot be told apart here.
+ * stands below may be of his making: of several tasks Slurm's is the one that slurmstepd names, or none is taken.
  */
-function leafOf(host: Host, step: Cgroup): Cgroup | NeedsStepd {
+function leafOf(host: Host, step: Cgroup, nodeId: number | undefined): Cgroup | NeedsStepd {
   const { hierarchy } = step;
   const parent = hierarchy.version === 2 ? new Cgroup(host, hierarchy, childPath(step.path, 'user')) : step;
   const tasks = tasksIn(parent);
   const numbered = tasks.filter((name) => name !== 'task_special');
-  const [name, another] = numbered.length > 0 ? numbered : hierarchy.version === 2 ? tasks : [];
-  if (another !== undefined) return { why: `"${parent.directory}" has several tasks (${numbered.join(', ')})` };
+  const named = numbered.length > 1 ? numbered.filter((name) => name === `task_${nodeId}`) : numbered;
+  if (numbered.length > 0 && named.length === 0)
+    return { why: `"${parent.directory}" has several tasks (${numbered.join(', ')})`, among: numbered };
+  const [name] = named.length > 0 ? named : hierarchy.version === 2 ? tasks : [];
   if (name !== undefined) return new Cgroup(host, hierarchy, childPath(parent.path, name));
   if (hierarchy.version === 2) return { why: `"${parent.directory}" has no task yet` };
   return step;

@@ -15,13 +15,15 @@ import { alice, type World } from './kernel.js';
 /** What slurmstepd does otherwise than usual. */
 export interface Oddities {
   /** 2 is running, 4 ending. */
-  readonly state?: number;
+  readonly state?: number | (() => number);
+  /** Index of this node in the job. */
+  readonly nodeId?: number;
   /** In the place of moving the process and answering 0. */
   readonly add?: (pid: number, step: ExternStep) => number | 'nothing' | 'close';
   /** Where the process stands that is given as slurmstepd's own; by default in the job. */
   readonly standsOutside?: boolean;
-  /** It accepts connections, and says nothing. */
-  readonly silent?: boolean;
+  /** It accepts connections, and says nothing; `first`: on the first one only. */
+  readonly silent?: boolean | 'first';
   /** Puts something else in the place of its socket. */
   readonly instead?: (socket: string, sandbox: Sandbox) => void | Promise<void>;
   readonly server?: number;
@@ -78,9 +80,13 @@ export class ExternStep {
       return void (await oddities.instead(`${this.#sandbox.folder}/${this.#socket}`, this.#sandbox));
     const { pid } = await this.world.box.startSleeper(0);
     if (oddities.standsOutside !== true) await this.#stepdsPlace().add(pid);
+    const { state = 2 } = oddities;
     const recorded: RecordedStepd = {
-      ...{ socket: this.#socket, server: oddities.server ?? 45, uid: alice, state: oddities.state ?? 2 },
-      ...{ daemon: pid, nodeid: 0, pids: [], x11: 0 },
+      ...{ socket: this.#socket, server: oddities.server ?? 45, uid: alice },
+      ...{ daemon: pid, nodeid: oddities.nodeId ?? 0, pids: [], x11: 0 },
+      get state() {
+        return typeof state === 'number' ? state : state();
+      },
     };
     const add = (one: number) => {
       if (oddities.add !== undefined) return oddities.add(one, this);
@@ -88,7 +94,12 @@ export class ExternStep {
       return 0;
     };
     const speak = speakAs(recorded, { asked: (number) => this.asked.push(number), add });
-    await this.#sandbox.serve(this.#socket, oddities.silent === true ? () => {} : speak);
+    let connections = 0;
+    await this.#sandbox.serve(this.#socket, (socket) => {
+      connections++;
+      if (oddities.silent === true || (oddities.silent === 'first' && connections === 1)) return;
+      speak(socket);
+    });
   }
 
   /** A socket that nobody listens on any more. */

@@ -304,11 +304,11 @@ onKernels((kernel) => {
   });
 
   describe('adopt() where every leaf is there', () => {
-    inStep('asks whether the step is ending, and writes itself', {}, async (step, { pid, into }, world) => {
+    inStep('asks whether the step is ending, writes itself, and tells it', {}, async (step, { pid, into }, world) => {
       const result = await into();
-      expect(result).toMatchObject({ outcome: 'adopted', moved: 'cgroup', accounting: 'none' });
-      expect(result.trace).toHaveLength(2);
-      expect(step.asked.slice(1)).toEqual([9, 5]);
+      expect(result).toMatchObject({ outcome: 'adopted', moved: 'cgroup', accounting: 'stepd' });
+      expect(result.trace).toHaveLength(3);
+      expect(step.asked.slice(1)).toEqual([9, 5, ADD, pid]);
       expect(world.places(pid)).toEqual(world.leaves(102));
     });
 

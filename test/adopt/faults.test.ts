@@ -131,6 +131,46 @@ onKernels((kernel) => {
   });
 });
 
+onKernels((kernel) => {
+  describe('adopt() beside slurmstepd with a fault', () => {
+    for (const one of [cases[0], cases[2], cases[3]]) {
+      if (one === undefined) continue;
+      const words = [`onFailure ${one.onFailure}`, one.thenAlways.length > 0 ? 'then always' : 'once'].join(', ');
+      inWorld(
+        kernel,
+        `in any call, ${words}: it is in the job, or where it was, or the result says where`,
+        async (world) => {
+          await world.twoJobs();
+          await ExternStep.with(world, {}, async (step) => {
+            const pid = await world.session();
+            const [node, job] = [await step.node(), await world.job(102)];
+            const whole = await run(node, job, pid, one, {});
+            expect(whole.result).toMatchObject({ outcome: 'adopted', moved: 'cgroup', accounting: 'stepd' });
+            const calls = [...whole.host.calls];
+            const asking = calls.map(({ call }) => call);
+            expect(asking).toContain('receive');
+            for (const [index, { call }] of calls.entries()) {
+              for (const errno of ofEach[call] ?? ['EIO', 'ECONNRESET', 'ETIMEDOUT']) {
+                if (one.thenAlways.includes('read') && ['ESRCH', 'ENOENT'].includes(errno)) continue;
+                await reset(world, [pid]);
+                step.asked.length = 0;
+                const done = await run(node, job, pid, one, { nth: index + 1, errno });
+                const what = `${errno} in call ${index + 1} of ${calls.length}, ${call} ${calls[index]?.path}`;
+                await step.idle();
+                checkByStepd(world, pid, done, what);
+                // What is said to be counted was told.
+                if (done.result?.accounting === 'stepd') expect(step.asked, what).toContain(22);
+                if (done.outcome === 'adopted' && done.result?.accounting === 'none')
+                  expect(done.result.uncountedWhy, what).toBeDefined();
+              }
+            }
+          });
+        },
+      );
+    }
+  });
+});
+
 /** As `check`, but a leaf that was never made is nowhere. */
 function checkByStepd(world: World, pid: number, { host, outcome, result }: Done, what: string): void {
   expect(host.openDirectories(), what).toBe(0);

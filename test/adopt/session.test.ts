@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import process from 'node:process';
 import { describe, expect, it } from 'vitest';
+import type { AdoptionResult } from '../../src/adopt/adoption.js';
 import { admitSession, decideSession } from '../../src/adopt/session.js';
 import { hasCode } from '../../src/cgroup/errors.js';
 import { recordedHost } from '../../src/cgroup/recording.js';
@@ -43,6 +44,44 @@ onKernels((kernel) => {
         expect(admission.trace.slice(proof + 1)).toEqual(['adoption into job 102: adopted']);
       },
     );
+
+    for (const add of [undefined, () => 'close' as const]) {
+      inWorld(
+        kernel,
+        `can be answered before slurmstepd is told, and says what came of that (${add === undefined ? 'taken' : 'refused'})`,
+        async (world) => {
+          await world.twoJobs();
+          await ExternStep.with(world, add === undefined ? {} : { add }, async (step) => {
+            const pid = await world.session();
+            const answered: AdoptionResult[] = [];
+            const admission = await admitSession(
+              { uid: alice, pid },
+              { node: await step.node(), options: options(), onProven: (result) => answered.push(result) },
+            );
+            expect(answered).toEqual([expect.objectContaining({ outcome: 'adopted', accounting: 'none' })]);
+            const accounting = add === undefined ? 'stepd' : 'refused';
+            expect(admission).toMatchObject({ action: 'allow', adoption: { outcome: 'adopted', accounting } });
+            expect(admission.adoption?.error === undefined).toBe(add === undefined);
+            expect(world.places(pid)).toEqual(world.leaves(102));
+          });
+        },
+      );
+    }
+
+    inWorld(kernel, 'puts a session back in a later phase without counting it again', async (world) => {
+      await world.twoJobs();
+      await ExternStep.with(world, {}, async (step) => {
+        const pid = await world.session();
+        const session = { node: await step.node(), options: options() };
+        await admitSession({ uid: alice, pid }, session);
+        await world.outside.add(pid);
+        step.asked.length = 0;
+        const again = await admitSession({ uid: alice, pid }, { ...session, isCounted: true });
+        expect(again).toMatchObject({ action: 'allow', adoption: { moved: 'cgroup', accounting: 'stepd' } });
+        expect(step.asked).not.toContain(22);
+        expect(world.places(pid)).toEqual(world.leaves(102));
+      });
+    });
 
     inWorld(
       kernel,

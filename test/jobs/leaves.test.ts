@@ -68,6 +68,24 @@ onKernels((kernel) => {
       await refuses(world, 'ERR_NOT_SUPPORTED', /has several tasks \(task_0, task_1\), which needs stepd/);
     });
 
+    inWorld(kernel, 'takes of several tasks the one of that number, or names them', async (world) => {
+      await world.twoJobs();
+      for (const { directory } of parentsOfTasks(world)) fs.mkdirSync(`${directory}/task_1`);
+      const [node, job] = [await world.node(), await world.job(102)];
+      const leaves = holdExternLeaves(node, job, 1);
+      const targets = leaves.outcome === 'held' ? leaves.targets : expect.unreachable(leaves.why);
+      closeTargets(targets);
+      const expected = Object.entries(world.leaves(102)).map(([key, at]) => [key, at.replace('task_0', 'task_1')]);
+      expect(Object.fromEntries(targets.map(({ cgroup }) => [cgroup.hierarchy.key, cgroup.path as string]))).toEqual(
+        Object.fromEntries(expected),
+      );
+      for (const nodeId of [undefined, 7])
+        expect(holdExternLeaves(node, job, nodeId)).toMatchObject({
+          outcome: 'needs-stepd',
+          among: ['task_0', 'task_1'],
+        });
+    });
+
     inWorld(kernel, 'refuses where a leaf is missing: only stepd may make it', async (world) => {
       await world.twoJobs();
       for (const { directory, hierarchy } of parentsOfTasks(world).slice(-1)) {

@@ -124,7 +124,7 @@ describe('slurm-cgroups adopt', () => {
     const pid = session(alice);
     const { code, report, stderr } = await command(String(pid));
     expect([code, report.action, report.job?.jobId], stderr).toEqual([0, 'adopt', jobId]);
-    expect(report.adoption).toMatchObject({ outcome: 'adopted', moved: 'cgroup', accounting: 'none' });
+    expect(report.adoption).toMatchObject({ outcome: 'adopted', moved: 'cgroup', accounting: 'stepd' });
     expect(hierarchiesOf(pid, jobId)).toEqual(hierarchiesWith(jobId, alice));
     expect(hierarchiesOf(pid, jobId).length).toBeGreaterThanOrEqual(4);
     expect(await listedInExtern(jobId)).toContain(pid);

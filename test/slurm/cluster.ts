@@ -1,4 +1,4 @@
-// A whole Slurm of one node on this machine, for tests: munged, slurmctld and slurmd of the installed packages with
+// A whole Slurm of one node (or two) on this machine, for tests: munged, slurmctld and slurmd of the installed packages with
 // configuration, state and sockets in a folder of their own, a node name of their own (so cgroups of their own), and
 // ports that were free. Whatever happens to the test, a janitor takes all of it away.
 
@@ -18,6 +18,8 @@ export interface Cluster {
   readonly spool: string;
   /** slurm.conf */
   readonly conf: string;
+  /** Of two nodes, each in a network of its own. */
+  readonly pair?: readonly [NodePlace, NodePlace];
   /** Runs a program of Slurm, as `user` (root, unless given), and gives its output. */
   run(program: string, args: readonly string[], user?: string): Promise<string>;
   /** Submits a batch job and gives its id, once its extern and batch steps have their sockets. */
@@ -25,6 +27,14 @@ export interface Cluster {
   /** Waits until a job's extern and batch steps have their sockets: what follows can be asked of them. */
   running(jobId: number): Promise<void>;
   stop(): Promise<void>;
+}
+
+/** One of two nodes, which reach each other by these addresses. */
+export interface NodePlace {
+  readonly nodeName: string;
+  readonly addresses: { readonly 4: string; readonly 6: string };
+  /** Runs what follows in its network: the first words of a command. */
+  readonly within: readonly string[];
 }
 
 /** Accounts that every machine has, so none need be made: uid 1 and 2. */
@@ -43,25 +53,47 @@ const programs = [
 ] as const;
 type Program = (typeof programs)[number];
 
-/** @param configure more lines of slurm.conf, for a cluster that lives in that folder. */
-export async function startCluster(configure: (folder: string) => readonly string[] = () => []): Promise<Cluster> {
+/** What a companion of slurmctld is started with, once munged listens. */
+export interface Companion {
+  /** The cluster's own: whatever is in it goes with the cluster. */
+  readonly folder: string;
+  /** The socket of munged. */
+  readonly munge: string;
+  /** Starts a daemon in the foreground, which the janitor ends by its pid. */
+  daemon(name: CompanionName, file: string, args: readonly string[]): ChildProcess;
+}
+export type CompanionName = 'mariadbd' | 'slurmdbd' | 'network-a' | 'network-b';
+
+/**
+ * `settings`: more keys of slurm.conf, or others for those that it has; `companion` starts what slurmctld needs, and
+ * gives keys, too.
+ */
+export async function startCluster(
+  settings: Readonly<Record<string, string>> = {},
+  companion: (its: Companion) => Promise<Readonly<Record<string, string>>> = async () => ({}),
+  nodes: 1 | 2 = 1,
+): Promise<Cluster> {
   const files = locate();
   const nodeName = `scg${process.pid.toString(36)}${randomBytes(3).toString('hex')}`;
   const folder = fs.mkdtempSync('/run/slurm-cgroups-test-');
   fs.chmodSync(folder, 0o755);
-  const spool = path.join(folder, 'spool');
+  const names = nodes === 1 ? [nodeName] : [nodeName, `${nodeName}b`];
+  const spool = nodes === 1 ? path.join(folder, 'spool') : path.join(folder, 'spool', nodeName);
   for (const name of ['spool', 'state', 'etc', 'key']) fs.mkdirSync(path.join(folder, name), { mode: 0o755 });
+  if (nodes === 2) for (const name of names) fs.mkdirSync(path.join(folder, 'spool', name), { mode: 0o755 });
   fs.writeFileSync(path.join(folder, 'key', 'munge.key'), randomBytes(128), { mode: 0o400 });
-  const janitor = spawn(process.execPath, [path.join(import.meta.dirname, 'janitor.mjs'), folder, nodeName], {
+  const janitor = spawn(process.execPath, [path.join(import.meta.dirname, 'janitor.mjs'), folder, ...names], {
     cwd: '/',
     detached: true,
     stdio: ['pipe', 'inherit', 'inherit'],
   });
   const conf = path.join(folder, 'etc', 'slurm.conf');
   const environment = { PATH: '/usr/bin:/bin:/usr/sbin:/sbin', SLURM_CONF: conf, LC_ALL: 'C' };
+  let pair: Cluster['pair'];
   const run = async (program: string, args: readonly string[], user?: string): Promise<string> => {
     const file = (programs as readonly string[]).includes(program) ? files[program as Program] : program;
-    const whole = user === undefined ? [file, ...args] : [files.runuser, '-u', user, '--', file, ...args];
+    const own = user === undefined ? [file, ...args] : [files.runuser, '-u', user, '--', file, ...args];
+    const whole = [...(pair?.[0].within ?? []), ...own];
     const [first = file, ...rest] = whole;
     const { stdout } = await promisify(execFile)(first, rest, { env: environment, cwd: '/', timeout: 120_000 });
     return stdout;
@@ -74,7 +106,6 @@ export async function startCluster(configure: (folder: string) => readonly strin
   };
   try {
     const [ctldPort, slurmdPort] = await freePorts();
-    writeConfiguration({ folder, nodeName, conf, ctldPort, slurmdPort, more: configure(folder) });
     const daemon = daemonStarter(folder, environment);
     const socket = path.join(folder, 'munge.socket');
     daemon('munged', files.munged, [
@@ -82,12 +113,30 @@ export async function startCluster(configure: (folder: string) => readonly strin
       ...[`--pid-file=${folder}/key/munged.pid`, `--seed-file=${folder}/key/seed`],
     ]);
     await until('munged listens', () => fs.existsSync(socket));
-    daemon('slurmctld', files.slurmctld, ['-D', '-f', conf]);
-    daemon('slurmd', files.slurmd, ['-D', '-f', conf, '-N', nodeName]);
-    await until(
-      () => `the node is idle: ${logsOf(folder)}`,
-      async () => /State=IDLE\s/.test(await run('scontrol', ['show', 'node', nodeName]).catch(() => '')),
-    );
+    if (nodes === 2) pair = await makeNetworks([nodeName, `${nodeName}b`], { folder, munge: socket, daemon });
+    const more = await companion({ folder, munge: socket, daemon });
+    const all = { ...settings, ...more };
+    writeConfiguration({ folder, nodeName, conf, ctldPort, slurmdPort, settings: all, ...(pair && { pair }) });
+    const [first = files.slurmctld, ...rest] = [...(pair?.[0].within ?? []), files.slurmctld, '-D', '-f', conf];
+    daemon('slurmctld', first, rest);
+    for (const [at, name] of names.entries()) {
+      const [file = files.slurmd, ...words] = [
+        ...(pair?.[at]?.within ?? []),
+        files.slurmd,
+        '-D',
+        '-f',
+        conf,
+        '-N',
+        name,
+      ];
+      daemon(at === 0 ? 'slurmd' : 'slurmd-b', file, words);
+    }
+    for (const name of names) {
+      await until(
+        () => `the node is idle: ${logsOf(folder)}`,
+        async () => /State=IDLE\s/.test(await run('scontrol', ['show', 'node', name]).catch(() => '')),
+      );
+    }
   } catch (error) {
     await stop();
     throw error;
@@ -106,7 +155,7 @@ export async function startCluster(configure: (folder: string) => readonly strin
     await running(jobId);
     return jobId;
   };
-  return { nodeName, spool, conf, run, submit, running, stop };
+  return { nodeName, spool, conf, run, submit, running, stop, ...(pair && { pair }) };
 }
 
 /** Waits for something, two minutes at most: on a busy machine Slurm takes its time. */
@@ -152,7 +201,38 @@ function logsOf(folder: string): string {
     .join('\n');
 }
 
-async function freePorts(): Promise<readonly [number, number]> {
+/** Two networks joined by a cable, which go with the processes that live in them. */
+async function makeNetworks(
+  [a, b]: readonly [string, string],
+  { folder, daemon }: Companion,
+): Promise<readonly [NodePlace, NodePlace]> {
+  const pids = (['network-a', 'network-b'] as const).map((name) => {
+    const sleeper = ['--net', '/bin/sh', '-c', 'while :; do sleep 1000; done', folder];
+    return daemon(name, '/usr/bin/unshare', sleeper).pid ?? 0;
+  });
+  const [own = 0, other = 0] = pids;
+  const isApart = (pid: number) => fs.readlinkSync(`/proc/${pid}/ns/net`) !== fs.readlinkSync('/proc/self/ns/net');
+  await until('two networks are made', () => pids.every(isApart));
+  const withinOf = (pid: number) => ['/usr/bin/nsenter', `--net=/proc/${pid}/ns/net`, '--'];
+  const place = (nodeName: string, pid: number, number: number): NodePlace => ({
+    nodeName,
+    addresses: { 4: `198.18.0.${number}`, 6: `fd73:6c75::${number}` },
+    within: withinOf(pid),
+  });
+  const pair = [place(a, own, 1), place(b, other, 2)] as const;
+  const ip = async ({ within: [file = '', ...words] }: NodePlace, ...args: readonly string[]) =>
+    promisify(execFile)(file, [...words, '/usr/sbin/ip', ...args], { cwd: '/', timeout: 20_000 });
+  await ip(pair[0], 'link', 'add', 'scg0', 'type', 'veth', 'peer', 'name', 'scg0', 'netns', String(other));
+  for (const one of pair) {
+    await ip(one, 'addr', 'add', `${one.addresses[4]}/24`, 'dev', 'scg0');
+    await ip(one, 'addr', 'add', `${one.addresses[6]}/64`, 'dev', 'scg0', 'nodad');
+    for (const link of ['lo', 'scg0']) await ip(one, 'link', 'set', link, 'up');
+  }
+  return pair;
+}
+
+/** Two that nobody listens on. */
+export async function freePorts(): Promise<readonly [number, number]> {
   const servers = [net.createServer(), net.createServer()];
   const ports: number[] = [];
   for (const server of servers) {
@@ -172,12 +252,18 @@ function writeConfiguration(of: {
   readonly conf: string;
   readonly ctldPort: number;
   readonly slurmdPort: number;
-  readonly more: readonly string[];
+  readonly settings: Readonly<Record<string, string>>;
+  readonly pair?: readonly [NodePlace, NodePlace];
 }): void {
   const cpus = os.cpus().length;
+  const nodes = of.pair?.map(({ nodeName, addresses }) => ({ nodeName, address: addresses[4] })) ?? [
+    { nodeName: of.nodeName, address: '127.0.0.1' },
+  ];
+  // Two on one machine share no folder, pid file or log.
+  const apart = of.pair === undefined ? '' : '/%n';
   const lines = [
     'ClusterName=scg',
-    `SlurmctldHost=${os.hostname()}(127.0.0.1)`,
+    `SlurmctldHost=${os.hostname()}(${nodes[0]?.address})`,
     `SlurmctldPort=${of.ctldPort}`,
     // Besides the port of the node below: caller ID asks at the port that is common to all (measured).
     `SlurmdPort=${of.slurmdPort}`,
@@ -186,9 +272,9 @@ function writeConfiguration(of: {
     'AuthType=auth/munge',
     `AuthInfo=socket=${of.folder}/munge.socket`,
     `StateSaveLocation=${of.folder}/state`,
-    `SlurmdSpoolDir=${of.folder}/spool`,
+    `SlurmdSpoolDir=${of.folder}/spool${apart}`,
     `SlurmctldPidFile=${of.folder}/state/slurmctld.pid`,
-    `SlurmdPidFile=${of.folder}/state/slurmd.pid`,
+    `SlurmdPidFile=${of.folder}/state/slurmd${apart.replace('/', '-')}.pid`,
     'ProctrackType=proctrack/cgroup',
     'TaskPlugin=task/cgroup',
     'JobAcctGatherType=jobacct_gather/cgroup',
@@ -199,11 +285,15 @@ function writeConfiguration(of: {
     'MpiDefault=none',
     'KillWait=1',
     'SchedulerParameters=bf_interval=2,sched_interval=2,sched_min_interval=0',
-    `NodeName=${of.nodeName} NodeHostname=${os.hostname()} NodeAddr=127.0.0.1 Port=${of.slurmdPort} CPUs=${cpus} CoresPerSocket=${cpus} RealMemory=1000 State=UNKNOWN`,
+    ...nodes.map(
+      ({ nodeName, address }) =>
+        `NodeName=${nodeName} NodeHostname=${os.hostname()} NodeAddr=${address} Port=${of.slurmdPort} CPUs=${cpus} CoresPerSocket=${cpus} RealMemory=1000 State=UNKNOWN`,
+    ),
     'PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:128',
-    ...of.more,
   ];
-  fs.writeFileSync(of.conf, `${lines.join('\n')}\n`);
+  const own = lines.filter((line) => !Object.hasOwn(of.settings, line.slice(0, line.indexOf('='))));
+  const more = Object.entries(of.settings).map(([key, value]) => `${key}=${value}`);
+  fs.writeFileSync(of.conf, `${[...own, ...more].join('\n')}\n`);
   fs.writeFileSync(
     path.join(path.dirname(of.conf), 'cgroup.conf'),
     'CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\nCgroupAutomount=no\nConstrainCores=yes\nConstrainDevices=yes\n',

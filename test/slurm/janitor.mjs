@@ -6,14 +6,15 @@ import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const [folder, nodeName] = process.argv.slice(2);
-if (!folder || !/^scg[0-9a-z]+$/.test(nodeName ?? '')) throw new Error('no cluster is named');
+const [folder, ...nodeNames] = process.argv.slice(2);
+if (!folder || nodeNames.length === 0 || !nodeNames.every((name) => /^scg[0-9a-z]+$/.test(name)))
+  throw new Error('no cluster is named');
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {});
 process.stdin.resume();
 process.stdin.on('end', () => void takeAway());
 
-/** Directories of this node's Slurm in every v1 hierarchy, those within first. */
+/** Directories of these nodes' Slurm in every v1 hierarchy, those within first. */
 function cgroups() {
   const found = [];
   const visit = (directory) => {
@@ -28,8 +29,10 @@ function cgroups() {
   };
   for (const line of fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
     if (!/ - cgroup /.test(line)) continue;
-    const top = path.join(line.split(' ')[4] ?? '', `slurm_${nodeName}`);
-    if (fs.existsSync(top)) visit(top);
+    for (const name of nodeNames) {
+      const top = path.join(line.split(' ')[4] ?? '', `slurm_${name}`);
+      if (fs.existsSync(top)) visit(top);
+    }
   }
   return found;
 }
@@ -52,7 +55,7 @@ function stopDaemon(name, signal) {
 
 async function takeAway() {
   stopDaemon('slurmctld', 'SIGKILL'); // starts nothing more
-  stopDaemon('slurmd', 'SIGKILL');
+  for (const name of ['slurmd', 'slurmd-b']) stopDaemon(name, 'SIGKILL');
   const until = Date.now() + 60_000;
   for (let left = cgroups(); left.length > 0 && Date.now() < until; left = cgroups()) {
     for (const directory of left) {
@@ -65,7 +68,7 @@ async function takeAway() {
     for (const directory of left) attempt(() => fs.rmdirSync(directory));
     await sleep(50);
   }
-  stopDaemon('munged', 'SIGKILL');
+  for (const name of ['slurmdbd', 'mariadbd', 'munged', 'network-a', 'network-b']) stopDaemon(name, 'SIGKILL');
   await sleep(50);
   fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
   process.exit(cgroups().length === 0 ? 0 : 1);

@@ -288,5 +288,12 @@ function render(pid: number, report: AdoptReport, output: Output): readonly stri
       : [
           `${count(adoption.descendants.length, 'child process')} of ${pid} moved along: ${adoption.descendants.map((one) => one.pid).join(', ')}`,
         ];
-  return [head, ...trace, ...columns(rows).map((line) => `  ${line}`), ...children];
+  return [head, ...trace, ...columns(rows).map((line) => `  ${line}`), ...countedIn(adoption), ...children];
+}
+
+/** Whether Slurm counts what it uses, in words; of one that is not in the job, nothing. */
+function countedIn({ outcome, accounting, uncountedWhy }: AdoptionResult): readonly string[] {
+  if (outcome !== 'adopted') return [];
+  if (accounting === 'stepd') return ['Slurm counts its use.'];
+  return [`Limited by the job, but not counted by Slurm: ${visible(uncountedWhy ?? 'slurmstepd is not told of it')}`];
 }

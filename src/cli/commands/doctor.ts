@@ -13,7 +13,7 @@ import { readNode, type SlurmNode } from '../../jobs/node.js';
 import { nodeChecks } from '../../jobs/node-checks.js';
 import { findOwners } from '../../jobs/owners.js';
 import { ownersAnswer, ownersText } from '../../jobs/owners-recorded.js';
-import { hostOf, logOf, nodeOptions, recordedOptions, requireSlurm, slurmdLine } from '../context.js';
+import { hostOf, logOf, nodeOptions, patienceMs, recordedOptions, requireSlurm, slurmdLine } from '../context.js';
 import { usageError } from '../exit.js';
 import { columns, count, json, type Output, standardOutput, visible } from '../output.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, type Words } from '../spec.js';
@@ -110,7 +110,7 @@ async function readAnyway(
   host: Host,
   words: Words,
 ): Promise<{ readonly node: SlurmNode; readonly unread: Finding | undefined }> {
-  const options = { ...recordedOptions(host), ...nodeOptions(words) };
+  const options = { timeoutMs: patienceMs, ...recordedOptions(host), ...nodeOptions(words) };
   try {
     return { node: await readNode({ host, ...options }), unread: undefined };
   } catch (error) {

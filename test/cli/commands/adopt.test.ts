@@ -67,7 +67,8 @@ describe('adopt --dry-run', () => {
     [['6516', '--job', '4', '--connection', '192.0.2.1 51234 192.0.2.2 22'], 2, '--job and --connection'],
     [['6516', '--callerid-timeout', 'long'], 2, 'a time from 0 to 120 s'],
     [['6516', '--single-job-skip-rpc', 'yes'], 2, 'allowed are 1, 0'],
-  ])('%j: exit code %i, one line, nothing printed', (words, exitCode, message) => {
+    // Not by its words: one is 64 kB long.
+  ])('words %#: exit code 2 or 1, one line, nothing printed', (words, exitCode, message) => {
     const ran = runProgramFile('adopt', '--from', recording('slurm-22.05-v1'), '--dry-run', ...words);
     expect([ran.exitCode, ran.stdout]).toEqual([exitCode, '']);
     expect(ran.stderr).toContain(message);
@@ -127,6 +128,15 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('adopt (needs root and cgroups)'
       adoption: { outcome: 'adopted', moved: 'cgroup', accounting: 'none' },
     });
     expect(runProgramFile('verify', String(session.pid), '--job', '12', '--within', sandbox.within).exitCode).toBe(0);
+  });
+
+  it('says in words whether Slurm counts it', () => {
+    const ran = runProgramFile('adopt', String(session.pid), '--job', '11', '--within', sandbox.within);
+    expect(ran.exitCode).toBe(0);
+    expect(ran.stdout).toMatch(
+      /\nLimited by the job, but not counted by Slurm: there is no spool of slurmd here, .*\n/,
+    );
+    expect(runProgramFile('adopt', String(session.pid), '--job', '12', '--within', sandbox.within).exitCode).toBe(0);
   });
 
   it('asks caller ID where it is given a connection, as a login would; the next rule applies where that names none', () => {

@@ -199,10 +199,11 @@ export async function directoriesOf(name: string): Promise<readonly string[]> {
   return linesOf(await run('find', ['/sys/fs/cgroup', '-type', 'd', '-name', name]));
 }
 
-export const node = (): Promise<SlurmNode> => patiently(() => readNode(cell.nodes === 1 ? {} : { nodeName }));
+export const node = (): Promise<SlurmNode> =>
+  patiently(() => readNode({ timeoutMs: 30_000, ...(cell.nodes === 1 ? {} : { nodeName }) }));
 
 /**
- * slurmd has two seconds to tell what it was started with, before anything is done: an emulated machine may take
+ * slurmd has some seconds to tell what it was started with, before anything is done: an emulated machine may take
  * longer to start the `cat` that reads it.
  */
 export async function patiently<T>(act: () => Promise<T>): Promise<T> {
@@ -302,6 +303,30 @@ export function withoutNames({ jobs }: ListJson): unknown {
 /** Leaves outside when something was done, by the seconds this machine has been up: where a cell's time went. */
 export function stamp(what: string): void {
   fs.appendFileSync('/lab/out/times', `${readOr('/proc/uptime').split(' ')[0]} ${what}\n`);
+}
+
+/** A shell of a user's that does what it is told, line by line. */
+export interface Shell {
+  readonly pid: number;
+  /** What a command prints, and its exit code in a line of its own. */
+  say(line: string): Promise<string>;
+}
+
+/** In no job, as an ssh session comes. It ends with the machine. */
+export function shell(user: User): Shell {
+  const [uid, gid] = [uids[user], uids[user]];
+  const child = spawn('/bin/bash', ['--norc'], { uid, gid, cwd: '/', env: { PATH: '/usr/bin:/bin' }, detached: true });
+  let heard = '';
+  child.stdout.on('data', (text) => {
+    heard += text;
+  });
+  const say = async (line: string) => {
+    heard = '';
+    child.stdin.write(`{ ${line}; } 2>&1; echo "code $?"\n`);
+    await until(`a shell of ${user} has done: ${line}`, () => /^code \d+\n/m.test(heard) || !isAlive(child.pid ?? 0));
+    return heard.trim();
+  };
+  return { pid: child.pid ?? expect.unreachable(), say };
 }
 
 /** Something of that user's that is in no job. It ends with the machine. */

@@ -29,6 +29,7 @@ import {
   restartSlurmctld,
   run,
   session,
+  shell,
   stamp,
   stepdsOf,
   submit,
@@ -54,7 +55,7 @@ beforeAll(async () => {
   stamp('the tests begin');
   [first, bobs] = await Promise.all([
     submit('alice', 'srun -n1 --overlap sleep 3600 & sleep 3601 & wait', { steps: ['0'] }),
-    submit('bob', 'sleep 3602'),
+    submit('bob', 'sleep 3602', { args: ['--gres=gpu:1'] }),
   ]);
   second = await submit('alice', 'sleep 3603 & sleep 3604');
   stamp('the jobs run');
@@ -84,6 +85,13 @@ async function looksAround(): Promise<void> {
 
 async function setClock(seconds: number): Promise<void> {
   await run('date', ['-s', `@${Math.round(Date.now() / 1000) + seconds}`]);
+}
+
+/** Who runs it may make devices, as far as his cgroup lets him. */
+async function setuidMknod(): Promise<string> {
+  const file = '/opt/lab-mknod'; // /tmp may be mounted nosuid
+  await run('sh', ['-c', `cp "$(command -v mknod)" ${file} && chmod 4755 ${file}`]);
+  return file;
 }
 
 const listed = async (...words: readonly string[]): Promise<ListJson> =>
@@ -168,7 +176,10 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     const { code, text } = await commandHere('adopt', String(adopted), '--json');
     expect(code, text).toBe(0);
     const report = JSON.parse(text);
-    expect(report).toMatchObject({ action: 'adopt', job: { jobId: second }, adoption: { outcome: 'adopted' } });
+    expect(report).toMatchObject({
+      ...{ action: 'adopt', job: { jobId: second } },
+      adoption: { outcome: 'adopted', accounting: 'stepd' },
+    });
     // Only slurmstepd makes the first leaf there (FACTS 4).
     if (cell.slurm === '26.05' && cell.cgroup === 'v2') expect(report.adoption.moved).toBe('stepd');
     const name = directoryNameOf(second);
@@ -184,6 +195,37 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     expect(JSON.parse(yes.text)).toMatchObject({ verdict: 'contained', job: { jobId: second, stepId: 'extern' } });
     expect(await commandHere('verify', String(adopted), '--job', String(first))).toMatchObject({ code: 1 });
     expect(await commandHere('verify', String(process.pid))).toMatchObject({ code: 1 });
+  });
+
+  it("the job's limits bite in an adopted session: its CPUs, devices, memory", async () => {
+    const [hers, his, free] = [shell('alice'), shell('bob'), shell('carol')];
+    const device = 'cat </dev/lab0 | head -c 1 | wc -c';
+    const mknod = await setuidMknod();
+    for (const [one, jobId] of [
+      [hers, second],
+      [his, bobs],
+    ] as const) {
+      const { code, text } = await commandHere('adopt', String(one.pid), '--job', String(jobId));
+      expect(code, text).toBe(0);
+    }
+    const cpus = (pid: number) => /^Cpus_allowed_list:\s*(.*)$/m.exec(readOr(`/proc/${pid}/status`))?.[1];
+    const batch = (await listPids(second)).find(({ stepId }) => stepId === 'batch')?.pid ?? 0;
+    expect(cpus(hers.pid)).toBe(cpus(batch));
+    expect(cpus(hers.pid)).toMatch(/^[01]$/);
+    expect(cpus(free.pid)).toBe('0-1');
+    // The device is bob's: he asked for it. Who is in no job is not limited.
+    expect(await his.say(device)).toBe('1\ncode 0');
+    expect(await free.say(device)).toBe('1\ncode 0');
+    expect(await hers.say(device)).toMatch(/Operation not permitted/);
+    expect(await hers.say(`${mknod} /tmp/lab-alice c 1 7`)).toMatch(/Operation not permitted\s+code 1$/);
+    expect(await free.say(`${mknod} /tmp/lab-carol c 1 7`)).toBe('code 0');
+    // 150 MiB in a job of 100: the session's process is killed, and nobody else, neither in this job nor in others.
+    const others = (await listPids()).map(({ pid }) => pid).filter((pid) => commOf(pid) === 'sleep');
+    expect(await hers.say('head -c 150M /dev/zero | tail >/dev/null')).toMatch(/code 137$/);
+    expect(others.length).toBeGreaterThan(3);
+    expect(others.filter((pid) => !isAlive(pid))).toEqual([]);
+    expect(isAlive(hers.pid)).toBe(true);
+    for (const { pid } of [hers, his, free]) process.kill(pid, 'SIGKILL');
   });
 
   it('doctor finds the node fit, and its recording has the jobs that the live node has', async () => {

@@ -80,15 +80,16 @@ export const situations: readonly Situation[] = [
   { name: 'a stopped slurmstepd of another user', of: 'one job', jobs: [], arrange: stopBobs },
 ];
 
-/** Lines of slurm.conf: a prolog and an epilog that wait while there is a file with the job's number. */
-export function slowProlog(folder: string): readonly string[] {
-  return ['Prolog', 'Epilog'].map((name) => {
+/** Keys of slurm.conf: a prolog and an epilog that wait while there is a file with the job's number. */
+export function slowProlog(folder: string): Readonly<Record<string, string>> {
+  const made = ['Prolog', 'Epilog'].map((name) => {
     const script = path.join(folder, name.toLowerCase());
     const waits = `[ -e ${heldBy(folder, name, '"$SLURM_JOB_ID"')} ] || exit 0; sleep 0.05`;
     const lines = ['#!/bin/sh', 'PATH=/usr/bin:/bin', `for i in $(seq 1200); do ${waits}; done`, 'exit 0'];
     fs.writeFileSync(script, `${lines.join('\n')}\n`, { mode: 0o755 });
-    return `${name}=${script}`;
+    return [name, script] as const;
   });
+  return Object.fromEntries(made);
 }
 
 function heldBy(folder: string, name: string, jobId: string | number): string {

@@ -82,7 +82,7 @@ export class NodeWithoutSlurmd implements Source {
   static async make(): Promise<NodeWithoutSlurmd> {
     // 198.18.0.0/15 is for tests of networks (RFC 2544); the part that tells runs apart is this process.
     const net30 = (process.pid % 16_384) * 4;
-    const at = (host: number) => `198.18.${(net30 + host) >> 8}.${(net30 + host) & 0xff}`;
+    const at = (host: number) => `198.19.${(net30 + host) >> 8}.${(net30 + host) & 0xff}`;
     const cable = `scg${process.pid.toString(36)}`;
     const holder = spawn(
       dieWithUs,

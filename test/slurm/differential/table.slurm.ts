@@ -41,7 +41,7 @@ const measured: string[] = [];
 describe.skipIf(missing.length > 0 && mayBeSkipped)('pam_slurm_adopt and slurm-cgroups', () => {
   beforeAll(async () => {
     expect(missing, 'what is not installed here').toEqual([]);
-    cluster = await startCluster(slowProlog);
+    cluster = await startCluster({}, async ({ folder }) => slowProlog(folder));
     const folder = path.join(path.dirname(cluster.spool), 'differential');
     fs.mkdirSync(folder, { mode: 0o755 });
     site = { cluster, folder };

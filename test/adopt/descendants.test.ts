@@ -1,0 +1,77 @@
+import { describe, expect } from 'vitest';
+import { type Descent, moveDescendants } from '../../src/adopt/descendants.js';
+import { SlurmCgroupsError } from '../../src/cgroup/errors.js';
+import { type HeldProcess, holdProcess } from '../../src/cgroup/process.js';
+import { descriptors } from '../sandbox.js';
+import { alice, bob, descendantsOf, inWorld, onKernels, until, type World } from './kernel.js';
+
+onKernels((kernel) => {
+  /** A shell with a child and a grandchild; nobody is really moved. */
+  const inFamily = (
+    name: string,
+    act: (of: {
+      readonly pid: number;
+      readonly family: HeldProcess[];
+      readonly walk: (descent?: Partial<Descent>) => ReturnType<typeof moveDescendants>;
+      readonly said: readonly string[];
+      readonly world: World;
+    }) => Promise<void>,
+  ) =>
+    inWorld(kernel, name, async (world) => {
+      const pid = await world.shell(`(sleep ${world.lifetime} & wait) & wait`);
+      await until('a grandchild', () => descendantsOf(pid).length === 2);
+      const [family, said, node] = [[holdProcess(world.host, pid)], [] as string[], await world.node()];
+      const move = async (held: HeldProcess) => {
+        family.push(held);
+        return 'moved' as const;
+      };
+      const until_ = world.host.now() + 20_000;
+      const walk = (descent: Partial<Descent> = {}) =>
+        moveDescendants({ node, uid: alice, until: until_, family, move, say: (line) => said.push(line), ...descent });
+      try {
+        await act({ pid, family, walk, said, world });
+      } finally {
+        for (const held of family) held.close();
+      }
+    });
+
+  describe('moveDescendants()', () => {
+    inFamily('finds children and theirs, each once', async ({ pid, family, walk }) => {
+      expect(await walk()).toBeUndefined();
+      expect(family.map((one) => one.pid)).toEqual([pid, ...descendantsOf(pid)]);
+    });
+
+    inFamily('stops at the first error', async ({ family, walk }) => {
+      const error = new SlurmCgroupsError('ERR_CGROUP_REFUSED', 'no');
+      let asked = 0;
+      const move = async (held: HeldProcess) => {
+        family.push(held);
+        asked++;
+        return error;
+      };
+      expect([await walk({ move }), asked]).toEqual([error, 1]);
+    });
+
+    inFamily('lets go of one that could not be added', async ({ family, walk }) => {
+      const before = descriptors();
+      const error = new Error('not ours');
+      await expect(walk({ move: () => Promise.reject(error) })).rejects.toBe(error);
+      expect([family.length, descriptors()]).toEqual([1, before]);
+    });
+
+    inFamily('is over at its deadline', async ({ walk, world }) => {
+      expect(await walk({ until: world.host.now() - 1 })).toMatchObject({ code: 'ERR_TIMEOUT' });
+    });
+
+    inFamily('leaves the children of another user, and says so', async ({ pid, family, walk, said }) => {
+      const [child] = descendantsOf(pid);
+      expect(await walk({ uid: bob })).toBeUndefined();
+      expect(family).toHaveLength(1);
+      expect(said).toEqual([
+        expect.stringMatching(
+          new RegExp(`^its child ${child} \\(\\S+\\) stays where it is: it belongs to uid ${alice}`),
+        ),
+      ]);
+    });
+  });
+});
