@@ -77,6 +77,7 @@ export {
   type Fact,
   type FactName,
   type NodeFact,
+  withEnding,
   withExcluded,
 } from './policy/facts.js';
 export {

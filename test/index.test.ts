@@ -43,6 +43,7 @@ describe('slurm-cgroups', () => {
         "readNode",
         "verify",
         "watchJobs",
+        "withEnding",
         "withExcluded",
       ]
     `);

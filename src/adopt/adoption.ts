@@ -75,6 +75,8 @@ export interface AdoptionResult {
   readonly hierarchies: readonly HierarchyMove[];
   /** Why it is not adopted; with `adopted`, why the session is to be ended (`onProven`). */
   readonly error?: SlurmCgroupsError;
+  /** Nothing was moved because the job's extern step takes nobody any more: it is ending, has ended, or died. */
+  readonly ending?: true;
   /** Children moved along. Slurm counts them with the process: slurmstepd is not told of each. */
   readonly descendants: readonly {
     readonly pid: number;
@@ -176,7 +178,7 @@ class Adoption {
 
   async run(): Promise<AdoptionResult> {
     const way = this.#way;
-    if (way.by === 'nobody') return this.#result('untouched', way.why);
+    if (way.by === 'nobody') return { ...this.#result('untouched', way.why), ending: true };
     const [session] = this.#moves;
     if (session === undefined) throw new TypeError('run() comes after begin()');
     const before = this.#frozen();

@@ -5,7 +5,7 @@ import { SlurmCgroupsError } from '../cgroup/errors.js';
 import type { SlurmNode } from '../jobs/node.js';
 import type { AdoptDecision, AdoptionTarget, AnswerDecision } from '../policy/answer.js';
 import { decideAdoption, decideAfterAdoption } from '../policy/decision.js';
-import { type AdoptionFacts, afterWaiting, withExcluded } from '../policy/facts.js';
+import { type AdoptionFacts, afterWaiting, withEnding, withExcluded } from '../policy/facts.js';
 import { type AdoptionOptions, defaultOptions } from '../policy/options.js';
 import { type AdoptionResult, type AdoptOptions, adopt } from './adoption.js';
 import { type EvidenceRequest, type FactSource, withFact } from './evidence.js';
@@ -109,6 +109,12 @@ export async function admitSession(request: SessionRequest, session: SessionOpti
     if (decision.action !== 'adopt') return { action: decision.action, reason: decision.reason, trace: decision.trace };
     const { target } = decision;
     const adoption = await attempt(request, target, session, endMs);
+    if (adoption.ending === true && target.kind === 'job') {
+      // Its directories outlive it. As in pam_slurm_adopt it does not count: to the last login of a job that is over
+      // action_adopt_failure=allow would open the node.
+      facts = withEnding(facts, target.job);
+      continue;
+    }
     const report = {
       outcome: adoption.outcome,
       ...(adoption.error === undefined ? {} : { reason: adoption.error.message }),

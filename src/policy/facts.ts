@@ -103,6 +103,11 @@ export function withExcluded(facts: AdoptionFacts, more: readonly ExcludedJob[])
   return { ...facts, excluded: [...(facts.excluded ?? []), ...more] };
 }
 
+/** The same facts with a job that turned out to be ending, when it was to be adopted into: it is none of the user's any more. */
+export function withEnding(facts: AdoptionFacts, job: JobRef): AdoptionFacts {
+  return { ...facts, states: [{ job, state: 'ending' }, ...(facts.states ?? [])] };
+}
+
 /**
  * The same facts after a wait for jobs of `waitedMs` more: the jobs and their states are to be asked again. What a
  * caller ID or the user named stays named.

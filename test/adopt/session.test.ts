@@ -123,6 +123,28 @@ onKernels((kernel) => {
       expect(world.places(pid)).toEqual(world.everywhere('outside'));
     });
 
+    // Its directories outlive it; pam_slurm_adopt does not count it (test/slurm/differential). On v2 nobody else tells
+    // whose job it is.
+    for (const oddity of v1 ? (['absent', 'dead', { state: 4 }] as const) : ([{ state: 4 }] as const)) {
+      inWorld(
+        kernel,
+        `refuses where the job is ending (${JSON.stringify(oddity)}), whatever is allowed on failure`,
+        async (world) => {
+          await world.box.addJob({ jobId: 102, uid: alice });
+          const pid = await world.session();
+          await ExternStep.with(world, oddity, async (step) => {
+            const changes = { actionAdoptFailure: 'allow', waitForJobMs: 200 } as const;
+            const session = { node: await step.node(), options: options(changes) };
+            expect(await admitSession({ uid: alice, pid }, session)).toMatchObject({
+              action: 'deny',
+              reason: 'You have no running job on this node any more, ending: job 102',
+            });
+            expect(world.places(pid)).toEqual(world.everywhere('outside'));
+          });
+        },
+      );
+    }
+
     inWorld(kernel, 'waits for a job that is just starting', async (world) => {
       await world.box.addJob({ jobId: 101, uid: bob });
       const pid = await world.session();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { afterWaiting, jobName, jobNames, saidOf, withExcluded } from '../../src/policy/facts.js';
+import { afterWaiting, jobName, jobNames, saidOf, withEnding, withExcluded } from '../../src/policy/facts.js';
 import { job } from './sample-jobs.js';
 
 describe('saidOf()', () => {
@@ -49,6 +49,14 @@ describe('withExcluded()', () => {
     ]);
     const tried = saidOf(facts.excluded);
     expect([4, 5, 6].map((id) => tried(job(id))?.why)).toEqual(['failed', 'suspended', undefined]);
+  });
+});
+
+describe('withEnding()', () => {
+  it('counts more than what was said of the job before', () => {
+    const facts = withEnding({ states: [{ job: job(4), state: 'suspended' }] }, { jobId: 4 });
+    expect(saidOf(facts.states)(job(4))?.state).toBe('ending');
+    expect(saidOf(withEnding({}, job(5)).states)(job(4))).toBeUndefined();
   });
 });
 

@@ -1,0 +1,38 @@
+// What pam_slurm_adopt asks of slurmstepd, for a process of which the caller says the pid: pam_slurm_adopt itself only
+// ever names its own.
+
+import { liveHost } from '../../../src/cgroup/host.js';
+import { discoverJobs } from '../../../src/jobs/discovery.js';
+import { readNode } from '../../../src/jobs/node.js';
+import { openStepd } from '../../../src/jobs/stepd.js';
+import { socketOf } from '../../../src/jobs/stepd-socket.js';
+import { type Adopter, hangsAfterMs, outcomeOf, type Site } from './adopter.js';
+
+const host = liveHost();
+
+/** Into the job of that uid, which has one only. */
+export function slurmAdd({ cluster }: Site, uid: number): Adopter {
+  return {
+    name: "pam_slurm_adopt's request",
+    takesPid: true,
+    login: async ({ pid = 0 }) => {
+      const { nodeName, conf: configFile, spool } = cluster;
+      const [job] = discoverJobs(await readNode({ host, nodeName, configFile }), { uid });
+      if (job?.jobId === undefined) throw new Error(`uid ${uid} has no job`);
+      const begunAt = performance.now();
+      const opened = await openStepd(socketOf(spool, { nodeName, jobId: job.jobId, stepId: 'extern' }), {
+        host,
+        timeoutMs: hangsAfterMs,
+      });
+      if (opened.outcome !== 'answered') throw opened.error;
+      try {
+        const added = await opened.value.addPid(pid, { timeoutMs: hangsAfterMs });
+        const answer = added.outcome === 'answered' ? 'in' : added.outcome === 'silent' ? 'hangs' : 'refused';
+        return outcomeOf(pid, { answer, ms: performance.now() - begunAt, said: `slurmstepd: ${added.outcome}` });
+      } finally {
+        opened.value.close();
+      }
+    },
+    close: () => Promise.resolve(),
+  };
+}
