@@ -7,6 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
+import { measureAdopt } from './adopt.mjs';
 import { measureCallerId } from './callerid.mjs';
 import { measureBomb, measureEnding, measureScan } from './ending.mjs';
 import { cWalk, inTurn, wholeProcess } from './measure.mjs';
@@ -20,7 +21,7 @@ const uid = 64_800;
 const most = 10_000;
 
 /** `npm run bench -- PART…` measures these alone. */
-const parts = ['parsers', 'list', 'watch', 'ending', 'bomb', 'scan', 'owners', 'callerid'];
+const parts = ['parsers', 'list', 'watch', 'ending', 'bomb', 'scan', 'owners', 'callerid', 'adopt'];
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((one) => !parts.includes(one));
 if (unknown.length > 0) {
@@ -55,6 +56,7 @@ async function loadProduct() {
     const outfile = path.join(folder, 'product.mjs');
     const names = {
       'adopt/connection': 'parseSshConnection',
+      'adopt/session': 'admitSession',
       'cgroup/hierarchies': 'discoverHierarchies',
       'cgroup/killing': 'killMembers',
       'cgroup/membership': 'parseProcCgroup',
@@ -294,5 +296,6 @@ if (chosen === undefined) {
 }
 if (measures('owners')) await measureOwners({ product, report });
 if (measures('callerid')) await measureCallerId({ product, report });
+if (measures('adopt')) await measureAdopt({ product, report });
 if (chosen?.[0].version !== 1 && measures('list')) await measureStart('adopt --dry-run, recorded node', recorded);
 process.exit(0);
