@@ -12,6 +12,8 @@ export interface CellResult {
   readonly tests: readonly TestReport[];
   /** What kept tests from being run, or went wrong outside of any. */
   readonly errors: readonly string[];
+  /** Slurm's nodes were idle in time: the tests could begin. */
+  readonly isUp: boolean;
   readonly seconds: number;
   /** What the tests left in /lab/out, by name. */
   readonly files: Readonly<Record<string, string>>;
@@ -61,7 +63,7 @@ export async function runCell(cell: Cell): Promise<CellResult> {
     });
     return { cell, ...ran, seconds: seconds() };
   } catch (error) {
-    return { cell, tests: [], errors: [String(error)], seconds: seconds(), files: {} };
+    return { cell, tests: [], errors: [String(error)], isUp: false, seconds: seconds(), files: {} };
   }
 }
 
@@ -78,6 +80,7 @@ async function ranInGuest(options: GuestOptions): Promise<Omit<CellResult, 'cell
   const report: CellReport = text === undefined ? { tests: [], errors: [], ended: false } : JSON.parse(text);
   return {
     tests: report.tests,
+    isUp: failed === undefined,
     errors: [
       ...errors,
       ...(failed === undefined ? [] : [`Slurm did not come up (exit code ${failed.trim()}): ${up}`]),

@@ -22,7 +22,11 @@ const keepIn = process.env['MATRIX_KEEP'];
 
 async function runThem(): Promise<void> {
   for (let cell = waiting.shift(); cell !== undefined; cell = waiting.shift()) {
-    const result = await runCell(cell);
+    let result = await runCell(cell);
+    if (!result.isUp) {
+      console.log(`${cell.name}: its Slurm did not come up, so it is begun once more. ${result.errors.join('\n')}`);
+      result = await runCell(cell);
+    }
     results.push(result);
     const failures = result.tests.flatMap(({ name, state, why }) => (state === 'passed' ? [] : [`${name}\n${why}`]));
     const times = result.files['times'] ?? '';

@@ -66,7 +66,8 @@ KillWait=3
 MessageTimeout=60
 # The clock is set by an hour: no node is to be given up for that.
 SlurmdTimeout=0
-${configless:+SlurmctldParameters=enable_configless}
+${configless:+SlurmctldParameters=enable_configless
+LaunchParameters=ulimit_pam_adopt}
 CONF
   local port=6818
   for name in $names; do
@@ -114,11 +115,10 @@ start_services() {
 }
 
 wait_for() { # SECONDS COMMAND...
-  local left=$(($1 * 5))
+  local end=$((SECONDS + $1))
   shift
   until "$@" 2>/dev/null; do
-    left=$((left - 1))
-    [ $left -gt 0 ] || return 1
+    [ $SECONDS -lt $end ] || return 1
     sleep 0.2
   done
 }
@@ -167,7 +167,7 @@ gres_conf >$conf/gres.conf
 # slurmctld's is SlurmUser's where nobody else reads it; what slurmd reads must be root's.
 [ -z "$configless" ] || chown -R slurm: $conf
 case $boot in systemd) start_services ;; *) start_bare ;; esac
-wait_for 180 all_idle || fail 'no idle node'
+wait_for 120 all_idle || fail 'no idle node'
 stamp 'its nodes are idle'
 slurmd -V
 sinfo -h -N

@@ -182,6 +182,8 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     });
     // Only slurmstepd makes the first leaf there (FACTS 4).
     if (cell.slurm === '26.05' && cell.cgroup === 'v2') expect(report.adoption.moved).toBe('stepd');
+    // LaunchParameters=ulimit_pam_adopt, which slurmstepd does with what it is told of (23.02 on): 100 MiB.
+    if (cell.configless) expect(readOr(`/proc/${adopted}/limits`)).toMatch(/^Max resident set\s+104857600\s/m);
     const name = directoryNameOf(second);
     const places = externPlacesOf(adopted, name);
     expect(places.length, readOr(`/proc/${adopted}/cgroup`)).toBeGreaterThanOrEqual(cell.cgroup === 'v2' ? 1 : 3);
