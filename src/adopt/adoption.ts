@@ -88,6 +88,8 @@ export interface AdoptionResult {
 
 const defaultTimeoutMs = 5000;
 const defaultStepdTimeoutMs = 1000;
+/** In less time no slurmstepd answers: to take it for silent, and go by cgroup, could be into a step that is ending. */
+const leastMs = 50;
 
 /**
  * Adopts a process into a job's extern step (or a user's own cgroup): by cgroup writes, or where a leaf is missing
@@ -160,7 +162,12 @@ class Adoption {
       });
     }
     const { signal } = this.#task.options;
-    const left = Math.max(0, this.#until - this.#node.host.now());
+    const left = this.#until - this.#node.host.now();
+    if (left < leastMs && !('kind' in target)) {
+      const why = `No time was left to ask slurmstepd whether ${this.#task.name} takes process ${pid}`;
+      this.#way = { by: 'nobody', why: new SlurmCgroupsError('ERR_TIMEOUT', why, { pid }) };
+      return;
+    }
     const stepdTimeoutMs = Math.min(this.#task.options.stepdTimeoutMs ?? defaultStepdTimeoutMs, left);
     const say = (line: string) => this.#trace.push(line);
     this.#way =
@@ -178,7 +185,8 @@ class Adoption {
 
   async run(): Promise<AdoptionResult> {
     const way = this.#way;
-    if (way.by === 'nobody') return { ...this.#result('untouched', way.why), ending: true };
+    if (way.by === 'nobody')
+      return { ...this.#result('untouched', way.why), ...(way.why.code === 'ERR_TIMEOUT' ? {} : { ending: true }) };
     const [session] = this.#moves;
     if (session === undefined) throw new TypeError('run() comes after begin()');
     const before = this.#frozen();
@@ -350,6 +358,7 @@ class Adoption {
       case 'unreachable':
         if (move.complete) {
           this.#trace.push(`slurmstepd has moved process ${pid}, but did not say so: ${answer.error.message}`);
+          this.#uncountedWhy = 'slurmstepd moved it, and did not say that it counts it';
           return undefined;
         }
         // What it was told it may still do (measured): whoever reads this has to know.

@@ -13,7 +13,16 @@ import type { Job } from '../jobs/job.js';
 import { cgroupOf } from '../jobs/job-cgroups.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners.js';
-import type { AdoptionFacts, AdoptionRequest, Fact, FactName, JobState, NamedJob, NodeFact } from '../policy/facts.js';
+import {
+  type AdoptionFacts,
+  type AdoptionRequest,
+  type Fact,
+  type FactName,
+  type JobState,
+  type NamedJob,
+  type NodeFact,
+  withJobs,
+} from '../policy/facts.js';
 import type { AdoptionOptions } from '../policy/options.js';
 import { connectionOfProcess, type FoundConnection, parseSshConnection } from './connection.js';
 
@@ -43,7 +52,7 @@ export async function withFact(facts: AdoptionFacts, name: FactName, source: Fac
     case 'node':
       return { ...facts, node: nodeFact(source.node) };
     case 'jobs':
-      return { ...facts, ...(await jobsFact(source)) };
+      return jobsFact(facts, source);
     case 'callerId':
       return { ...facts, callerId: await callerIdFact(facts, source) };
     case 'preference':
@@ -64,18 +73,15 @@ function nodeFact(node: SlurmNode): Fact<NodeFact> {
   return { known: { isSlurmNode: true, nodeName: node.nodeName, cgroupVersion: version } };
 }
 
-interface JobsFact {
-  readonly jobs: Fact<readonly Job[]>;
-  readonly states?: readonly JobState[];
-}
-
 async function callerIdFact({ jobs }: AdoptionFacts, source: FactSource): Promise<Fact<NamedJob>> {
   const { node, request, options, signal } = source;
   const { host } = node;
   const found = connectionFor(host, request);
   if ('why' in found) return { unknown: found.why };
   const now = host.now();
-  const [timeoutMs, leftMs] = [options.callerIdTimeoutMs, (source.endMs ?? now + options.budgetMs) - now];
+  // Whatever callerid_timeout says, something of the budget is left for the adoption.
+  const timeoutMs = Math.min(options.callerIdTimeoutMs, options.budgetMs * callerIdPart);
+  const leftMs = (source.endMs ?? now + options.budgetMs) - now;
   const answer = await askCallerId(
     {
       node,
@@ -109,20 +115,28 @@ function connectionFor(host: Host, { pid, connection }: EvidenceRequest): FoundC
   return 'why' in found ? { why: `no connection was given, and ${found.why}` } : found;
 }
 
+/** At most so much of a login's budget goes into asking who called. */
+const callerIdPart = 0.6;
+
 /** A slurmstepd that does not answer must not use up a login: half of its time at most goes into asking. */
 const askMs = { most: 2000, part: 0.5 };
 
-async function jobsFact({ node, request: { uid }, options, signal }: FactSource): Promise<JobsFact> {
+async function jobsFact(facts: AdoptionFacts, source: FactSource): Promise<AdoptionFacts> {
+  const { node, request, options, signal } = source;
+  const { uid } = request;
+  const now = node.host.now();
+  const leftMs = (source.endMs ?? now + options.budgetMs) - now;
   try {
     // The ranks of pam_slurm_adopt go by the job's own directory.
     const jobTimes = options.rank.startsWith('pam_slurm_adopt');
-    const timeoutMs = Math.min(askMs.most, options.budgetMs * askMs.part);
+    const timeoutMs = Math.max(0, Math.min(askMs.most, options.budgetMs * askMs.part, leftMs));
     const all = await findOwners(discoverJobs(node, { uid, jobTimes }), { node, timeoutMs, ...(signal && { signal }) });
     const own = all.filter((job) => job.uid === undefined || job.uid === uid);
     const jobs = own.length > 1 ? dateJobs(own, node) : own;
-    return { jobs: { known: jobs }, states: jobs.flatMap((job) => stateOf(node, job) ?? []) };
+    const states = jobs.flatMap((job) => stateOf(node, job) ?? []);
+    return withJobs(facts, { known: jobs }, states);
   } catch (error) {
-    if (error instanceof SlurmCgroupsError) return { jobs: { unknown: error.message } };
+    if (error instanceof SlurmCgroupsError) return { ...facts, jobs: { unknown: error.message } };
     throw error;
   }
 }

@@ -8,7 +8,7 @@ import { decideAdoption, decideAfterAdoption } from '../policy/decision.js';
 import { type AdoptionFacts, afterWaiting, withEnding, withExcluded } from '../policy/facts.js';
 import { type AdoptionOptions, defaultOptions } from '../policy/options.js';
 import { type AdoptionResult, type AdoptOptions, adopt } from './adoption.js';
-import { type EvidenceRequest, type FactSource, withFact } from './evidence.js';
+import { type EvidenceRequest, withFact } from './evidence.js';
 
 /** A session at the door: whose it is, the process that is to be adopted, and the connection if sshd tells it. */
 export interface SessionRequest extends EvidenceRequest {
@@ -59,11 +59,22 @@ export async function decideSession(
   return decide(request, session, known, { endMs: node.host.now() + options.budgetMs, dryRun: true });
 }
 
+/** The bounds of one login, over all that it decides. */
+interface Bounds {
+  readonly endMs: number;
+  readonly dryRun: boolean;
+  /** When its jobs were first waited for. */
+  waitingSinceMs?: number;
+}
+
+/** A wait ends before the budget does: the adoption takes its time, too. */
+const reserve = { most: 1000, part: 0.2 };
+
 async function decide(
   request: EvidenceRequest,
   session: SessionOptions,
   known: AdoptionFacts,
-  bounds: Pick<FactSource, 'endMs' | 'dryRun'>,
+  bounds: Bounds,
 ): Promise<SessionDecision> {
   const { node, options = defaultOptions } = session;
   let facts = known;
@@ -75,21 +86,41 @@ async function decide(
           node,
           request,
           options,
-          ...bounds,
+          ...{ endMs: bounds.endMs, dryRun: bounds.dryRun },
           ...(session.signal && { signal: session.signal }),
         });
         break;
-      case 'wait': {
-        const before = node.host.now();
-        await node.host.sleep(Math.min(pauseMs, decision.forMs), session.signal);
-        // At least what was asked for: a clock that stands still must not keep the login here.
-        facts = afterWaiting(facts, Math.max(node.host.now() - before, Math.min(pauseMs, decision.forMs)));
+      case 'wait':
+        facts = afterWaiting(facts, await waitForJobs(decision.forMs, { facts, session, bounds }));
         break;
-      }
       default:
         return { decision, facts };
     }
   }
+}
+
+interface Waiting {
+  readonly facts: AdoptionFacts;
+  readonly session: SessionOptions;
+  readonly bounds: Bounds;
+}
+
+/**
+ * Waits a moment; how much longer than `facts` say this login has waited for its jobs now. What it took to ask for them
+ * in between counts: a slurmstepd that does not answer, asked again and again, must not make a wait without end of it.
+ */
+async function waitForJobs(forMs: number, { facts, session, bounds }: Waiting): Promise<number> {
+  const { node, options = defaultOptions, signal } = session;
+  const { budgetMs } = options;
+  const before = node.host.now();
+  bounds.waitingSinceMs ??= before;
+  const untilMs = bounds.endMs - Math.min(reserve.most, budgetMs * reserve.part);
+  const pause = Math.max(0, Math.min(pauseMs, forMs, untilMs - before));
+  await node.host.sleep(pause, signal);
+  const now = node.host.now();
+  if (now >= untilMs) return budgetMs; // all that there can be
+  // At least the pause: a clock that stands still must not keep the login here.
+  return Math.max(now - bounds.waitingSinceMs - (facts.waitedMs ?? 0), pause);
 }
 
 /**
@@ -100,19 +131,24 @@ async function decide(
  */
 export async function admitSession(request: SessionRequest, session: SessionOptions): Promise<Admission> {
   const { node, options = defaultOptions } = session;
-  const endMs = node.host.now() + options.budgetMs;
+  const bounds: Bounds = { endMs: node.host.now() + options.budgetMs, dryRun: false };
   let facts: AdoptionFacts = {};
+  /** What was tried before, in vain: it may have left something behind. */
+  const earlier: string[] = [];
   for (;;) {
-    const decided = await decide(request, session, facts, { endMs, dryRun: false });
+    const decided = await decide(request, session, facts, bounds);
     const { decision } = decided;
     facts = decided.facts;
-    if (decision.action !== 'adopt') return { action: decision.action, reason: decision.reason, trace: decision.trace };
+    if (decision.action !== 'adopt')
+      return { action: decision.action, reason: decision.reason, trace: [...earlier, ...decision.trace] };
     const { target } = decision;
-    const adoption = await attempt(request, target, session, endMs);
+    const adoption = await attempt(request, target, session, bounds.endMs);
+    const lines = [...adoption.trace, ...(adoption.error === undefined ? [] : [adoption.error.message])];
     if (adoption.ending === true && target.kind === 'job') {
       // Its directories outlive it. As in pam_slurm_adopt it does not count: to the last login of a job that is over
       // action_adopt_failure=allow would open the node.
       facts = withEnding(facts, target.job);
+      earlier.push(...lines);
       continue;
     }
     const report = {
@@ -124,12 +160,13 @@ export async function admitSession(request: SessionRequest, session: SessionOpti
       return {
         action: answer.action,
         reason: answer.reason,
-        trace: [...decision.trace, ...adoption.trace, ...answer.trace.slice(decision.trace.length)],
+        trace: [...earlier, ...decision.trace, ...adoption.trace, ...answer.trace.slice(decision.trace.length)],
         target,
         adoption,
       };
     }
     facts = withExcluded(facts, [answer.exclude]);
+    earlier.push(...lines);
   }
 }
 

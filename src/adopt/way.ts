@@ -38,7 +38,7 @@ export interface StepdWay {
   readonly goals: readonly Cgroup[];
 }
 
-/** `nobody`: the step is ending, and takes nobody any more. */
+/** `nobody`: the step is ending, and takes nobody any more, or there was no time to ask (ERR_TIMEOUT). */
 export type Way = CgroupWay | StepdWay | { readonly by: 'nobody'; readonly why: SlurmCgroupsError };
 
 export interface WayOptions {

@@ -71,7 +71,7 @@ export interface AdoptionFacts {
 }
 
 /** Looks up what is said of a job: by itself, else its id, else its SLUID; the first of several entries counts. */
-export function saidOf<T extends { readonly job: JobRef }>(entries: readonly T[] = []): (job: Job) => T | undefined {
+export function saidOf<T extends { readonly job: JobRef }>(entries: readonly T[] = []): (job: JobRef) => T | undefined {
   const byItself = new Map<JobRef, T>();
   const byId = new Map<number, T>();
   const bySluid = new Map<string, T>();
@@ -110,9 +110,21 @@ export function withEnding(facts: AdoptionFacts, job: JobRef): AdoptionFacts {
 
 /**
  * The same facts after a wait for jobs of `waitedMs` more: the jobs and their states are to be asked again. What a
- * caller ID or the user named stays named.
+ * caller ID or the user named stays named, and a job that is ending does not come back.
  */
 export function afterWaiting(facts: AdoptionFacts, waitedMs: number): AdoptionFacts {
-  const { jobs, states, ...kept } = facts;
-  return { ...kept, waitedMs: (facts.waitedMs ?? 0) + waitedMs };
+  const { jobs, states = [], ...kept } = facts;
+  const ending = states.filter(({ state }) => state === 'ending');
+  return {
+    ...kept,
+    ...(ending.length === 0 ? {} : { states: ending }),
+    waitedMs: (facts.waitedMs ?? 0) + waitedMs,
+  };
+}
+
+/** The same facts with the user's jobs as they were asked for, and their states; what was known to be ending is. */
+export function withJobs(facts: AdoptionFacts, jobs: Fact<readonly Job[]>, states: readonly JobState[]): AdoptionFacts {
+  const before = facts.states ?? [];
+  const known = saidOf(before);
+  return { ...facts, jobs, states: [...before, ...states.filter(({ job }) => known(job) === undefined)] };
 }

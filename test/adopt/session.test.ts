@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import type { AdoptionResult } from '../../src/adopt/adoption.js';
 import { admitSession, decideSession } from '../../src/adopt/session.js';
 import { hasCode } from '../../src/cgroup/errors.js';
+import type { Host } from '../../src/cgroup/host.js';
 import { recordedHost } from '../../src/cgroup/recording.js';
 import { readNode } from '../../src/jobs/node.js';
 import { type AdoptionOptions, defaultOptions } from '../../src/policy/options.js';
@@ -335,5 +336,39 @@ describe('decideSession()', () => {
     const unasked = await decideSession({ uid: 1001 }, session);
     expect(unasked.decision).toMatchObject({ action: 'adopt', rule: 'newest' });
     expect(Object.keys(unasked.facts).sort()).toEqual(['callerId', 'jobs', 'node', 'states']);
+  });
+
+  it('is over with the budget, however long it takes each time to ask whose jobs there are', async () => {
+    const played = recordedHost(loadRecording('slurm-24.11-v2'));
+    let clock = 0;
+    let asked = 0;
+    /** Each look at the scope takes a second, as with a slurmstepd that does not answer. */
+    const slow =
+      <T>(look: (where: string) => T) =>
+      (where: string) => {
+        if (where.endsWith('slurmstepd.scope')) {
+          clock += 1000;
+          asked += 1;
+        }
+        return look(where);
+      };
+    const host: Host = {
+      ...played,
+      now: () => clock,
+      sleep: (ms) => {
+        clock += ms;
+        return Promise.resolve();
+      },
+      names: slow(played.names),
+      entries: slow(played.entries),
+    };
+    const node = await readNode({ host, nodeName: 'vm' });
+    clock = 0;
+    asked = 0;
+    const { decision } = await decideSession({ uid: 1777 }, { node, options: options({ waitForJobMs: 3000 }) });
+    expect(decision).toMatchObject({ action: 'ignore', rule: 'jobs-unknown' });
+    expect(asked).toBeGreaterThan(1);
+    // The last look has no deadline here, which a slurmstepd has.
+    expect(clock).toBeLessThan(defaultOptions.budgetMs + 1000);
   });
 });

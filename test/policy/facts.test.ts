@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { afterWaiting, jobName, jobNames, saidOf, withEnding, withExcluded } from '../../src/policy/facts.js';
+import { afterWaiting, jobName, jobNames, saidOf, withEnding, withExcluded, withJobs } from '../../src/policy/facts.js';
 import { job } from './sample-jobs.js';
 
 describe('saidOf()', () => {
@@ -70,5 +70,14 @@ describe('afterWaiting()', () => {
     } as const;
     expect(afterWaiting(facts, 250)).toEqual({ callerId: { known: 'none' }, waitedMs: 350 });
     expect(afterWaiting({}, 250)).toEqual({ waitedMs: 250 });
+  });
+
+  it('remembers what is ending, also when its directories are found again', () => {
+    const waited = afterWaiting(withEnding({ jobs: { known: [job(4)] } }, job(4)), 100);
+    const found = withJobs(waited, { known: [job(4), job(5)] }, [
+      { job: job(4), state: 'suspended' },
+      { job: job(5), state: 'starting' },
+    ]);
+    expect([4, 5].map((id) => saidOf(found.states)(job(id))?.state)).toEqual(['ending', 'starting']);
   });
 });

@@ -288,12 +288,18 @@ function render(pid: number, report: AdoptReport, output: Output): readonly stri
       : [
           `${count(adoption.descendants.length, 'child process')} of ${pid} moved along: ${adoption.descendants.map((one) => one.pid).join(', ')}`,
         ];
-  return [head, ...trace, ...columns(rows).map((line) => `  ${line}`), ...countedIn(adoption), ...children];
+  return [head, ...trace, ...columns(rows).map((line) => `  ${line}`), ...countedIn(report, adoption), ...children];
 }
 
 /** Whether Slurm counts what it uses, in words; of one that is not in the job, nothing. */
-function countedIn({ outcome, accounting, uncountedWhy }: AdoptionResult): readonly string[] {
+function countedIn(
+  { job }: AdoptReport,
+  { outcome, moved, accounting, uncountedWhy }: AdoptionResult,
+): readonly string[] {
   if (outcome !== 'adopted') return [];
   if (accounting === 'stepd') return ['Slurm counts its use.'];
+  if (job === undefined) return ["In the user's own cgroup: no job's limits, and counted to none."];
+  if (moved === 'none')
+    return ['It was in the job before: slurmstepd is not told of it again, since it would count it twice.'];
   return [`Limited by the job, but not counted by Slurm: ${visible(uncountedWhy ?? 'slurmstepd is not told of it')}`];
 }
