@@ -8,6 +8,7 @@ import fs from 'node:fs';
 import process from 'node:process';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
+import { patienceMs as commandsMs } from '../../src/cli/context.js';
 import { mountSilentFuse, started } from '../cleanup/stuck.js';
 import { afterwards, hangingMount, put, trustedFolder } from '../jobs/config-sandbox.js';
 import { programFile, type Ran } from './program-run.js';
@@ -97,7 +98,7 @@ async function expectListed(): Promise<readonly string[]> {
 describe('The command, with /etc/slurm', () => {
   it('on a mount that never answers: one line each, in time', async () => {
     expect(hangingMount(etc)).toBe(true);
-    await expectRefused(`Cannot look at "${etc}": its file system (type fuse) does not answer within 2000 ms`);
+    await expectRefused(`Cannot look at "${etc}": its file system (type fuse) does not answer within ${commandsMs} ms`);
   });
 
   it('on a mount that opens its files and never gives what is in them', async () => {
@@ -106,7 +107,7 @@ describe('The command, with /etc/slurm', () => {
     const { exitCode, stderr } = await run('list');
     expect([exitCode, stderr]).toEqual([
       2,
-      `slurm-cgroups list: Cannot read "${file}": its file system (type fuse) does not answer within 2000 ms\n`,
+      `slurm-cgroups list: Cannot read "${file}": its file system (type fuse) does not answer within ${commandsMs} ms\n`,
     ]);
   });
 
