@@ -45,11 +45,14 @@ function attempt(act) {
   }
 }
 
-/** A daemon wrote its pid itself; it is still the same if it has our folder on its command line. */
+/** A daemon's pid was written down; it is still the same if our folder is in its words or, slurmdbd has none, its environment. */
 function stopDaemon(name, signal) {
   attempt(() => {
     const pid = Number(fs.readFileSync(path.join(folder, `${name}.pid`), 'utf8'));
-    if (pid > 1 && fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(folder)) process.kill(pid, signal);
+    const isOurs = ['cmdline', 'environ'].some((name) =>
+      fs.readFileSync(`/proc/${pid}/${name}`, 'utf8').includes(folder),
+    );
+    if (pid > 1 && isOurs) process.kill(pid, signal);
   });
 }
 
