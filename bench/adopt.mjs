@@ -9,7 +9,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline';
 import { median, wholeProcess } from './measure.mjs';
-import { loadTests } from './owners.mjs';
+import { loadTests, onCluster } from './owners.mjs';
 
 const command = path.resolve(import.meta.dirname, '../dist/bin/slurm-cgroups.js');
 const rounds = 41;
@@ -24,24 +24,21 @@ export async function measureAdopt({ product, report }) {
     return;
   }
   const tests = await loadTests();
-  let cluster;
-  try {
-    cluster = await tests.startCluster();
-  } catch (error) {
-    console.log(`${String(error.message).split('\n')[0]}: adoptions are not measured on a real Slurm.`);
-    return;
-  }
+  const [user] = tests.users;
+  await onCluster(tests, 'adoptions are', (cluster) => measureLogins({ product, report, cluster, user }));
+}
+
+async function measureLogins({ product, report, cluster, user }) {
   const folder = fs.mkdtempSync('/run/slurm-cgroups-bench-');
-  const pam = new Pamtester(folder, cluster, tests.users[0]);
+  const pam = new Pamtester(folder, cluster, user);
   try {
-    for (let left = 2; left > 0; left--) await cluster.submit(tests.users[0], 'sleep 600');
+    for (let left = 2; left > 0; left--) await cluster.submit(user, 'sleep 600');
     const node = await product.readNode({ nodeName: cluster.nodeName, configFile: cluster.conf });
     for (const [how, pauseMs] of Object.entries(pauses)) await measureOn({ product, report, pam, node, how, pauseMs });
     await measureCommand({ report, pam, cluster });
   } finally {
     pam.close();
     fs.rmSync(folder, { recursive: true });
-    await cluster.stop();
   }
 }
 

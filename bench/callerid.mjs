@@ -8,25 +8,14 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import net from 'node:net';
 import { inTurn, median, wholeProcess } from './measure.mjs';
-import { loadTests } from './owners.mjs';
+import { loadTests, onCluster } from './owners.mjs';
 
 const scontrol = '/usr/bin/scontrol';
 
 /** @param {{ product: object, report: Function }} of */
 export async function measureCallerId({ product, report }) {
   const tests = await loadTests();
-  let cluster;
-  try {
-    cluster = await tests.startCluster();
-  } catch (error) {
-    console.log(`${String(error.message).split('\n')[0]}: caller ID is not measured on a real Slurm.`);
-    return;
-  }
-  try {
-    await measureOn({ product, report, cluster, user: tests.users[0] });
-  } finally {
-    await cluster.stop();
-  }
+  await onCluster(tests, 'caller ID is', (cluster) => measureOn({ product, report, cluster, user: tests.users[0] }));
 }
 
 async function measureOn({ product, report, cluster, user }) {

@@ -45,18 +45,25 @@ export async function loadTests() {
 export async function measureOwners({ product, report }) {
   const tests = await loadTests();
   await measureRecorded(product, tests);
-  let cluster;
-  try {
-    cluster = await tests.startCluster();
-  } catch (error) {
-    console.log(`${String(error.message).split('\n')[0]}: owners are not measured on a real Slurm.`);
-    return;
-  }
-  try {
+  await onCluster(tests, 'owners are', async (cluster) => {
     for (const size of sizes) {
       await submit(cluster, tests, size);
       await measureRunning({ product, report, cluster });
     }
+  });
+}
+
+/** Measures on a Slurm of its own; where none can be started, that is said of `what`. */
+export async function onCluster({ startCluster }, what, measure) {
+  let cluster;
+  try {
+    cluster = await startCluster();
+  } catch (error) {
+    console.log(`${String(error.message).split('\n')[0]}: ${what} not measured on a real Slurm.`);
+    return;
+  }
+  try {
+    await measure(cluster);
   } finally {
     await cluster.stop();
   }
