@@ -3,11 +3,16 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { cells } from './matrix/cells.js';
 import { landingIn } from './slurm/differential/adopter.js';
 import { rows, titleOf } from './slurm/differential/rows.js';
+import { rowsInGuest } from './slurm/differential/rows-in-guests.js';
 import { situations } from './slurm/differential/situations.js';
 
 const root = path.resolve(import.meta.dirname, '..');
+
+/** Each guest with one node, and its rows. */
+const guests = cells.filter(({ nodes = 1 }) => nodes === 1).map((cell) => [cell.name, rowsInGuest(cell)] as const);
 
 interface Section {
   readonly name: string;
@@ -28,7 +33,8 @@ const sections: readonly Section[] = fs
 
 describe('docs/differences.md', () => {
   it('has a section for each difference of the table, and no other that says it is there', () => {
-    const inRows = new Set(rows.flatMap(({ differs }) => differs?.name ?? []));
+    const all = [rows, ...guests.map(([, own]) => own)].flat();
+    const inRows = new Set(all.flatMap(({ differs }) => differs?.name ?? []));
     const inDocument = sections.filter(({ shown }) => shown.includes('rows')).map(({ name }) => name);
     expect(inDocument.sort()).toEqual([...inRows].sort());
   });
@@ -50,10 +56,18 @@ describe('The table of the differential test', () => {
     );
   });
 
-  it('has no row twice, and no difference that is none', () => {
-    const named = rows.map((row) => `${row.situation}: ${titleOf(row)}`);
-    expect(named.filter((one, index) => named.indexOf(one) !== index)).toEqual([]);
-    expect(rows.filter(({ there, differs }) => differs?.here === there)).toEqual([]);
+  it.each([['the host', rows] as const, ...guests])(
+    'has no row twice on %s, and no difference that is none',
+    (_, all) => {
+      const named = all.map((row) => `${row.situation}: ${titleOf(row)}`);
+      expect(named.filter((one, index) => named.indexOf(one) !== index)).toEqual([]);
+      expect(all.filter(({ there, differs }) => differs?.here === there)).toEqual([]);
+    },
+  );
+
+  it.each(guests)('has twelve rows at most on %s', (_, own) => {
+    expect(own.length).toBeGreaterThan(6);
+    expect(own.length).toBeLessThanOrEqual(12);
   });
 });
 
@@ -61,11 +75,15 @@ describe('landingIn()', () => {
   it.each([
     [
       '9:memory:/slurm_n/uid_1/job_5/step_extern/task_0\n8:cpuset:/slurm_n/uid_1/job_5/step_extern\n0::/',
-      { place: 'job', job: 5, hierarchies: ['cpuset', 'memory'] },
+      { place: 'job', job: 'job_5', hierarchies: ['cpuset', 'memory'] },
     ],
     [
       '0::/system.slice/slurmstepd.scope/job_5/step_extern/user/task_0',
-      { place: 'job', job: 5, hierarchies: ['unified'] },
+      { place: 'job', job: 'job_5', hierarchies: ['unified'] },
+    ],
+    [
+      '0::/system.slice/vm_slurmstepd.scope/sEKNKTV3WPV500/step_extern/user/task_0',
+      { place: 'job', job: 'sEKNKTV3WPV500', hierarchies: ['unified'] },
     ],
     ['9:memory:/slurm/uid_1\n8:cpuset:/slurm/uid_1', { place: 'user', hierarchies: ['cpuset', 'memory'] }],
     ['9:memory:/slurm/uid_1/job_5/step_extern\n8:cpuset:/slurm/uid_1/job_6/step_extern', { place: 'torn' }],

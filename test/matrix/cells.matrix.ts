@@ -29,8 +29,8 @@ async function runThem(): Promise<void> {
     }
     results.push(result);
     const failures = result.tests.flatMap(({ name, state, why }) => (state === 'passed' ? [] : [`${name}\n${why}`]));
-    const times = result.files['times'] ?? '';
-    console.log([tableOf([result]).split('\n')[1], ...result.errors, ...failures, times].join('\n'));
+    const { times = '', 'differential.md': compared = '' } = result.files;
+    console.log([tableOf([result]).split('\n')[1], ...result.errors, ...failures, compared, times].join('\n'));
     if (keepIn === undefined) continue;
     for (const [name, text] of Object.entries(result.files)) {
       const file = path.join(keepIn, cell.name.replaceAll(' ', '-'), name);

@@ -10,6 +10,7 @@ import { dateJobs } from '../../../src/jobs/beginnings.js';
 import { discoverJobs } from '../../../src/jobs/discovery.js';
 import { findOwners } from '../../../src/jobs/owners.js';
 import { newestJob } from '../../../src/policy/newest.js';
+import { agent, compareAdopters } from './differential.js';
 import {
   cell,
   commandHere,
@@ -54,8 +55,8 @@ let adopted = 0;
 beforeAll(async () => {
   stamp('the tests begin');
   [first, bobs] = await Promise.all([
-    submit('alice', 'srun -n1 --overlap sleep 3600 & sleep 3601 & wait', { steps: ['0'] }),
-    submit('bob', 'sleep 3602', { args: ['--gres=gpu:1'] }),
+    submit('alice', `${agent('first')} srun -n1 --overlap sleep 3600 & sleep 3601 & wait`, { steps: ['0'] }),
+    submit('bob', `${agent("bob's")} sleep 3602`, { args: ['--gres=gpu:1'] }),
   ]);
   second = await submit('alice', 'sleep 3603 & sleep 3604');
   stamp('the jobs run');
@@ -268,6 +269,8 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     const played = await listed('--from', file);
     expect(withoutNames(played)).toEqual(withoutNames(live));
   });
+
+  compareAdopters(() => ({ first, second, "bob's": bobs }));
 
   if (isThorough)
     it('newestJob() is the later job also where the clock was set back before it', async () => {

@@ -21,6 +21,8 @@ export interface Site {
   readonly cluster: Cluster;
   /** A folder of the test's own that everybody can read, taken away with the cluster. */
   readonly folder: string;
+  /** How long a login may take before it counts as hanging. Default: longer than the budget of ours, 5 s. */
+  readonly hangsAfterMs?: number;
 }
 
 export interface Login {
@@ -48,7 +50,8 @@ export type Place = 'job' | 'user' | 'outside' | 'torn';
 
 export interface Landing {
   readonly place: Place;
-  readonly job?: number;
+  /** The name of that job's directory: `job_5`, or its SLUID. */
+  readonly job?: string;
   /** Where the session's process stands in that job (or in the user's own cgroup): `cpuset`, `memory` … */
   readonly hierarchies: readonly string[];
 }
@@ -72,23 +75,25 @@ export interface Adopter {
   close(): Promise<void>;
 }
 
-/** How long a login may take before it counts as hanging: longer than the budget of ours, 5 s. */
-export const hangsAfterMs = 5500;
+/** In ms. */
+export function patienceOn({ hangsAfterMs = 5500 }: Site): number {
+  return hangsAfterMs;
+}
 
 /** Where a process stands, by its /proc/PID/cgroup. */
 export function landingIn(text: string): Landing {
   const found = text.split('\n').flatMap((line) => {
     const [, controllers = '', path = ''] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
-    const job = /\/job_(\d+)\/step_extern(?:\/|$)/.exec(path)?.[1];
+    const job = /\/(job_\d+|s[0-9A-Z]{13})\/step_extern(?:\/|$)/.exec(path)?.[1];
     const isUsers = /\/slurm[^/]*\/uid_\d+$/.test(path);
     if (job === undefined && !isUsers) return [];
-    return [{ hierarchy: controllers === '' ? 'unified' : controllers, job: job === undefined ? 'user' : Number(job) }];
+    return [{ hierarchy: controllers === '' ? 'unified' : controllers, job }];
   });
   const hierarchies = found.map(({ hierarchy }) => hierarchy).sort();
-  const [place, ...others] = new Set(found.map(({ job }) => job));
-  if (place === undefined) return { place: 'outside', hierarchies };
+  const [job, ...others] = new Set(found.map((one) => one.job));
+  if (found.length === 0) return { place: 'outside', hierarchies };
   if (others.length > 0) return { place: 'torn', hierarchies };
-  return typeof place === 'number' ? { place: 'job', job: place, hierarchies } : { place: 'user', hierarchies };
+  return job === undefined ? { place: 'user', hierarchies } : { place: 'job', job, hierarchies };
 }
 
 export function landingOf(pid: number): Landing {

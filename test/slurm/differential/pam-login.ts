@@ -3,7 +3,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Adopter, hangsAfterMs, type Login, type Outcome, outcomeOf, type Site } from './adopter.js';
+import { type Adopter, type Login, type Outcome, outcomeOf, patienceOn, type Site } from './adopter.js';
 import { PamStack, shellOnlyWith } from './pam-stack.js';
 import { arriveFrom } from './source.js';
 
@@ -42,7 +42,7 @@ async function loginByPamtester(site: Site, login: Login, left: Set<ChildProcess
   let said = '';
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (said += chunk));
   try {
-    const answer = await answered(stack, child, begunAt);
+    const answer = await answered(stack, child, begunAt + patienceOn(site));
     const ms = performance.now() - begunAt;
     const pid = child.pid ?? 0;
     if (answer === undefined) return await killed(child, ms);
@@ -56,8 +56,8 @@ async function loginByPamtester(site: Site, login: Login, left: Set<ChildProcess
   }
 }
 
-async function answered(stack: PamStack, child: ChildProcess, begunAt: number) {
-  while (performance.now() - begunAt < hangsAfterMs) {
+async function answered(stack: PamStack, child: ChildProcess, endMs: number) {
+  while (performance.now() < endMs) {
     const read = stack.read();
     if (read !== undefined) return read.answer;
     if (child.exitCode !== null) throw new Error(`pamtester ended with ${child.exitCode} before its module answered`);

@@ -18,8 +18,9 @@ export interface Difference {
 
 export interface Row {
   readonly situation: SituationName;
-  /** Default: `alice`, whose jobs the situation is about. `bob` has one job throughout, `bob's`; `unknown` is nobody. */
-  readonly user?: 'alice' | 'bob' | 'root' | 'unknown';
+  /** Default: `alice`, whose jobs the situation is about. `bob` has one job throughout, `bob's`; `carol` none
+   * (in guests); `unknown` is nobody. */
+  readonly user?: 'alice' | 'bob' | 'carol' | 'root' | 'unknown';
   /** Default: sshd. */
   readonly service?: string;
   readonly options?: readonly string[];
@@ -39,7 +40,7 @@ export interface Row {
 }
 
 /** Rows of one situation: options, what became of it, and the rest of the row. */
-function of(
+export function of(
   situation: SituationName,
   ...rows: readonly (readonly [options: string, there: Became, rest?: Partial<Row>])[]
 ): readonly Row[] {
@@ -51,7 +52,7 @@ function of(
   }));
 }
 
-const differs = (name: string, here: Became): Partial<Row> => ({ differs: { name, here } });
+export const differs = (name: string, here: Became): Partial<Row> => ({ differs: { name, here } });
 
 export const rows: readonly Row[] = [
   ...of(

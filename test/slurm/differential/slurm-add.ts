@@ -4,29 +4,32 @@
 import { liveHost } from '../../../src/cgroup/host.js';
 import { discoverJobs } from '../../../src/jobs/discovery.js';
 import { readNode } from '../../../src/jobs/node.js';
+import { findOwners } from '../../../src/jobs/owners.js';
 import { openStepd } from '../../../src/jobs/stepd.js';
 import { socketOf } from '../../../src/jobs/stepd-socket.js';
-import { type Adopter, hangsAfterMs, outcomeOf, type Site } from './adopter.js';
+import { type Adopter, outcomeOf, patienceOn, type Site } from './adopter.js';
 
 const host = liveHost();
 
 /** Into the job of that uid, which has one only. */
-export function slurmAdd({ cluster }: Site, uid: number): Adopter {
+export function slurmAdd(site: Site, uid: number): Adopter {
+  const timeoutMs = patienceOn(site);
   return {
     name: "pam_slurm_adopt's request",
     takesPid: true,
     login: async ({ pid = 0 }) => {
-      const { nodeName, conf: configFile, spool } = cluster;
-      const [job] = discoverJobs(await readNode({ host, nodeName, configFile }), { uid });
+      const { nodeName, conf: configFile, spool } = site.cluster;
+      const node = await readNode({ host, nodeName, configFile, timeoutMs });
+      const job = (await findOwners(discoverJobs(node, { uid }), { node })).find((one) => one.uid === uid);
       if (job?.jobId === undefined) throw new Error(`uid ${uid} has no job`);
       const begunAt = performance.now();
       const opened = await openStepd(socketOf(spool, { nodeName, jobId: job.jobId, stepId: 'extern' }), {
         host,
-        timeoutMs: hangsAfterMs,
+        timeoutMs,
       });
       if (opened.outcome !== 'answered') throw opened.error;
       try {
-        const added = await opened.value.addPid(pid, { timeoutMs: hangsAfterMs });
+        const added = await opened.value.addPid(pid, { timeoutMs });
         const answer = added.outcome === 'answered' ? 'in' : added.outcome === 'silent' ? 'hangs' : 'refused';
         return outcomeOf(pid, { answer, ms: performance.now() - begunAt, said: `slurmstepd: ${added.outcome}` });
       } finally {

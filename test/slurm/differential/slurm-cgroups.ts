@@ -10,7 +10,7 @@ import { liveHost } from '../../../src/cgroup/host.js';
 import { readNode } from '../../../src/jobs/node.js';
 import { parseOptions } from '../../../src/policy/options.js';
 import { command } from '../command.js';
-import { type Adopter, hangsAfterMs, type Login, type Outcome, outcomeOf, type Site } from './adopter.js';
+import { type Adopter, type Login, type Outcome, outcomeOf, patienceOn, type Site } from './adopter.js';
 import { arriveFrom } from './source.js';
 
 const host = liveHost();
@@ -33,7 +33,7 @@ async function loginHere(site: Site, login: Login): Promise<Outcome> {
     if (account === undefined) return await loginByCommand(site, login, pid);
     const { nodeName, conf } = site.cluster;
     // What a resident process knows before the login comes.
-    const node = await readNode({ host, nodeName, configFile: conf });
+    const node = await readNode({ host, nodeName, configFile: conf, timeoutMs: 30_000 });
     const options = parseOptions(login.options);
     const connection = arrival?.text;
     const request = {
@@ -45,7 +45,7 @@ async function loginHere(site: Site, login: Login): Promise<Outcome> {
     };
     const begunAt = performance.now();
     login.begun?.();
-    const signal = AbortSignal.timeout(hangsAfterMs);
+    const signal = AbortSignal.timeout(patienceOn(site));
     const told = await admitSession(request, { node, options, signal }).then(
       ({ action, reason }) => ({ answer: answers[action], said: reason }),
       (error: unknown) => {

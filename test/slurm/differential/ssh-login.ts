@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { until } from '../cluster.js';
 import { program } from '../command.js';
-import { type Adopter, hangsAfterMs, type Login, type Outcome, outcomeOf, type Site } from './adopter.js';
+import { type Adopter, type Login, type Outcome, outcomeOf, patienceOn, type Site } from './adopter.js';
 import { wordsFor } from './pam-login.js';
 import { PamStack, shellOnlyWith } from './pam-stack.js';
 
@@ -51,7 +51,7 @@ async function loginBySsh(site: Site, login: Login, module: string): Promise<Out
     for (;;) {
       const read = stack.read();
       const ms = performance.now() - begunAt;
-      if (read === undefined && ms > hangsAfterMs) return outcomeOf(0, { answer: 'hangs', ms, said: '' });
+      if (read === undefined && ms > patienceOn(site)) return outcomeOf(0, { answer: 'hangs', ms, said: '' });
       if (read !== undefined) {
         const outcome = outcomeOf(read.pid, { answer: read.answer, ms, said: '' });
         end(read.pid);
@@ -70,7 +70,8 @@ async function loginBySsh(site: Site, login: Login, module: string): Promise<Out
 
 /** A child of our sshd, which waits for us in its PAM stack. */
 function end(pid: number): void {
-  if (!(pid > 1) || !fs.readlinkSync(`/proc/${pid}/exe`).endsWith('/sshd')) throw new Error(`${pid} is no sshd`);
+  if (!(pid > 1) || !/\/sshd(?:-session)?$/.test(fs.readlinkSync(`/proc/${pid}/exe`)))
+    throw new Error(`${pid} is no sshd`);
   process.kill(pid, 'SIGKILL');
 }
 

@@ -7,8 +7,9 @@ import process from 'node:process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { mayBeSkipped } from '../../cli/program-run.js';
 import { type Cluster, startCluster } from '../cluster.js';
-import type { Adopter, Login, Outcome, Site } from './adopter.js';
-import { missingHere, other, type SidesFor, sidesOn } from './adopters.js';
+import type { Login, Site } from './adopter.js';
+import { missingHere, type SidesFor, sidesOn } from './adopters.js';
+import { compareRow, tableHead } from './comparison.js';
 import { type Row, rows, titleOf } from './rows.js';
 import {
   begin,
@@ -83,24 +84,15 @@ async function compare(situation: Situation, row: Row, skip: (why: string) => ne
   const sidesOf = row.without === undefined ? sidesFor : await sidesOn(withoutSpool(site));
   const sides = sidesOf(row, accountOf(login.user)?.uid ?? -1);
   if (row.process !== undefined && sides.here.takesPid !== true) skip(`${sides.here.name} adopts only itself`);
-  const there = await answerOf(sides.there, login, scene);
-  const here = await answerOf(sides.here, { ...login, begun: () => situation.meanwhile?.(scene) }, scene);
-  measured.push(lineOf(row, there, here));
-  expect(there.became, `${sides.there.name}: ${there.said}`).toBe(row.there);
-  expect(allowed(row), `${sides.here.name}: ${here.said}`).toContain(here.became);
-  // In every hierarchy of the job, and in as many.
-  if (here.became === there.became) expect(here.hierarchies).toEqual(there.hierarchies);
-  if (here.place === 'job') expect(here.hierarchies.length).toBeGreaterThanOrEqual(4);
-}
-
-/** slurm-cgroups must differ where it says so; another adopter may. */
-function allowed({ there, differs }: Row): readonly string[] {
-  if (differs === undefined) return [there];
-  return other === undefined ? [differs.here] : [differs.here, there];
+  const directories = new Map(
+    [...scene.jobs, ["bob's", bobs] as const].map(([name, { jobId }]) => [name, `job_${jobId}`] as const),
+  );
+  const begun = () => situation.meanwhile?.(scene);
+  await compareRow(row, sides, login, { directories, hierarchies: 4, begun }, (line) => measured.push(line));
 }
 
 async function loginFor(scene: Scene, row: Row): Promise<Login> {
-  const users = { alice: scene.alice, bob, root: 'root', unknown: 'nobody-has-this-name' };
+  const users = { alice: scene.alice, bob, carol: 'carol', root: 'root', unknown: 'nobody-has-this-name' };
   return {
     user: users[row.user ?? 'alice'],
     service: row.service ?? 'sshd',
@@ -116,28 +108,4 @@ function sourceOf(scene: Scene, name: string): Source {
   if (name === 'elsewhere') return elsewhere;
   const job = name === "bob's" ? bobs : scene.jobs.get(name);
   return jobSource(job?.fifo ?? expect.unreachable(`there is no job ${name}`));
-}
-
-type Answered = Outcome & { readonly became: string };
-
-async function answerOf(adopter: Adopter, login: Login, scene: Scene): Promise<Answered> {
-  const outcome = await adopter.login(login);
-  return { ...outcome, became: wordsOf(outcome, scene) };
-}
-
-/** In the words of rows.ts. */
-function wordsOf({ answer, place, job, unkillable }: Outcome, scene: Scene): string {
-  const name = [...scene.jobs, ["bob's", bobs] as const].find(([, { jobId }]) => jobId === job)?.[0];
-  const where = { job: ` in ${name ?? `job ${job}`}`, user: " in the user's cgroup", torn: ' torn', outside: '' }[
-    place
-  ];
-  if (answer === 'in') return place === 'outside' ? 'in no job' : where.trim();
-  return `${answer}${where}${unkillable ? ', unkillable' : ''}`;
-}
-
-const tableHead = '| situation | login | pam_slurm_adopt | slurm-cgroups | difference |\n|---|---|---|---|---|\n';
-
-function lineOf(row: Row, there: Answered, here: Answered): string {
-  const cell = ({ became, ms }: Answered) => `${became} (${Math.round(ms)} ms)`;
-  return `| ${row.situation} | ${titleOf(row)} | ${cell(there)} | ${cell(here)} | ${row.differs?.name ?? ''} |`;
 }
