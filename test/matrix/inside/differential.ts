@@ -65,8 +65,8 @@ async function compare(row: Row, jobs: Scene, outside: Source): Promise<void> {
   const login: Login = {
     user: row.user ?? 'alice',
     service: row.service ?? 'sshd',
-    // Ours alone: emulated, a login may take longer than one does elsewhere. The command has no budget of its own.
-    options: [...(row.options ?? []), 'callerid_timeout=20s', ...(row.by === 'ssh' ? [] : ['budget=30s'])],
+    // Ours alone: emulated, a login may take longer than one does elsewhere.
+    options: [...(row.options ?? []), 'callerid_timeout=20s', 'budget=30s'],
     ...(row.from === undefined ? {} : { from: row.from === 'outside' ? outside : jobSource(fifoOf(row.from)) }),
     ...(row.mapped === undefined ? {} : { mapped: row.mapped }),
     ...(row.process === undefined ? {} : { pid: await deadPid() }),
