@@ -203,6 +203,14 @@ export function parseProcStatus(text: string): ProcessStatus {
   };
 }
 
+/**
+ * For how many descriptors the table of a process has room (FDSize): it has no more than that, and has had half as many
+ * or one with as high a number. To list them takes the longer the more there is room for.
+ */
+export function descriptorRoom({ directory }: HeldProcess): number {
+  return Number(/^FDSize:\t(\d+)$/m.exec(directory.read('status'))?.[1] ?? 0);
+}
+
 function isNumber(text: string): boolean {
   return /^\d+$/.test(text);
 }

@@ -11,6 +11,7 @@ import { failingHost } from '../../src/cgroup/failing.js';
 import { type Host, liveHost } from '../../src/cgroup/host.js';
 import {
   childrenOf,
+  descriptorRoom,
   holdProcess,
   listPids,
   parseProcStat,
@@ -110,6 +111,17 @@ describe('parseProcStatus()', () => {
   ])('refuses %s', (_, text) => {
     expect(() => parseProcStatus(text)).toThrow(ParseError);
   });
+});
+
+test('descriptorRoom() is no less than the descriptors that a process has', async () => {
+  const opened = Array.from({ length: 300 }, () => fs.openSync('/dev/null', 'r'));
+  try {
+    const room = await withProcess(host, process.pid, (held) => descriptorRoom(held));
+    expect(room).toBeGreaterThanOrEqual(fs.readdirSync('/proc/self/fd').length);
+    expect(room).toBeLessThan(65_536);
+  } finally {
+    for (const fd of opened) fs.closeSync(fd);
+  }
 });
 
 test('parseProcStat() and parseProcStatus() read every process of this machine', () => {
