@@ -10,6 +10,7 @@ import { ParseError } from '../../src/cgroup/errors.js';
 import { failingHost } from '../../src/cgroup/failing.js';
 import { type Host, liveHost } from '../../src/cgroup/host.js';
 import {
+  allChildren,
   childrenOf,
   descriptorRoom,
   holdProcess,
@@ -220,6 +221,9 @@ test('childrenOf() finds children of every thread, also on a kernel without task
       },
     };
     expect([...childrenOf(old, without)].sort((a, b) => a - b)).toEqual([...children].sort((a, b) => a - b));
+    expect([...(allChildren(host).get(held.pid) ?? [])].sort((a, b) => a - b)).toEqual(
+      [...children].sort((a, b) => a - b),
+    );
     for (const pid of children) expect(parseProcStat(host.read(`/proc/${pid}/stat`)).ppid).toBe(held.pid);
   } finally {
     held.close();
