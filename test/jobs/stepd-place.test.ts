@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { SystemCallError } from '../../src/cgroup/errors.js';
 import { recordedHost } from '../../src/cgroup/recording.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { readNode } from '../../src/jobs/node.js';
-import { jobIdByPlace, parseStepdTitle, standsIn } from '../../src/jobs/stepd-place.js';
+import { isDeserted, jobIdByPlace, parseStepdTitle, standsIn } from '../../src/jobs/stepd-place.js';
 import { formatSluid } from '../../src/jobs/stepd-protocol.js';
 import { parseSocketName } from '../../src/jobs/stepd-socket.js';
 import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
@@ -71,6 +72,37 @@ describe('jobIdByPlace()', () => {
       cgroups: step.cgroups.map((one) => ({ ...one, controllers: ['memory'] })),
     }));
     expect(jobIdByPlace(node, { steps })).toBeUndefined();
+  });
+});
+
+describe('isDeserted()', () => {
+  const at = async (procs: string | SystemCallError) => {
+    const { node, job } = await placed({});
+    const read = (path: string) => {
+      if (!path.endsWith('/step_extern/slurm/cgroup.procs')) return node.host.read(path);
+      if (typeof procs !== 'string') throw procs;
+      return procs;
+    };
+    return isDeserted({ ...node, host: { ...node.host, read } }, job);
+  };
+  const refused = (errno: string) => new SystemCallError('read', 'cgroup.procs', errno);
+
+  it('is so where nobody stands at the place of slurmstepd', async () => {
+    expect(await at('')).toBe(true);
+    for (const errno of ['ENOENT', 'ENODEV']) expect(await at(refused(errno))).toBe(true);
+  });
+
+  it('is not so where somebody does, or that cannot be seen', async () => {
+    for (const procs of ['500\n', '0\n', 'x']) expect(await at(procs)).toBe(false);
+    for (const errno of ['EACCES', 'EIO']) expect(await at(refused(errno))).toBe(false);
+  });
+
+  it('is not told of a job without an extern step, and on v1', async () => {
+    const { node, job } = await placed({});
+    expect(isDeserted(node, {})).toBe(false);
+    const cgroups = (job.extern?.cgroups ?? []).map((one) => ({ ...one, controllers: ['memory'] }));
+    const read = () => '';
+    expect(isDeserted({ ...node, host: { ...node.host, read } }, { extern: { cgroups } })).toBe(false);
   });
 });
 
