@@ -138,6 +138,7 @@ describe('standsIn() on every recorded node', () => {
         expect(job?.jobId ?? jobId, socket).toBe(jobId);
         expect(job?.nodeName, socket).toBe(nodeName);
         if (job?.sluid !== undefined) expect(job.sluid, socket).toBe(sluid);
+        if (socket.endsWith('.4294967292')) expect(isDeserted(node, job ?? {}), socket).toBe(false);
       }
     },
   );
