@@ -103,11 +103,12 @@ const stretchMs = 10;
 
 /**
  * A process with room for more is not looked through. Half a million descriptors, which a user has at once (dup), and
- * all of his processes with CLONE_FILES, would be two seconds of a login, and the kernel lists them without a pause.
+ * all of his processes with CLONE_FILES, would be four seconds of a login (measured: 8 µs each), and one list without a
+ * pause of nearly one (19,500 of them: 33 ms).
  */
 const mostDescriptors = 65_536;
 
-/** Looked at between two looks at the clock: about a millisecond. */
+/** Looked at between two looks at the clock: 2 ms (measured, 8 µs each). */
 const descriptorsAtOnce = 256;
 
 /** What most jobs have below them on v1. */
