@@ -12,7 +12,7 @@ import type { SlurmNode } from '../jobs/node.js';
 import { refusalToMove } from '../jobs/protected.js';
 import { type Told, tellStepd } from './accounting.js';
 import { moveDescendants } from './descendants.js';
-import { type Counted, closeWay, findWay, type StepdWay, type Way } from './way.js';
+import { type Counted, closeWay, findWay, type StepdWay, type Way, wayBehind } from './way.js';
 
 /** A user's own cgroup (`action_unknown=user`, v1 only): no job's accounting, no job's memory limit. */
 export interface UserTarget {
@@ -77,7 +77,7 @@ export interface AdoptionResult {
   readonly error?: SlurmCgroupsError;
   /** Nothing was moved because the job's extern step takes nobody any more: it is ending, has ended, or died. */
   readonly ending?: true;
-  /** Children moved along. Slurm counts them with the process: slurmstepd is not told of each. */
+  /** Children moved along, by writes. Slurm counts them with the process: slurmstepd is not told of each. */
   readonly descendants: readonly {
     readonly pid: number;
     readonly outcome: 'adopted' | 'already' | 'undone' | 'partial';
@@ -134,6 +134,8 @@ class Adoption {
   readonly #moves: Move[] = [];
   readonly #until: number;
   #way: Way = { by: 'cgroup', targets: [] };
+  /** Of its children, where it is another. */
+  #wayBehind: Way | undefined;
   #accounting: AdoptionResult['accounting'] = 'none';
   #uncountedWhy: string | undefined;
   /** Where it is not who the way says. */
@@ -174,11 +176,10 @@ class Adoption {
       'kind' in target
         ? { by: 'cgroup', targets: holdUserCgroups(this.#node, target.uid) }
         : await findWay(this.#node, target, { stepdTimeoutMs, ...(signal && { signal }), say });
-    if (this.#way.by !== 'nobody') this.#moves.push(this.#plan(held));
+    if (this.#way.by !== 'nobody') this.#moves.push(this.#plan(held, this.#way));
   }
 
-  #plan(held: HeldProcess): Move {
-    const way = this.#way;
+  #plan(held: HeldProcess, way: Way): Move {
     if (way.by === 'cgroup') return Move.plan(this.#node.host, held, way.targets);
     return Move.follow(this.#node.host, held, way.by === 'stepd' ? way.goals : []);
   }
@@ -300,11 +301,11 @@ class Adoption {
   /** The session, then its children; the first refusal. Whatever else goes wrong, nothing half done is left behind. */
   async #moveAll(session: Move): Promise<SlurmCgroupsError | undefined> {
     try {
-      const failure = await this.#attempt(session);
+      const failure = await this.#attempt(session, this.#way);
       if (failure !== undefined || this.#task.options.descendants !== true) return failure;
       return await moveDescendants({
         ...{ node: this.#node, uid: this.#task.uid, until: this.#until, family: this.#processes },
-        move: (held) => this.#moveChild(held),
+        move: (held) => this.#moveChild(held, session),
         say: (line) => this.#trace.push(line),
       });
     } catch (error) {
@@ -315,10 +316,10 @@ class Adoption {
   }
 
   /** Writes and proves one move; the first error, if it is not complete. */
-  async #attempt(move: Move): Promise<SlurmCgroupsError | undefined> {
+  async #attempt(move: Move, way: Way): Promise<SlurmCgroupsError | undefined> {
     try {
-      if (this.#way.by === 'stepd') {
-        const refusal = await this.#addByStepd(this.#way, move);
+      if (way.by === 'stepd') {
+        const refusal = await this.#addByStepd(way, move);
         if (refusal !== undefined) return refusal;
       } else {
         await move.run(this.#task.options.onFailure === 'keep');
@@ -331,12 +332,14 @@ class Adoption {
     return move.complete ? undefined : whyIncomplete(move);
   }
 
-  async #moveChild(held: HeldProcess): Promise<SlurmCgroupsError | 'moved' | 'already'> {
-    const move = this.#plan(held);
+  async #moveChild(held: HeldProcess, session: Move): Promise<SlurmCgroupsError | 'moved' | 'already'> {
+    if (this.#way.by === 'stepd') this.#wayBehind ??= wayBehind(this.#node.host, session);
+    const way = this.#wayBehind ?? this.#way;
+    const move = this.#plan(held, way);
     this.#processes.push(held);
     this.#moves.push(move);
     const wasThere = move.complete;
-    return (await this.#attempt(move)) ?? (wasThere ? 'already' : 'moved');
+    return (await this.#attempt(move, way)) ?? (wasThere ? 'already' : 'moved');
   }
 
   /**
@@ -424,6 +427,7 @@ class Adoption {
     for (const move of this.#moves) move.close();
     for (const process of this.#processes) process.close();
     closeWay(this.#way);
+    if (this.#wayBehind !== undefined) closeWay(this.#wayBehind);
   }
 }
 

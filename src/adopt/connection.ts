@@ -5,15 +5,8 @@ import { quote, SlurmCgroupsError } from '../cgroup/errors.js';
 import type { Host } from '../cgroup/host.js';
 import { parseAddress } from '../cgroup/ip-address.js';
 import { type HeldProcess, holdProcess } from '../cgroup/process.js';
-import {
-  type Endpoint,
-  established,
-  listening,
-  parseEndpoint,
-  type TcpConnection,
-  tcpSocketsOf,
-} from '../cgroup/tcp-table.js';
-import { isMonitor, rootExecutable } from '../jobs/protected.js';
+import { type Endpoint, parseEndpoint, type TcpConnection } from '../cgroup/tcp-table.js';
+import { connectionsOfMonitor, isMonitor, rootExecutable } from '../jobs/protected.js';
 
 /** A connection, or why it is not known: one line, safe to print, the end of a sentence. */
 export type FoundConnection = { readonly connection: TcpConnection } | { readonly why: string };
@@ -69,9 +62,8 @@ export function connectionOfProcess(host: Host, pid: number): FoundConnection {
 function connectionOf(host: Host, held: HeldProcess): FoundConnection {
   const name = held.status().uids.every((uid) => uid === 0) ? rootExecutable(host, held) : undefined;
   if (name === undefined || !isMonitor(name)) return { why: `process ${held.pid} is no sshd of a connection` };
-  const sockets = tcpSocketsOf(held.directory);
-  if (sockets.some(({ state }) => state === listening)) return { why: `process ${held.pid} listens for everybody` };
-  const own = sockets.filter(({ state }) => state === established);
+  const own = connectionsOfMonitor(held);
+  if (own === 'listens') return { why: `process ${held.pid} listens for everybody` };
   const [socket] = own;
   if (socket === undefined || own.length > 1)
     return { why: `process ${held.pid} holds ${own.length === 0 ? 'no' : own.length} TCP connections` };

@@ -13,6 +13,7 @@ import type { Job } from '../jobs/job.js';
 import { cgroupOf } from '../jobs/job-cgroups.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners.js';
+import { isDeserted } from '../jobs/stepd-place.js';
 import {
   type AdoptionFacts,
   type AdoptionRequest,
@@ -143,6 +144,7 @@ async function jobsFact(facts: AdoptionFacts, source: FactSource): Promise<Adopt
 
 function stateOf(node: SlurmNode, job: Job): JobState | undefined {
   if (job.extern === undefined) return { job, state: 'starting' };
+  if (job.uid === undefined && isDeserted(node, job)) return { job, state: 'deserted' };
   const frozen = job.extern.cgroups.some((cgroup) => {
     const step = cgroupOf(node, cgroup);
     if (step === undefined) return false;

@@ -1,9 +1,10 @@
 // The way into a job for one process: who moves it, and where to. slurmstepd is asked first, whatever the cgroups look
 // like; what is found is held open until closeWay().
 
-import type { Cgroup } from '../cgroup/cgroup.js';
-import type { SlurmCgroupsError } from '../cgroup/errors.js';
-import type { MoveTarget } from '../cgroup/move.js';
+import { type Cgroup, holdCgroup } from '../cgroup/cgroup.js';
+import { quote, SlurmCgroupsError } from '../cgroup/errors.js';
+import type { Directory, Host } from '../cgroup/host.js';
+import type { Move, MoveTarget } from '../cgroup/move.js';
 import { at } from '../jobs/check.js';
 import type { Job } from '../jobs/job.js';
 import { closeTargets, type ExternLeaves, externGoals, holdExternLeaves, needsStepd } from '../jobs/leaves.js';
@@ -84,6 +85,39 @@ export async function findWay(node: SlurmNode, job: Job, options: WayOptions): P
       if (leaves?.outcome === 'held') closeTargets(leaves.targets);
     }
   }
+}
+
+/**
+ * The way for the children of a process that slurmstepd has moved: where it stands now the leaves are, and so they are
+ * moved by writes. slurmstepd told of each would count them twice, as tasks of their own and as children of the first
+ * (jobacct_gather/linux, measured).
+ *
+ * @throws SlurmCgroupsError ERR_CGROUP_GONE where the process is not there any more.
+ */
+export function wayBehind(host: Host, { cgroups, process: { pid } }: Move): CgroupWay {
+  const targets: MoveTarget[] = [];
+  let isWhole = false;
+  try {
+    for (const cgroup of cgroups) {
+      const target = { cgroup, directory: holdCgroup(host, cgroup) };
+      targets.push(target);
+      if (!holds(target.directory, pid))
+        throw new SlurmCgroupsError(
+          'ERR_CGROUP_GONE',
+          `Process ${pid} is not in ${quote(cgroup.directory)} any more, so its children are not moved there`,
+          { pid, path: cgroup.directory },
+        );
+    }
+    isWhole = true;
+    return { by: 'cgroup', targets };
+  } finally {
+    if (!isWhole) closeTargets(targets);
+  }
+}
+
+/** A directory held open that lists the process is the one in which it is, not another of the same name. */
+function holds(directory: Directory, pid: number): boolean {
+  return `\n${directory.read('cgroup.procs')}`.includes(`\n${pid}\n`);
 }
 
 export function closeWay(way: Way): void {

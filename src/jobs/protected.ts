@@ -6,7 +6,7 @@ import { isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import { type Host, isRegularFile } from '../cgroup/host.js';
 import type { Membership } from '../cgroup/membership.js';
 import { childrenOf, type HeldProcess, holdProcess, listPids, parseProcStat } from '../cgroup/process.js';
-import { established, listening, tcpSocketsOf } from '../cgroup/tcp-table.js';
+import { established, listening, type TcpSocket, tcpSocketsOf } from '../cgroup/tcp-table.js';
 import { parseJobPath } from './layout.js';
 import type { SlurmNode } from './node.js';
 import { programName } from './program-name.js';
@@ -46,9 +46,9 @@ function refusalOfRoot(node: SlurmNode, held: HeldProcess, uid: number): Refusal
   if (name !== undefined && daemons.includes(name)) return `is ${name}`;
   if (isAtSlurmstepdsPlace(node, held.memberships())) return 'is slurmstepd';
   if (name === undefined || !isMonitor(name)) return "is root's";
-  const states = tcpSocketsOf(held.directory).map(({ state }) => state);
-  if (states.includes(listening)) return 'is the sshd that listens for everybody';
-  if (!states.includes(established)) return 'is an sshd without a connection';
+  const connections = connectionsOfMonitor(held);
+  if (connections === 'listens') return 'is the sshd that listens for everybody';
+  if (connections.length === 0) return 'is an sshd without a connection';
   const other = otherUserBelow(node.host, held, uid);
   return other === undefined ? undefined : `is the sshd of a session of uid ${other}`;
 }
@@ -56,6 +56,22 @@ function refusalOfRoot(node: SlurmNode, held: HeldProcess, uid: number): Refusal
 /** Whether a program of that name (`rootExecutable`) watches over connections: sshd, from 9.8 on sshd-session. */
 export function isMonitor(name: string): boolean {
   return monitors.includes(name);
+}
+
+/**
+ * The connections that an sshd holds, one where it watches over a session; `listens`: whatever else it holds, it is the
+ * one that everybody's connections come to. What is read is the kernel's list of all the machine's connections, which
+ * changes meanwhile and may lack one: where nothing was found it is looked for a second time.
+ */
+export function connectionsOfMonitor(held: Pick<HeldProcess, 'directory'>): readonly TcpSocket[] | 'listens' {
+  const first = look(held);
+  return first.length === 0 ? look(held) : first;
+}
+
+function look({ directory }: Pick<HeldProcess, 'directory'>): readonly TcpSocket[] | 'listens' {
+  const sockets = tcpSocketsOf(directory);
+  if (sockets.some(({ state }) => state === listening)) return 'listens';
+  return sockets.filter(({ state }) => state === established);
 }
 
 /** v2 only: `step_X/slurm` takes no process of a user. */

@@ -1,6 +1,12 @@
 // Sources of connections whose slurmd did not answer: for a minute they are not asked again, so that a machine which
-// drops packets costs its users one wait, not one a login. A user can make his own machine such a source: then caller
-// ID is lost for sessions from there for that minute, and the next rule applies to them, as it does without Slurm there.
+// drops packets costs its users one wait, not one a login.
+//
+// A source is an address, and everybody's who comes from there (a shared login node, a node with jobs of several users,
+// a network behind NAT). Dropping packets is root's, but a slurmd that serves all the connections that it serves at once
+// (256: Slurm src/slurmd/slurmd/slurmd.c, MAX_THREADS) accepts no more, and anybody can open them and say nothing; and
+// a node too busy to run scontrol in time takes its sources for silent. So one user can take caller ID from the others:
+// while he does it, and by this memory a minute longer. Then the next rule applies to them, as it does without a Slurm
+// at the source; into a job that is not their own nobody comes by it.
 
 import { SlurmCgroupsError } from '../cgroup/errors.js';
 import type { Host } from '../cgroup/host.js';

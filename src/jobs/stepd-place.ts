@@ -3,7 +3,7 @@
 // nothing, but where a pid stands that a slurmstepd gives as its own ties its socket to a job's directory.
 
 import { readPids } from '../cgroup/cgroup.js';
-import { SlurmCgroupsError } from '../cgroup/errors.js';
+import { ifThere, SlurmCgroupsError } from '../cgroup/errors.js';
 import { cgroupAt, hierarchyOfKey } from '../cgroup/hierarchies.js';
 import type { Host } from '../cgroup/host.js';
 import { hierarchyKey } from '../cgroup/membership.js';
@@ -57,6 +57,22 @@ export function externStepdStart(node: Place, job: Pick<Job, 'extern'>): bigint 
     if (first !== undefined) return first;
   }
   return undefined;
+}
+
+/**
+ * Whether nobody stands where the slurmstepd of a job's extern step stands on v2: it has died, or the directories are
+ * what a job left behind (or are just being made), and nobody takes anybody in. No user can bring that about, nor hide
+ * it. False where it cannot be seen, and on v1, where not every hierarchy has it (FACTS: freezer, memory).
+ */
+export function isDeserted({ host }: Place, job: Pick<Job, 'extern'>): boolean {
+  const places = (job.extern?.cgroups ?? []).filter(({ controllers }) => controllers.length === 0);
+  // Not by its pids: one of another pid namespace reads as 0, and is somebody.
+  return places.length > 0 && places.every(({ path }) => seen(() => listed(host, `${path}/slurm`)) === '');
+}
+
+/** Where the place is not there any more, nobody is there. */
+function listed(host: Host, directory: string): string {
+  return ifThere(() => host.read(`${directory}/cgroup.procs`)) ?? '';
 }
 
 /** `slurmstepd: [7.extern]` → job 7 (Slurm src/slurmd/slurmstepd/slurmstepd.c, setproctitle; measured). */

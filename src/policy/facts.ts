@@ -40,8 +40,11 @@ export type JobRef = Pick<Job, 'jobId' | 'sluid'>;
 /** A state that keeps a job from being adopted into. Jobs without an entry are taken as running. */
 export interface JobState {
   readonly job: JobRef;
-  /** `starting`: no extern step yet; `ending`: no extern step any more, or it refuses; `suspended`: frozen. */
-  readonly state: 'starting' | 'ending' | 'suspended';
+  /**
+   * `starting`: no extern step yet; `ending`: no extern step any more, or it refuses; `deserted`: nobody is there who
+   * would take somebody into it (so far); `suspended`: frozen.
+   */
+  readonly state: 'starting' | 'ending' | 'deserted' | 'suspended';
 }
 
 /** A job that this login already tried, or must not try. */
@@ -57,7 +60,7 @@ export interface AdoptionFacts {
   readonly node?: Fact<NodeFact>;
   /**
    * The jobs of the request's uid on this node, each once. Jobs whose owner could not be told belong into it too, without
-   * `uid`: they are never adopted into, but with one of them "no jobs" is not known.
+   * `uid`: they are never adopted into, but with one of them that could take the session in "no jobs" is not known.
    */
   readonly jobs?: Fact<readonly Job[]>;
   /** What the slurmd at the source of the connection says; `none`: the connection is in no job. */

@@ -3,7 +3,7 @@
 import { quote } from '../cgroup/errors.js';
 import type { Job } from '../jobs/job.js';
 import type { Rule } from './answer.js';
-import type { AdoptionFacts, AdoptionRequest } from './facts.js';
+import type { AdoptionFacts, AdoptionRequest, JobState } from './facts.js';
 import { jobNames, saidOf } from './facts.js';
 import { compareIds } from './newest.js';
 
@@ -16,23 +16,41 @@ export interface JobsHere {
   readonly starting: readonly Job[];
   readonly ending: readonly Job[];
   readonly ofOthers: readonly Job[];
+  /** One of these could be the user's job. */
   readonly ownerless: readonly Job[];
+  /**
+   * Of an unknown owner, and closed to everybody, whoever he is: to the user's own job of that state the answer would be
+   * the same, so for him there is none. pam_slurm_adopt does not count a job whose slurmstepd it cannot reach, either.
+   */
+  readonly closed: readonly Job[];
+}
+
+interface Sorted {
+  readonly job: Job;
+  readonly state: JobState['state'] | 'running';
 }
 
 /** Sorts the jobs of the fact by what they are to `request`. */
 export function sortOut(request: AdoptionRequest, facts: AdoptionFacts, jobs: readonly Job[]): JobsHere {
   const stateOf = saidOf(facts.states);
-  const sorted = jobs.toSorted(compareIds).map((job) => ({ job, state: stateOf(job)?.state ?? 'running' }));
+  const sorted = jobs.toSorted(compareIds).map((job): Sorted => ({ job, state: stateOf(job)?.state ?? 'running' }));
   const own = sorted.filter(({ job }) => job.uid === request.uid);
   const others = sorted.filter(({ job }) => job.uid !== request.uid);
+  const untold = others.filter(({ job }) => job.uid === undefined);
   return {
-    present: jobsOf(own.filter(({ state }) => state === 'running' || state === 'suspended')),
+    present: jobsOf(own.filter(({ state }) => isOpen(state))),
     suspended: jobsOf(own.filter(({ state }) => state === 'suspended')),
     starting: jobsOf(own.filter(({ state }) => state === 'starting')),
-    ending: jobsOf(own.filter(({ state }) => state === 'ending')),
+    ending: jobsOf(own.filter(({ state }) => state === 'ending' || state === 'deserted')),
     ofOthers: jobsOf(others.filter(({ job }) => job.uid !== undefined)),
-    ownerless: jobsOf(others.filter(({ job }) => job.uid === undefined)),
+    ownerless: jobsOf(untold.filter(({ state }) => isOpen(state))),
+    closed: jobsOf(untold.filter(({ state }) => !isOpen(state))),
   };
+}
+
+/** What pam_slurm_adopt counts: an extern step that can take somebody in, if not now. */
+function isOpen(state: Sorted['state']): boolean {
+  return state === 'running' || state === 'suspended';
 }
 
 function jobsOf(entries: readonly { readonly job: Job }[]): readonly Job[] {
@@ -51,6 +69,9 @@ export function describeJobs(request: AdoptionRequest, here: JobsHere): string {
     ...(here.ownerless.length > 0
       ? [`of an unknown owner, left out${listed(here.ownerless)}${whyUnknown(here.ownerless)}`]
       : []),
+    ...(here.closed.length > 0
+      ? [`of an unknown owner, and closed to everybody${listed(here.closed)}${whyUnknown(here.closed)}`]
+      : []),
   ];
   return parts.join('; ');
 }
@@ -65,6 +86,7 @@ export function whyNot(facts: AdoptionFacts, here: JobsHere, isNamed: (job: Job)
   // slurmd does not look whose job it answers with: A's job 100, then `ssh B@node` (measured on 24.11).
   if (here.ofOthers.some(isNamed)) return 'it belongs to another user';
   if (here.ownerless.some(isNamed)) return 'its owner is unknown';
+  if (here.closed.some(isNamed)) return 'its owner is unknown, and it takes nobody in';
   return 'the user has no such job here';
 }
 

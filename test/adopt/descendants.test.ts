@@ -1,6 +1,7 @@
 import { describe, expect } from 'vitest';
 import { type Descent, moveDescendants } from '../../src/adopt/descendants.js';
-import { SlurmCgroupsError } from '../../src/cgroup/errors.js';
+import { SlurmCgroupsError, SystemCallError } from '../../src/cgroup/errors.js';
+import type { Host } from '../../src/cgroup/host.js';
 import { type HeldProcess, holdProcess } from '../../src/cgroup/process.js';
 import { descriptors } from '../sandbox.js';
 import { alice, bob, descendantsOf, inWorld, onKernels, until, type World } from './kernel.js';
@@ -57,6 +58,88 @@ onKernels((kernel) => {
       const error = new Error('not ours');
       await expect(walk({ move: () => Promise.reject(error) })).rejects.toBe(error);
       expect([family.length, descriptors()]).toEqual([1, before]);
+    });
+
+    /** The first of the family looked at by that host too. */
+    const rehold = (family: HeldProcess[], host: Host) => {
+      const [first] = family;
+      family.splice(0, 1, holdProcess(host, first?.pid ?? 0));
+      first?.close();
+    };
+
+    /** The machine, on which the child is gone whenever it is held; `lookedAll` counts the looks at all processes. */
+    const vanishing = (world: World, child: number) => {
+      let lookedAll = 0;
+      const host: Host = {
+        ...world.host,
+        names: (path) => {
+          if (path === '/proc') lookedAll++;
+          return world.host.names(path);
+        },
+        open: (path) => {
+          if (path === `/proc/${child}`) throw new SystemCallError('open', path, 'ENOENT');
+          return world.host.open(path);
+        },
+      };
+      return { host, lookedAll: () => lookedAll };
+    };
+
+    inFamily('comes to an end where children end before they are looked at, for ever', async (of) => {
+      const { pid, family, walk, world } = of;
+      const [child = 0] = descendantsOf(pid);
+      const { host, lookedAll } = vanishing(world, child);
+      expect(await walk({ node: await world.node(host) })).toBeUndefined();
+      expect([family.length, lookedAll()]).toEqual([1, 2]);
+    });
+
+    inFamily('begins anew with its looks where one was outside', async ({ pid, family, walk, world }) => {
+      const [child = 0] = descendantsOf(pid);
+      let opened = 0;
+      const host: Host = {
+        ...world.host,
+        open: (path) => {
+          if (path === `/proc/${child}` && ++opened < 3) throw new SystemCallError('open', path, 'ENOENT');
+          return world.host.open(path);
+        },
+      };
+      expect(await walk({ node: await world.node(host) })).toBeUndefined();
+      expect(family.map((one) => one.pid)).toEqual([pid, ...descendantsOf(pid)]);
+    });
+
+    inFamily('finds by the list of all processes whom a parent’s own list left out', async (of) => {
+      const { pid, family, walk, world } = of;
+      const [child = 0, grandchild = 0] = descendantsOf(pid);
+      const gone = 4_194_304; // the highest pid there can be
+      const host: Host = {
+        ...world.host,
+        open: (path) => {
+          const held = world.host.open(path);
+          const read = (name: string) => {
+            if (!/^task\/\d+\/children$/.test(name)) return held.read(name);
+            return path === `/proc/${pid}` ? `${gone} ` : '';
+          };
+          return { ...held, read };
+        },
+      };
+      rehold(family, host);
+      expect(await walk({ node: await world.node(host) })).toBeUndefined();
+      expect(family.map((one) => one.pid)).toEqual([pid, child, grandchild]);
+    });
+
+    inFamily('moves nobody who has that pid since, and is no child', async ({ pid, family, walk, world }) => {
+      const stranger = await world.session();
+      const host: Host = {
+        ...world.host,
+        open: (path) => {
+          const held = world.host.open(path);
+          const read = (name: string) => (/\/children$/.test(name) ? `${stranger} ` : held.read(name));
+          return { ...held, read };
+        },
+      };
+      rehold(family, host);
+      expect(await walk({ node: await world.node(host) })).toBeUndefined();
+      expect(family.map((one) => one.pid)).not.toContain(stranger);
+      expect(family[0]?.pid).toBe(pid);
     });
 
     inFamily('is over at its deadline', async ({ walk, world }) => {

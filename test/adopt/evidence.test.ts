@@ -8,7 +8,7 @@ import { rootPath } from '../../src/cgroup/path.js';
 import { recordedHost } from '../../src/cgroup/recording.js';
 import { readNode } from '../../src/jobs/node.js';
 import { defaultOptions } from '../../src/policy/options.js';
-import { type Tree, treeHost } from '../jobs/trees.js';
+import { mountPoint, type Tree, treeHost } from '../jobs/trees.js';
 import { loadRecording } from '../recordings/recordings.js';
 import { Listener } from '../tcp-listener.js';
 import { alice, bob, inWorld, onKernels } from './kernel.js';
@@ -92,6 +92,18 @@ describe('withFact()', () => {
       directories: ['memory/slurm/uid_1001/job_1/step_batch', 'memory/slurm/uid_1001/job_2/step_extern'],
     });
     expect((await withFact({}, 'jobs', source)).states).toMatchObject([{ job: { jobId: 1 }, state: 'starting' }]);
+  });
+
+  it('of the jobs: one of an unknown owner at whose slurmstepd’s place nobody stands is deserted', async () => {
+    const step = (jobId: number) => `unified/system.slice/slurmstepd.scope/job_${jobId}/step_extern/slurm`;
+    const source = await tree({
+      hierarchies: ['unified'],
+      directories: [step(1), step(2)],
+      files: Object.fromEntries([1, 2].map((id) => [`${mountPoint}/${step(id)}/cgroup.procs`, id === 1 ? '' : '7\n'])),
+    });
+    const { jobs, states } = await withFact({}, 'jobs', source);
+    expect(jobs).toMatchObject({ known: [{ jobId: 1 }, { jobId: 2 }] });
+    expect(states).toEqual([{ job: expect.objectContaining({ jobId: 1 }), state: 'deserted' }]);
   });
 
   it('of the jobs: unknown, never none, where they cannot be read', async () => {

@@ -7,9 +7,20 @@ import path from 'node:path';
 import { describe, expect } from 'vitest';
 import { type AdoptOptions, adopt } from '../../src/adopt/adoption.js';
 import { reachExternStepd } from '../../src/adopt/extern-stepd.js';
-import { hasCode } from '../../src/cgroup/errors.js';
+import { hasCode, SystemCallError } from '../../src/cgroup/errors.js';
+import { descriptors } from '../sandbox.js';
 import { ExternStep, type Oddities } from './extern-step.js';
-import { childrenOf, inWorld, obeys, onKernels, stateOf, until, type World } from './kernel.js';
+import {
+  childrenOf,
+  descendantsOf,
+  interrupted,
+  inWorld,
+  obeys,
+  onKernels,
+  stateOf,
+  until,
+  type World,
+} from './kernel.js';
 
 const ADD = 22;
 /** What may lie where a slurmstepd should listen. */
@@ -103,14 +114,38 @@ onKernels((kernel) => {
       expect(world.places(pid)).toEqual(world.leaves(102));
     });
 
-    inStep('has slurmstepd move the children too', {}, async (step, { into: _ }, world) => {
+    inStep('moves the children behind it by cgroup, and tells slurmstepd of none', {}, async (step, _, world) => {
+      step.removeLeaf();
+      const pid = await world.shell(`(sleep ${world.lifetime} & wait) & sleep ${world.lifetime} & wait`);
+      await until('two children and a grandchild', () => descendantsOf(pid).length === 3);
+      const open = descriptors();
+      const result = await adopt(pid, await world.job(102), { node: await step.node(), ...long, descendants: true });
+      expect(result).toMatchObject({ outcome: 'adopted', moved: 'stepd', accounting: 'stepd' });
+      expect(result.descendants.map((one) => one.outcome)).toEqual(['adopted', 'adopted', 'adopted']);
+      for (const one of [pid, ...descendantsOf(pid)]) expect(world.places(one)).toEqual(world.leaves(102));
+      expect(step.asked.filter((_, at) => step.asked[at - 1] === ADD)).toEqual([pid]);
+      await step.idle();
+      expect(descriptors()).toEqual(open);
+    });
+
+    inStep('puts the children back with it where one of them is refused', {}, async (step, _, world) => {
       step.removeLeaf();
       const pid = await world.shell(`sleep ${world.lifetime} & sleep ${world.lifetime} & wait`);
       await until('two children', () => childrenOf(pid).length === 2);
-      const result = await adopt(pid, await world.job(102), { node: await step.node(), ...long, descendants: true });
-      expect(result).toMatchObject({ outcome: 'adopted', moved: 'stepd' });
-      expect(result.descendants.map((one) => one.outcome)).toEqual(['adopted', 'adopted']);
-      for (const one of [pid, ...childrenOf(pid)]) expect(world.places(one)).toEqual(world.leaves(102));
+      const { length } = world.box.controllers;
+      const refused = () => {
+        throw new SystemCallError('write', 'cgroup.procs', 'EPERM');
+      };
+      // Of the session itself nothing is written here: it is the second child's first.
+      const host = interrupted(world.host, length + 1, refused);
+      const open = descriptors();
+      const result = await adopt(pid, await world.job(102), {
+        ...{ node: await step.node(host), ...long, descendants: true },
+      });
+      expect(result).toMatchObject({ outcome: 'undone', accounting: 'stepd', error: { code: 'ERR_NOT_PERMITTED' } });
+      for (const one of [pid, ...childrenOf(pid)]) expect(world.places(one)).toEqual(world.everywhere('outside'));
+      await step.idle();
+      expect(descriptors()).toEqual(open);
     });
 
     const noes: readonly (readonly [string, NonNullable<Oddities['add']>])[] = [

@@ -46,6 +46,23 @@ onKernels((kernel) => {
       },
     );
 
+    if (!v1) {
+      inWorld(kernel, 'lets nobody in for a job of an unknown owner whose slurmstepd is dead', async (world) => {
+        await world.box.addJob({ jobId: 103, uid: bob });
+        const node = await world.node();
+        for (const spool of node.spools.values()) fs.rmSync(`${spool}/job00103`, { recursive: true }); // its script
+        const pid = await world.session();
+        const admit = () => admitSession({ uid: alice, pid }, { node, options: options() });
+        expect(await admit()).toMatchObject({ action: 'deny', reason: 'You have no active jobs on this node' });
+        await world.box.startSleeper(0, world.jobAt(103, 'step_extern', 'slurm'));
+        expect(await admit()).toMatchObject({
+          action: 'ignore',
+          reason: 'Cannot tell whether you have a job on this node: the owner of job 103 is unknown',
+        });
+        expect(world.places(pid)).toEqual(world.everywhere('outside'));
+      });
+    }
+
     for (const add of [undefined, () => 'close' as const]) {
       inWorld(
         kernel,

@@ -1,9 +1,12 @@
 import fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { adopt } from '../../src/adopt/adoption.js';
-import { closeWay, findWay } from '../../src/adopt/way.js';
+import { closeWay, findWay, wayBehind } from '../../src/adopt/way.js';
 import { hasCode } from '../../src/cgroup/errors.js';
 import { failingHost } from '../../src/cgroup/failing.js';
+import { Move } from '../../src/cgroup/move.js';
+import { withProcess } from '../../src/cgroup/process.js';
+import { externGoals } from '../../src/jobs/leaves.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import { ExternStep, type Oddities } from './extern-step.js';
 import { inWorld, onKernels, type World } from './kernel.js';
@@ -130,5 +133,25 @@ onKernels((kernel) => {
         expect(world.places(pid)).toEqual(world.everywhere('outside'));
       });
     }
+  });
+
+  describe('wayBehind()', () => {
+    inStep('leads to where the process is, and nowhere once it is elsewhere', {}, async (step, world) => {
+      const host = failingHost(world.host);
+      const [node, job, pid] = [await step.node(), await world.job(102), await world.session()];
+      await withProcess(world.host, pid, async (held) => {
+        const move = Move.follow(world.host, held, externGoals(node, job));
+        step.take(pid);
+        move.observe(() => true);
+        const way = wayBehind(host, move);
+        expect(way.targets.map(({ cgroup }) => cgroup.path)).toEqual(move.cgroups.map(({ path }) => path));
+        expect(host.openDirectories()).toBe(way.targets.length);
+        closeWay(way);
+        await world.outside.add(pid);
+        expect(() => wayBehind(host, move)).toThrow(expect.objectContaining({ code: 'ERR_CGROUP_GONE' }));
+        expect(host.openDirectories()).toBe(0);
+        move.close();
+      });
+    });
   });
 });

@@ -10,7 +10,9 @@ import { ParseError } from '../../src/cgroup/errors.js';
 import { failingHost } from '../../src/cgroup/failing.js';
 import { type Host, liveHost } from '../../src/cgroup/host.js';
 import {
+  allChildren,
   childrenOf,
+  descriptorRoom,
   holdProcess,
   listPids,
   parseProcStat,
@@ -112,6 +114,17 @@ describe('parseProcStatus()', () => {
   });
 });
 
+test('descriptorRoom() is no less than the descriptors that a process has', async () => {
+  const opened = Array.from({ length: 300 }, () => fs.openSync('/dev/null', 'r'));
+  try {
+    const room = await withProcess(host, process.pid, (held) => descriptorRoom(held));
+    expect(room).toBeGreaterThanOrEqual(fs.readdirSync('/proc/self/fd').length);
+    expect(room).toBeLessThan(65_536);
+  } finally {
+    for (const fd of opened) fs.closeSync(fd);
+  }
+});
+
 test('parseProcStat() and parseProcStatus() read every process of this machine', () => {
   for (const pid of listPids(host)) {
     try {
@@ -208,6 +221,9 @@ test('childrenOf() finds children of every thread, also on a kernel without task
       },
     };
     expect([...childrenOf(old, without)].sort((a, b) => a - b)).toEqual([...children].sort((a, b) => a - b));
+    expect([...(allChildren(host).get(held.pid) ?? [])].sort((a, b) => a - b)).toEqual(
+      [...children].sort((a, b) => a - b),
+    );
     for (const pid of children) expect(parseProcStat(host.read(`/proc/${pid}/stat`)).ppid).toBe(held.pid);
   } finally {
     held.close();

@@ -12,10 +12,10 @@ import {
   findSockets,
   listening,
   parseEndpoint,
-  parseTcpTable,
   readTcpTables,
   socketInodes,
   socketsBetween,
+  socketsWith,
   tcpSocketsOf,
 } from '../../src/cgroup/tcp-table.js';
 import { families, Listener } from '../tcp-listener.js';
@@ -38,19 +38,36 @@ const at = (address: string, port: number): Endpoint => ({
 });
 
 describe.skipIf(os.endianness() !== 'LE')('A table of a little-endian machine', () => {
-  it('parseTcpTable() reads its rows', () => {
-    expect(parseTcpTable(table4)).toMatchObject([
-      { state: listening, uid: 0, inode: '17041' },
+  it('socketsWith() reads the rows of the sockets that are asked for', () => {
+    expect(socketsWith([table4, table6], ['91234', '17041', '5552', '4'])).toEqual([
+      { local: '00000000:0016', remote: '00000000:0000', state: listening, uid: 0, inode: '17041' },
       { local: '0100007F:BEAA', remote: '0100007F:AE7D', state: established, uid: 1001, inode: '91234' },
-      { inode: '91235' },
-      { inode: '0' },
+      {
+        local: '00000000000000000000000001000000:CCCC',
+        remote: 'B80D0120000000000000000001000000:0016',
+        state: established,
+        uid: 8,
+        inode: '5552',
+      },
     ]);
+    expect(socketsWith([table4, table6], [])).toEqual([]);
   });
 
-  it('parseTcpTable() takes no row that is cut off or is none', () => {
-    for (const text of ['', 'sl\n', `${table4.slice(0, 240)}`, 'sl\n 0: x y\n\n', `sl\n${'x '.repeat(50_000)}`])
-      expect(parseTcpTable(text).every(({ inode }) => /^\d+$/.test(inode))).toBe(true);
-    expect(parseTcpTable('sl\n 0: 0100007F:BEAA\n')).toEqual([]);
+  it('socketsWith() takes no number of another column for an inode, and no row twice', () => {
+    const other = '   9: 0100007F:AE7D 0100007F:BEAA 01 0:0 0:0 0 91234 17041 91236 91235 0 20 4 0 10 -1\n';
+    expect(socketsWith([`${other}${table4}${table4}`], ['91234', '17041', '91236'])).toMatchObject([
+      { uid: 91234, inode: '91236' },
+      { inode: '17041' },
+      { inode: '91234' },
+    ]);
+    expect(socketsWith([other], ['91234', '17041', '91235'])).toEqual([]);
+  });
+
+  it('socketsWith() takes no row that is cut off or is none', () => {
+    for (const text of ['', 'sl\n', 'sl\n 0: x y\n\n', `sl\n${'x '.repeat(50_000)}`, 'sl\n 0: 0100007F:BEAA 1 \n'])
+      expect(socketsWith([text], ['1', '0'])).toEqual([]);
+    const cut = table4.slice(0, table4.indexOf(' 91235') + 6);
+    expect(socketsWith([cut], ['91234', '91235'])).toMatchObject([{ inode: '91234' }]);
   });
 
   it('parseEndpoint() knows the byte order of its words', () => {
@@ -83,10 +100,28 @@ describe.skipIf(os.endianness() !== 'LE')('A table of a little-endian machine', 
 });
 
 describe('Any text', () => {
+  it('has the rows that are found by reading each', () => {
+    const word = fc.oneof(fc.nat(40).map(String), fc.constantFrom('01', '0A', 'x', ''));
+    const table = fc
+      .array(fc.array(word, { minLength: 8, maxLength: 12 }), { maxLength: 12 })
+      .map((rows) => ['sl', ...rows.map((row) => ` ${row.join('  ')} 0 1 `)].join('\n'));
+    const inodes = fc.uniqueArray(fc.nat(80).map(String), { maxLength: 70 });
+    fc.assert(
+      fc.property(fc.array(table, { maxLength: 2 }), inodes, (tables, wanted) => {
+        const all = tables.flatMap((text) => text.split('\n').map((line) => line.trim().split(/ +/)));
+        const there = all.filter(([, , , , , , , uid = '', , inode = '']) => /^\d+$/.test(uid) && /^\d+$/.test(inode));
+        const expected = new Set(there.map((fields) => fields[9] ?? '').filter((inode) => wanted.includes(inode)));
+        const found = socketsWith(tables, wanted).map(({ inode }) => inode);
+        expect(found.toSorted()).toEqual([...expected].toSorted());
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
   it('is no table, and no error', () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
-        parseTcpTable(text);
+        socketsWith([text], ['1']);
         parseEndpoint(text);
         socketsBetween([text], at('::1', 1), at('::1', 2));
       }),

@@ -14,17 +14,21 @@ import { callerHere } from '../../src/jobs/caller-here.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import { findOwners } from '../../src/jobs/owners.js';
-import { alice, bob, inWorld, onKernels, type World } from '../adopt/kernel.js';
+import { alice, bob, inWorld, onKernels, World } from '../adopt/kernel.js';
 import { families, Listener } from '../tcp-listener.js';
 import { connectionOf, said } from './callers.js';
 
+interface Calling {
+  readonly jobId?: number;
+  readonly address: string;
+  readonly uid?: number;
+  /** What it does before it connects. */
+  readonly before?: string;
+}
+
 /** Connects from a process of that user in the job (or outside), and gives what the listener saw. */
-async function caller(
-  world: World,
-  listener: Listener,
-  { jobId, address, uid = alice }: { readonly jobId?: number; readonly address: string; readonly uid?: number },
-) {
-  const script = `require('node:net').connect(${listener.port}, '${address}').on('error', () => {}); setTimeout(() => {}, ${world.lifetime}000)`;
+async function caller(world: World, listener: Listener, { jobId, address, uid = alice, before = '' }: Calling) {
+  const script = `${before}; require('node:net').connect(${listener.port}, '${address}').on('error', () => {}); setTimeout(() => {}, ${world.lifetime}000)`;
   const pid = await world.start(process.execPath, ['-e', script], uid);
   const connection = connectionOf((await listener.accept()).text);
   const place = jobId === undefined ? world.outside : world.jobAt(jobId, 'step_batch');
@@ -141,6 +145,87 @@ onKernels((kernel) => {
         };
         expect(await ask(world, { connection, node: await world.node(hiding) })).toContain('only root may see');
       });
+    });
+
+    /** As many descriptors as it may have, or `most` of them: Node takes the hard limit. */
+    const hoarding = (most: number) =>
+      `try { for (let i = 0; i < ${most}; i++) require('node:fs').openSync('/dev/null'); } catch { for (let fd = 100; fd < 140; fd++) require('node:fs').closeSync(fd); }`;
+
+    inWorld(kernel, 'pauses while it looks through one process, and stops there at its deadline', async (world) => {
+      await world.twoJobs();
+      await withListener('127.0.0.1', async (listener) => {
+        const calling = { jobId: 101, address: '127.0.0.1', before: hoarding(15_000) };
+        const { connection } = await caller(world, listener, calling);
+        let [looks, pauses, open] = [0, 0, 0];
+        /** A look at a descriptor takes a tenth of a millisecond. */
+        const slow: Host = {
+          ...world.host,
+          now: () => 1000 + looks / 10,
+          sleep: async () => void pauses++,
+          open: (path) => {
+            const held = world.host.open(path);
+            open++;
+            const readlink = (name: string) => {
+              looks++;
+              return held.readlink(name);
+            };
+            const close = () => {
+              open--;
+              held.close();
+            };
+            return { ...held, readlink, close };
+          },
+        };
+        const node = await world.node(slow);
+        expect(await ask(world, { connection, node, endMs: 1e9 })).toBe(`job 101 of ${alice}`);
+        expect(looks).toBeGreaterThan(2000); // Node lists names sorted as texts: the socket is somewhere in the middle
+        expect(pauses).toBeGreaterThan(looks / 1000); // ten milliseconds are a hundred looks, asked for every 256
+        looks = 0;
+        expect(await ask(world, { connection, node, endMs: 1100 })).toContain('took too long');
+        expect(looks).toBeLessThan(1500);
+        expect(open).toBe(0);
+      });
+    });
+
+    inWorld(kernel, 'does not look through a process with room for more than 65,536 descriptors', async (world) => {
+      await world.twoJobs();
+      await withListener('127.0.0.1', async (listener) => {
+        const { pid, connection } = await caller(world, listener, { jobId: 101, address: '127.0.0.1' });
+        const roomy = (size: number): Host => ({
+          ...world.host,
+          open: (path) => {
+            const held = world.host.open(path);
+            const read = (name: string) =>
+              name === 'status' ? held.read(name).replace(/^FDSize:.*$/m, `FDSize:\t${size}`) : held.read(name);
+            const names = (name?: string) =>
+              size > 65_536 && name === 'fd' && path === `/proc/${pid}` ? expect.unreachable() : held.names(name);
+            return { ...held, read, names };
+          },
+        });
+        expect(await ask(world, { connection, node: await world.node(roomy(65_536)) })).toBe(`job 101 of ${alice}`);
+        expect(await ask(world, { connection, node: await world.node(roomy(131_072)) })).toMatch(
+          /^process \d+ in a job here may hold the socket: it has room for more than 65536 descriptors/,
+        );
+      });
+    });
+
+    it('is not held up by half a million descriptors', async ({ skip }) => {
+      const [, limit = '0'] = /^Max open files +\d+ +(\d+)/m.exec(fs.readFileSync('/proc/self/limits', 'utf8')) ?? [];
+      const most = Math.min(Number(limit) - 100, 500_000);
+      if (most <= 65_536) skip(`a process may have ${limit} descriptors here`);
+      const world = await World.make(kernel);
+      try {
+        await world.twoJobs();
+        await withListener('127.0.0.1', async (listener) => {
+          const calling = { jobId: 101, address: '127.0.0.1', before: hoarding(most) };
+          const { pid, connection } = await caller(world, listener, calling);
+          const begun = world.host.now();
+          expect(await ask(world, { connection })).toContain(`process ${pid} in a job here may hold the socket`);
+          expect(world.host.now() - begun).toBeLessThan(500);
+        });
+      } finally {
+        await world.end();
+      }
     });
 
     if (kernel.name === 'v1') {

@@ -38,7 +38,12 @@ function withScontrol(result: Partial<RunResult> | undefined): Played {
 }
 
 const asking = (played: Host, change: Partial<CallerIdQuestion> = {}): CallerIdQuestion => ({
-  node: { host: played, tops: [], unread: [] } as unknown as SlurmNode,
+  node: {
+    host: played,
+    tops: [],
+    unread: [],
+    configuration: { file: '/etc/slurm/slurm.conf' },
+  } as unknown as SlurmNode,
   connection: elsewhere,
   uid: 1001,
   ownJobs: [],
@@ -55,6 +60,14 @@ describe('askCallerId()', () => {
     const played = withScontrol({ exitCode: 0, stdout: '7 login1\n' });
     expect(said(await askCallerId(asking(played.host), { remember: true }))).toBe('job 7 of somebody');
     expect(played.runs()).toBe(1);
+  });
+
+  rootTest('does not remember a source that was not asked, for want of a configuration', async () => {
+    const played = withScontrol(undefined);
+    const node = { host: played.host, tops: [], unread: [] } as unknown as SlurmNode;
+    const answer = await askCallerId(asking(played.host, { node }), { remember: true });
+    expect([said(answer), played.runs()]).toEqual([expect.stringContaining('no slurm.conf is known here'), 0]);
+    expect(fs.existsSync(remembered)).toBe(false);
   });
 
   rootTest('asks a silent source once a minute', async () => {

@@ -26,15 +26,12 @@ afterAll(() => {
 });
 
 /** No slurmd is looked for: this machine may have one. */
-const node = (configFile?: string): SlurmNode => ({
+const node = (configFile = '/etc/slurm/slurm.conf'): SlurmNode => ({
   host: { ...host, names: (path) => (path === '/proc' ? [] : host.names(path)) },
   hierarchies: { mode: 'unified', all: [], get: () => undefined },
   tops: [],
   nodeName: 'n1',
-  configuration:
-    configFile === undefined
-      ? undefined
-      : { file: configFile, files: [], slurmd: undefined, nodes: [], places: new Map(), notes: [] },
+  configuration: { file: configFile, files: [], slurmd: undefined, nodes: [], places: new Map(), notes: [] },
   spools: new Map(),
   evidence: undefined,
   unread: [],
@@ -80,7 +77,7 @@ describe('askSlurmd()', () => {
     ]);
     await ask(script, { connection: connectionOf('2001:db8::1 51234 2001:db8::2 22') });
     expect(fs.readFileSync(told, 'utf8')).toContain('callerid 2001:db8::1 51234 2001:db8::2 22 6\n');
-    expect(fs.readFileSync(told, 'utf8')).not.toContain('SLURM_CONF');
+    expect(fs.readFileSync(told, 'utf8')).toContain('SLURM_CONF=/etc/slurm/slurm.conf\n');
     await ask(script, { connection: connectionOf('::ffff:192.0.2.1 51234 ::ffff:192.0.2.2 22') });
     expect(fs.readFileSync(told, 'utf8')).toContain('callerid 192.0.2.1 51234 192.0.2.2 22 4\n');
     delete process.env['SLURM_CGROUPS_TEST'];
@@ -152,6 +149,52 @@ describe('askSlurmd()', () => {
     expect(await inFolder(scontrol('echo "7 n1"', { mode: 0o644 }))).toMatch(
       /could not be asked: ".*Permission denied"/,
     );
+  });
+
+  rootTest('runs no scontrol that would have to ask DNS and slurmctld for a configuration', async () => {
+    const unconfigured = { ...node(), configuration: undefined };
+    const told = `${folder}/ran`;
+    expect(await ask(`touch ${told}; echo "7 n1"`, { node: unconfigured })).toMatchObject({
+      said: 'no slurm.conf is known here, and without one scontrol would ask DNS and slurmctld for it',
+      silent: false,
+    });
+    expect(fs.existsSync(told)).toBe(false);
+  });
+
+  rootTest('gives it the slurm.conf of its own installation where no other is known, if that is root’s', async () => {
+    const prefix = fs.mkdtempSync(`${folder}/`);
+    fs.chmodSync(prefix, 0o755);
+    fs.renameSync(scontrol('test -n "$SLURM_CONF" && echo "7 n1"'), `${prefix}/bin`);
+    const unconfigured = asking({ node: { ...node(), configuration: undefined } });
+    const answer = async () => said((await askSlurmd(unconfigured, [`${prefix}/bin`])).answer);
+    expect(await answer()).toContain('no slurm.conf is known here');
+    fs.mkdirSync(`${prefix}/etc`);
+    fs.writeFileSync(`${prefix}/etc/slurm.conf`, '', { mode: 0o644 });
+    expect(await answer()).toBe('job 7 of somebody');
+    fs.chownSync(`${prefix}/etc/slurm.conf`, 1, 1);
+    expect(await answer()).toContain('belongs to uid 1');
+  });
+
+  rootTest('calls nobody silent whom the search for scontrol left no time, or little', async () => {
+    const own = scontrol('exec sleep 30');
+    for (const [searchMs, why] of [
+      [400, 'finding scontrol took all of the '],
+      [300, 'did not answer within'],
+    ] as const) {
+      let aheadMs = 0;
+      /** To look at scontrol takes so long. */
+      const slow = {
+        ...node().host,
+        now: () => host.now() + aheadMs,
+        stat: (path: string) => {
+          if (path === `${own}/scontrol`) aheadMs = searchMs;
+          return host.stat(path);
+        },
+      };
+      const question = asking({ node: { ...node(), host: slow } }, 400);
+      const { answer, silent } = await askSlurmd(question, [own]);
+      expect([said(answer), silent]).toEqual([expect.stringContaining(why), false]);
+    }
   });
 
   it('asks nobody about an address of one link, nor without time', async () => {

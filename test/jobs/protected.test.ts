@@ -12,7 +12,7 @@ import { rootPath } from '../../src/cgroup/path.js';
 import { holdProcess, withProcess } from '../../src/cgroup/process.js';
 import { recordedHost } from '../../src/cgroup/recording.js';
 import { readNode } from '../../src/jobs/node.js';
-import { findSlurmd, refusalToMove, rootExecutable } from '../../src/jobs/protected.js';
+import { connectionsOfMonitor, findSlurmd, refusalToMove, rootExecutable } from '../../src/jobs/protected.js';
 import { alice, bob, childrenOf, inWorld, kernels, onKernels, stateOf, until, type World } from '../adopt/kernel.js';
 import { expectedFor, loadRecording, recordingNames } from '../recordings/recordings.js';
 
@@ -236,6 +236,38 @@ onKernels((kernel) => {
       await until('it runs', () => text(`/proc/${real}/comm`) === 'slurmd\n');
       expect(found([...candidates, real])).toBe(real);
     });
+  });
+});
+
+describe('connectionsOfMonitor()', () => {
+  const row = (state: string, inode: number) =>
+    `   0: 0100007F:0016 0200007F:C350 ${state} 00000000:00000000 00:00000000 00000000     0        0 ${inode} 1 0\n`;
+  /** Holds the sockets 11 and 12; the tables of IPv4 are what it reads, one after the other. */
+  const look = (...tables: readonly string[]) => {
+    const left = [...tables];
+    const stat = fs.lstatSync('.', { bigint: true });
+    const directory = {
+      ...{ path: '/proc/5', names: () => ['0', '3', '4'], close: () => {}, write: () => {} },
+      readlink: (name: string) => (name === 'fd/0' ? '/dev/null' : `socket:[${name === 'fd/3' ? 11 : 12}]`),
+      stat: (name = '') => (name === 'net/tcp' ? stat : undefined),
+      read: () => `sl\n${left.shift() ?? expect.unreachable('the table is read once more')}`,
+      connect: () => expect.unreachable(),
+    };
+    const found = connectionsOfMonitor({ directory });
+    expect(left).toEqual([]);
+    return found === 'listens' ? found : found.map(({ inode }) => inode);
+  };
+
+  it('is what it holds, of a table that is read once', () => {
+    expect(look(row('01', 11) + row('01', 13))).toEqual(['11']);
+    expect(look(row('01', 11) + row('01', 12) + row('01', 11))).toEqual(['11', '12']);
+    expect(look(row('0A', 12) + row('01', 11))).toBe('listens');
+  });
+
+  it('looks a second time where nothing was found, and no more', () => {
+    expect(look(row('01', 13), row('01', 11))).toEqual(['11']);
+    expect(look(row('08', 11), row('0A', 11))).toBe('listens');
+    expect(look('', row('08', 11))).toEqual([]);
   });
 });
 

@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { SystemCallError } from '../../src/cgroup/errors.js';
 import { recordedHost } from '../../src/cgroup/recording.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { readNode } from '../../src/jobs/node.js';
-import { jobIdByPlace, parseStepdTitle, standsIn } from '../../src/jobs/stepd-place.js';
+import { isDeserted, jobIdByPlace, parseStepdTitle, standsIn } from '../../src/jobs/stepd-place.js';
 import { formatSluid } from '../../src/jobs/stepd-protocol.js';
 import { parseSocketName } from '../../src/jobs/stepd-socket.js';
 import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
@@ -74,6 +75,37 @@ describe('jobIdByPlace()', () => {
   });
 });
 
+describe('isDeserted()', () => {
+  const at = async (procs: string | SystemCallError) => {
+    const { node, job } = await placed({});
+    const read = (path: string) => {
+      if (!path.endsWith('/step_extern/slurm/cgroup.procs')) return node.host.read(path);
+      if (typeof procs !== 'string') throw procs;
+      return procs;
+    };
+    return isDeserted({ ...node, host: { ...node.host, read } }, job);
+  };
+  const refused = (errno: string) => new SystemCallError('read', 'cgroup.procs', errno);
+
+  it('is so where nobody stands at the place of slurmstepd', async () => {
+    expect(await at('')).toBe(true);
+    for (const errno of ['ENOENT', 'ENODEV']) expect(await at(refused(errno))).toBe(true);
+  });
+
+  it('is not so where somebody does, or that cannot be seen', async () => {
+    for (const procs of ['500\n', '0\n', 'x']) expect(await at(procs)).toBe(false);
+    for (const errno of ['EACCES', 'EIO']) expect(await at(refused(errno))).toBe(false);
+  });
+
+  it('is not told of a job without an extern step, and on v1', async () => {
+    const { node, job } = await placed({});
+    expect(isDeserted(node, {})).toBe(false);
+    const cgroups = (job.extern?.cgroups ?? []).map((one) => ({ ...one, controllers: ['memory'] }));
+    const read = () => '';
+    expect(isDeserted({ ...node, host: { ...node.host, read } }, { extern: { cgroups } })).toBe(false);
+  });
+});
+
 describe('standsIn()', () => {
   it('is so in the directory and below, and nowhere else', async () => {
     const at = `/system.slice/slurmstepd.scope/${directory}`;
@@ -106,6 +138,7 @@ describe('standsIn() on every recorded node', () => {
         expect(job?.jobId ?? jobId, socket).toBe(jobId);
         expect(job?.nodeName, socket).toBe(nodeName);
         if (job?.sluid !== undefined) expect(job.sluid, socket).toBe(sluid);
+        if (socket.endsWith('.4294967292')) expect(isDeserted(node, job ?? {}), socket).toBe(false);
       }
     },
   );

@@ -71,6 +71,15 @@ describe('decideAdoption() on a node that it cannot use', () => {
     ],
   ];
 
+  it.each(['starting', 'deserted'] as const)('does not count a job of an unknown owner that is %s', (state) => {
+    const states = [{ job: { jobId: 4 }, state }];
+    const facts: AdoptionFacts = { ...v2, jobs: { known: [job(4, { uid: 'unknown' })] }, states };
+    expect(decide(facts)).toMatchObject({ action: 'wait' }); // it may be just starting
+    expect(decide({ ...facts, ...waited })).toMatchObject({ action: 'deny', rule: 'no-jobs' });
+    const other = { ...facts, jobs: { known: [job(4, { uid: 'unknown' }), job(5, { uid: 'unknown' })] }, ...waited };
+    expect(decide(other)).toMatchObject({ action: 'ignore', rule: 'jobs-unknown' });
+  });
+
   it.each(unusable)('%j is a generic failure, never "no jobs"', (facts, rule, reason) => {
     for (const actionGenericFailure of ['ignore', 'allow', 'deny'] as const) {
       expect(decide(facts, { actionGenericFailure })).toMatchObject({ action: actionGenericFailure, rule, reason });
@@ -442,9 +451,12 @@ const anyName: fc.Arbitrary<NamedJob> = fc.oneof(
   fc.record({ jobId: fc.integer({ min: 1, max: 7 }) }),
   fc.constant('none' as const),
 );
-const anyStates = fc.array(fc.record({ job: anyRef, state: fc.constantFrom('starting', 'ending', 'suspended') }), {
-  maxLength: 4,
-});
+const anyStates = fc.array(
+  fc.record({ job: anyRef, state: fc.constantFrom('starting', 'ending', 'deserted', 'suspended') }),
+  {
+    maxLength: 4,
+  },
+);
 const anyFacts: fc.Arbitrary<AdoptionFacts> = fc.record(
   {
     node: fact(

@@ -8,6 +8,8 @@ const facts = {
     { job: { jobId: 1 }, state: 'starting' },
     { job: { jobId: 2 }, state: 'ending' },
     { job: { jobId: 3 }, state: 'suspended' },
+    { job: { jobId: 8 }, state: 'deserted' },
+    { job: { jobId: 9 }, state: 'starting' },
   ],
   excluded: [
     { job: { jobId: 3 }, why: 'suspended' },
@@ -15,6 +17,8 @@ const facts = {
   ],
 } as const;
 const here = sortOut(request, facts, [
+  job(9, { uid: 'unknown' }),
+  { ...job(8, { uid: 'unknown' }), unknownWhy: 'nobody listens' },
   job(6, { uid: 'unknown' }),
   job(5, { uid: bob }),
   job(4),
@@ -25,9 +29,14 @@ const here = sortOut(request, facts, [
 
 describe('sortOut()', () => {
   it('counts jobs with an extern step, suspended and tried ones too, and none of another or an unknown owner', () => {
-    const { present, suspended, starting, ending, ofOthers, ownerless } = here;
-    const ids = [present, suspended, starting, ending, ofOthers, ownerless].map((jobs) => jobs.map((one) => one.jobId));
-    expect(ids).toEqual([[3, 4], [3], [1], [2], [5], [6]]);
+    const { present, suspended, starting, ending, ofOthers, ownerless, closed } = here;
+    const lists = [present, suspended, starting, ending, ofOthers, ownerless, closed];
+    expect(lists.map((jobs) => jobs.map((one) => one.jobId))).toEqual([[3, 4], [3], [1], [2], [5], [6], [8, 9]]);
+  });
+
+  it('takes a job of the user’s own that is deserted for one that is ending', () => {
+    const { present, ending, closed } = sortOut(request, facts, [job(8)]);
+    expect([present, ending.length, closed]).toEqual([[], 1, []]);
   });
 });
 
@@ -35,7 +44,8 @@ describe('describeJobs()', () => {
   it('says in one line what is here and what is left out', () => {
     expect(describeJobs(request, here)).toBe(
       'uid 1001 ("alice") has 2 jobs here: job 3, job 4; starting: job 1; ending: job 2; ' +
-        'of another owner, left out: job 5; of an unknown owner, left out: job 6',
+        'of another owner, left out: job 5; of an unknown owner, left out: job 6; ' +
+        'of an unknown owner, and closed to everybody: job 8, job 9 (nobody listens)',
     );
     expect(describeJobs({ uid: 7 }, sortOut({ uid: 7 }, {}, []))).toBe('uid 7 has no jobs here');
     const unknown = [job(6, { uid: 'unknown' }), { ...job(7, { uid: 'unknown' }), unknownWhy: 'it is silent' }];
@@ -53,6 +63,7 @@ describe('whyNot()', () => {
     [5, 'it belongs to another user'],
     [6, 'its owner is unknown'],
     [7, 'the user has no such job here'],
+    [8, 'its owner is unknown, and it takes nobody in'],
   ])('says of job %i: %s', (jobId, why) => {
     expect(whyNot(facts, here, (one) => one.jobId === jobId)).toBe(why);
   });
