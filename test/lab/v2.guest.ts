@@ -48,6 +48,7 @@ describe('On pure cgroup v2, kernel 6.1', () => {
       'test/cleanup/survivors.test.ts',
       'test/cli/sandbox.test.ts',
       'test/jobs/leaves.test.ts',
+      'test/jobs/many-descriptors.inside.ts',
     ],
     skipped: onlyOnV1,
     ...(process.env['FULL'] === '1' ? {} : { leaveOut: slow }),
