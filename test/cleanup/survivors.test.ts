@@ -51,12 +51,17 @@ describe('describeSurvivor() on this kernel', () => {
       `require('fs').readFile('${file}', () => {}); setInterval(() => {}, 1000)`,
     ]);
     await taken();
-    const tid = fs
-      .readdirSync(`/proc/${pid}/task`)
-      .find((one) => fs.readFileSync(`/proc/${pid}/task/${one}/wchan`, 'utf8') === 'request_wait_answer');
+    const reader = () =>
+      fs
+        .readdirSync(`/proc/${pid}/task`)
+        .find((one) => fs.readFileSync(`/proc/${pid}/task/${one}/wchan`, 'utf8') === 'request_wait_answer');
+    await until('a thread waits', () => reader() !== undefined);
+    const tid = reader();
     process.kill(pid, 'SIGKILL');
-    await until('only the one that reads is left', () => fs.readdirSync(`/proc/${pid}/task`).length === 2);
-    expect(stateOf(pid)).toBe('Z');
+    await until(
+      'only the one that reads is left',
+      () => fs.readdirSync(`/proc/${pid}/task`).length === 2 && stateOf(pid) === 'Z',
+    );
     const { why, state } = await describePid(pid);
     expect(why).toMatch(
       new RegExp(
