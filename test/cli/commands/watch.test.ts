@@ -192,12 +192,17 @@ describe.skipIf(!fs.existsSync('/usr/bin/script') && process.env['CI'] !== 'true
     const tree = new Tree(area);
     const running = onTerminal(tree);
     await running.until(() => running.text.includes('no job'));
-    process.kill(pidOnTerminal(running), 'SIGTSTP'); // Ctrl-Z: the shell's page is back while it is stopped
-    await running.until(() => running.text.trimEnd().endsWith(leave));
+    const pid = pidOnTerminal(running);
+    process.kill(pid, 'SIGTSTP'); // Ctrl-Z
+    await running.until(() => / \(.*\) T /s.test(fs.readFileSync(`/proc/${pid}/stat`, 'utf8')));
     await running.until(() => {
-      running.child.kill('SIGCONT'); // script(1) stops with it, and wakes it
-      return running.text.split(enter).length === 3 && running.text.split(enter)[2]?.includes('no job') === true;
+      // script(1) stops with it, maybe before it has passed on what was said last, and wakes it.
+      running.child.kill('SIGCONT');
+      return running.text.split(enter)[2]?.includes('no job') === true;
     });
+    const pages = running.text.split(enter);
+    expect(pages).toHaveLength(3);
+    expect(pages[1]?.trimEnd().endsWith(leave)).toBe(true); // the shell's page was back while it was stopped
     process.kill(pidOnTerminal(running), 'SIGTERM');
     expect(await running.end()).toEqual([0, null]);
     expect(running.text.trimEnd().endsWith(leave)).toBe(true);
