@@ -2,16 +2,16 @@
 // One job for each way of a session into it, all at the same time: what they do takes an emulated machine long.
 
 import { describe, expect, it } from 'vitest';
-import { burner, type Counted, countedOf, expectOnce, expectTwice, toldTwice, waysIn } from '../../slurm/sacct.js';
+import { burner, type Counted, countedOf, waysIn } from '../../slurm/sacct.js';
 import { node, owned, run, stamp, submit, uids, until } from './slurm.js';
 
-const twice = 'told of twice';
+const burnSeconds = 4;
 
 /** By the way in, once all the jobs have ended. */
 async function countAll(): Promise<ReadonlyMap<string, Counted>> {
   const sessions = await Promise.all(
-    [...waysIn, [twice, toldTwice] as const].map(async ([how, come]) => {
-      return { how, come, jobId: await submit('alice', 'sleep 3606'), burner: burner(uids.alice) };
+    waysIn.map(async ([how, come]) => {
+      return { how, come, jobId: await submit('alice', 'sleep 3606'), burner: burner(uids.alice, burnSeconds) };
     }),
   );
   stamp('the jobs of accounting run');
@@ -24,7 +24,7 @@ async function countAll(): Promise<ReadonlyMap<string, Counted>> {
   await Promise.all(sessions.map(({ burner }) => burner.burn()));
   stamp('the sessions have ended');
   // It looks for their end once a second (Slurm 26.05 src/slurmd/slurmstepd/req.c, _block_on_pid). Where the job ends
-  // before, a session has what the last poll saw of it: of 3 s 2 (measured, and 2 also of one told of twice).
+  // before, a session has what the last poll saw of it: 2 s of 3 (measured).
   await new Promise((fulfil) => setTimeout(fulfil, 5000));
   const jobIds = sessions.map(({ jobId }) => jobId);
   await run('scancel', jobIds.map(String));
@@ -48,11 +48,12 @@ export function describeAccounting(): void {
   describe('accounting', () => {
     for (const [how] of waysIn)
       it(`an adopted session is counted in the extern step of its job, once: adopted ${how}`, async () => {
-        expectOnce(await countedAfter(how));
+        const { extern = 0, batch = 0 } = await countedAfter(how);
+        // Whole seconds of user and of system time (26.05 src/plugins/jobacct_gather/common/common_jag.c): one may be
+        // missing, twice. Told of twice it is counted once or twice, by which of two threads sees its end first.
+        expect(extern).toBeGreaterThanOrEqual(burnSeconds - 1);
+        expect(extern).toBeLessThan(2 * (burnSeconds - 1));
+        expect(batch).toBeLessThan(1);
       });
-
-    it('Slurm counts twice what its slurmstepd was told of twice: so it is told once', async () => {
-      expectTwice(await countedAfter(twice));
-    });
   });
 }
