@@ -23,9 +23,6 @@ async function countAll(): Promise<ReadonlyMap<string, Counted>> {
   }
   await Promise.all(sessions.map(({ burner }) => burner.burn()));
   stamp('the sessions have ended');
-  // It looks for their end once a second (Slurm 26.05 src/slurmd/slurmstepd/req.c, _block_on_pid). Where the job ends
-  // before, a session has what the last poll saw of it: 2 s of 3 (measured).
-  await new Promise((fulfil) => setTimeout(fulfil, 5000));
   const jobIds = sessions.map(({ jobId }) => jobId);
   await run('scancel', jobIds.map(String));
   const counted = new Map<string, Counted>();
