@@ -28,6 +28,11 @@ const slurmPackages = [
   ...['systemd', 'systemd-sysv', 'dbus', 'iproute2', 'procps', 'libstdc++6', 'python3-minimal'],
 ];
 
+/** What the cells of one release need beside: slurmdbd, and the database that it writes to. */
+const moreOf: Partial<Record<Suite, readonly string[]>> = {
+  forky: ['slurmdbd', 'mariadb-server-core', 'mariadb-client-core'],
+};
+
 /** A shell command with $1, the root, for each user: an account with a key that opens its own. */
 function userHook(name: string, uid: number): string {
   const home = `/home/${name}`;
@@ -42,6 +47,28 @@ function userHook(name: string, uid: number): string {
 }
 
 const hooks = [userHook('alice', 1001), userHook('bob', 1002), userHook('carol', 1003)];
+
+/** An empty database is kept small: what a guest writes to it copies into its memory, whole files at a time. */
+const databaseSettings = [
+  ...['[mariadbd]', 'user=slurm', 'datadir=/var/lib/lab-database', 'socket=/run/mysqld/mysqld.sock', 'skip-networking'],
+  ...['innodb-data-file-path=ibdata1:3M:autoextend', 'innodb-autoextend-increment=1', 'innodb-undo-tablespaces=0'],
+  ...['innodb-log-file-size=4M', 'innodb-buffer-pool-size=16M', 'innodb-flush-log-at-trx-commit=0'],
+  'innodb-lock-wait-timeout=900', // slurmdbd asks for it
+];
+
+/**
+ * To make a database takes an emulated machine minutes. Its user `slurm` is known by his uid, without a password.
+ * What Slurm calls it is there, too: libmariadb 11.8.9 takes no answer any more on a connection that failed once, for
+ * want of it (measured: "Number of columns in result (=1) set execeeds maxmimum allowed number of columns (=0)").
+ */
+const databaseHook = [
+  `printf '%s\\n' ${databaseSettings.map((line) => `'${line}'`).join(' ')} >"$1/etc/lab-database.cnf"`,
+  'chroot "$1" mariadb-install-db --defaults-file=/etc/lab-database.cnf --user=slurm --skip-test-db --force' +
+    ' --auth-root-authentication-method=socket --auth-root-socket-user=slurm',
+  'echo \'CREATE DATABASE slurm_acct_db;\' | chroot "$1" mariadbd --defaults-file=/etc/lab-database.cnf --bootstrap',
+].join(' && ');
+
+const moreHooksOf: Partial<Record<Suite, readonly string[]>> = { forky: [databaseHook] };
 
 /** The source of packages: the mirror that apt uses here. */
 export function sourceOf(suite: Suite): string {
@@ -59,9 +86,10 @@ function mirror(): string {
 
 export async function keptRoot({ suite, slurm }: RootName, say: (text: string) => void): Promise<string> {
   const name = slurm ? `root-${suite}-slurm` : `root-${suite}`;
-  const include = slurm ? slurmPackages : packages;
+  const include = slurm ? [...slurmPackages, ...(moreOf[suite] ?? [])] : packages;
+  const allHooks = [...hooks, ...(moreHooksOf[suite] ?? [])];
   const more = slurm
-    ? ['--variant=minbase', ...hooks.map((hook) => `--customize-hook=${hook}`)]
+    ? ['--variant=minbase', ...allHooks.map((hook) => `--customize-hook=${hook}`)]
     : ['--variant=essential'];
   return kept({
     name,

@@ -51,11 +51,13 @@ export async function runCell(cell: Cell): Promise<CellResult> {
           ...(cell.jobIdPaths ? ['CgroupJobIdPaths=yes'] : []),
         ].join('\n'),
         ...(cell.configless ? { CONFIGLESS: '1' } : {}),
+        ...(cell.accounting ? { ACCOUNTING: '1' } : {}),
         MATRIX_CELL: JSON.stringify({
           nodes: 1,
           jobIdPaths: false,
           ignoreSystemd: false,
           configless: false,
+          accounting: false,
           ...cell,
           full,
         }),

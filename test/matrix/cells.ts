@@ -17,6 +17,8 @@ export interface Cell {
   readonly jobIdPaths?: true;
   /** slurmd has its configuration from slurmctld; that of slurmctld is SlurmUser's, not root's. */
   readonly configless?: true;
+  /** slurmdbd with a MariaDB (bare, on forky's root): what Slurm counted of a session is asked for. */
+  readonly accounting?: true;
 }
 
 export const suites: Readonly<Record<Cell['slurm'], Suite>> = {
@@ -44,7 +46,15 @@ export const cells: readonly Cell[] = [
   },
   { name: '26.05 v1', slurm: '26.05', kernel: '6.1', boot: 'bare', cgroup: 'v1' },
   { name: '26.05 v2 systemd', slurm: '26.05', kernel: '7.2', boot: 'systemd', cgroup: 'v2' },
-  { name: '26.05 v2 IgnoreSystemd', slurm: '26.05', kernel: '7.2', boot: 'bare', cgroup: 'v2', ignoreSystemd: true },
+  {
+    name: '26.05 v2 IgnoreSystemd',
+    slurm: '26.05',
+    kernel: '7.2',
+    boot: 'bare',
+    cgroup: 'v2',
+    ignoreSystemd: true,
+    accounting: true,
+  },
   { name: '26.05 v2 CgroupJobIdPaths', slurm: '26.05', kernel: '7.2', boot: 'systemd', cgroup: 'v2', jobIdPaths: true },
   {
     name: '26.05 v2 two nodes',

@@ -6,10 +6,11 @@
 #   NODES         1 (vm), or 2 (vm1 and vm2, two slurmd on this machine)
 #   CGCONF_EXTRA  lines for cgroup.conf
 #   CONFIGLESS    1: slurmd has its configuration from slurmctld, and /etc/slurm has none
+#   ACCOUNTING    1: slurmdbd, with the database that lies ready in this root (bare alone)
 # Ends with 1 and the logs where no node gets idle.
 set -u
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C
-boot=${BOOT:-bare} cg=${CG:-v2} nodes=${NODES:-1} configless=${CONFIGLESS:-}
+boot=${BOOT:-bare} cg=${CG:-v2} nodes=${NODES:-1} configless=${CONFIGLESS:-} accounting=${ACCOUNTING:-}
 conf=/etc/slurm
 [ -z "$configless" ] || conf=/etc/slurm-ctld
 base=/var/spool/lab logs=/var/log/lab
@@ -68,6 +69,9 @@ MessageTimeout=60
 SlurmdTimeout=0
 ${configless:+SlurmctldParameters=enable_configless
 LaunchParameters=ulimit_pam_adopt}
+${accounting:+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+JobAcctGatherFrequency=task=1}
 CONF
   local port=6818
   for name in $names; do
@@ -96,10 +100,26 @@ cgroup_conf() {
 # plugin of its own is not kept from anybody (measured).
 gres_conf() { echo 'Name=gpu File=/dev/lab0'; }
 
+slurmdbd_conf() {
+  cat <<CONF
+DbdHost=vm
+DbdAddr=127.0.0.1
+SlurmUser=slurm
+AuthType=auth/munge
+LogFile=$logs/slurmdbd.log
+PidFile=/run/slurmctld/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=slurm
+StorageLoc=slurm_acct_db
+CONF
+}
+
 slurmd_words() { [ -z "$configless" ] || echo "--conf-server vm:6817"; }
 
 start_services() {
   [ "$nodes" = 1 ] || fail 'two slurmd are for bare machines'
+  [ -z "$accounting" ] || fail 'slurmdbd is for bare machines'
   mkdir -p /etc/default
   # %n names no node where systemd starts slurmctld, and slurmctld logs into a file of its own.
   [ -z "$configless" ] || echo "SLURMCTLD_OPTIONS='-f $conf/slurm.conf'" >/etc/default/slurmctld
@@ -121,6 +141,22 @@ wait_for() { # SECONDS COMMAND...
     [ $SECONDS -lt $end ] || return 1
     sleep 0.2
   done
+}
+
+listens() { (: <>"/dev/tcp/127.0.0.1/$1"); }
+
+# Before the first start of slurmctld, which gives up where it has none.
+start_slurmdbd() {
+  install -d -o slurm /run/mysqld
+  slurmdbd_conf >$conf/slurmdbd.conf
+  chown slurm $conf/slurmdbd.conf
+  chmod 600 $conf/slurmdbd.conf
+  mariadbd --defaults-file=/etc/lab-database.cnf >$logs/mariadbd.log 2>&1 &
+  wait_for 120 test -S /run/mysqld/mysqld.sock || fail 'mariadbd does not listen'
+  stamp 'mariadbd listens'
+  slurmdbd || fail 'slurmdbd did not start'
+  wait_for 120 listens 6819 || fail 'slurmdbd does not listen'
+  stamp 'slurmdbd listens'
 }
 
 # slurmd NAME, as a service manager would start it: in a cgroup of its own, below the slice Slurm looks for.
@@ -147,6 +183,7 @@ start_bare() {
   fi
   runuser -u munge -- munged || fail 'munged did not start'
   wait_for 60 test -S /run/munge/munge.socket.2 || fail 'munged does not listen'
+  [ -z "$accounting" ] || start_slurmdbd
   slurmctld -f $conf/slurm.conf || fail 'slurmctld did not start'
   # Configless: asks slurmctld at its start.
   wait_for 120 grep -q 'Running as primary controller' $logs/slurmctld.log || fail 'slurmctld does not run'

@@ -13,7 +13,10 @@ import { listSpec, runList } from '../../../src/cli/commands/list.js';
 import { runVerify, verifySpec } from '../../../src/cli/commands/verify.js';
 import type { Output } from '../../../src/cli/output.js';
 import { type CommandSpec, parseWords, type Words } from '../../../src/cli/spec.js';
+import { discoverJobs } from '../../../src/jobs/discovery.js';
+import type { OwnedJob } from '../../../src/jobs/job.js';
 import { readNode, type SlurmNode } from '../../../src/jobs/node.js';
+import { findOwners } from '../../../src/jobs/owners.js';
 import { capture } from '../../cli/capture.js';
 
 /** Which machine this is. */
@@ -26,13 +29,14 @@ export interface InsideCell {
   readonly jobIdPaths: boolean;
   readonly ignoreSystemd: boolean;
   readonly configless: boolean;
+  readonly accounting: boolean;
   /** Also what takes long, and differs by no more than the release. */
   readonly full: boolean;
 }
 
 export const cell: InsideCell = {
   ...{ name: '', slurm: '', cgroup: 'v2', boot: 'bare', nodes: 1, full: false },
-  ...{ jobIdPaths: false, ignoreSystemd: false, configless: false },
+  ...{ jobIdPaths: false, ignoreSystemd: false, configless: false, accounting: false },
   ...JSON.parse(process.env['MATRIX_CELL'] ?? '{}'),
 };
 
@@ -201,6 +205,12 @@ export async function directoriesOf(name: string): Promise<readonly string[]> {
 
 export const node = (): Promise<SlurmNode> =>
   patiently(() => readNode({ timeoutMs: 30_000, ...(cell.nodes === 1 ? {} : { nodeName }) }));
+
+/** Every job here, and whose it is. */
+export async function owned(here?: SlurmNode): Promise<readonly OwnedJob[]> {
+  const at = here ?? (await node());
+  return findOwners(discoverJobs(at), { node: at });
+}
 
 /**
  * slurmd has some seconds to tell what it was started with, before anything is done: an emulated machine may take

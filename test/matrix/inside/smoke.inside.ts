@@ -7,9 +7,8 @@ import process from 'node:process';
 import { promisify } from 'node:util';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { dateJobs } from '../../../src/jobs/beginnings.js';
-import { discoverJobs } from '../../../src/jobs/discovery.js';
-import { findOwners } from '../../../src/jobs/owners.js';
 import { newestJob } from '../../../src/policy/newest.js';
+import { describeAccounting } from './accounting.js';
 import { agent, compareAdopters } from './differential.js';
 import {
   cell,
@@ -24,6 +23,7 @@ import {
   namedBySluid,
   node,
   nodeName,
+  owned,
   patiently,
   queue,
   readOr,
@@ -62,11 +62,6 @@ beforeAll(async () => {
   stamp('the jobs run');
 }, 400_000);
 afterEach(({ task }) => stamp(task.name));
-
-async function owned() {
-  const here = await node();
-  return findOwners(discoverJobs(here), { node: here });
-}
 
 /** The newest of alice's jobs, and how it was found. */
 async function newest(): Promise<{ readonly jobId: number | undefined; readonly trace: readonly string[] }> {
@@ -328,3 +323,6 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     expect(others.filter(({ pid }) => !isAlive(pid))).toEqual([]);
   });
 });
+
+// At the end: its jobs are none of those above.
+if (cell.accounting) describeAccounting();
