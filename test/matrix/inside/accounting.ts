@@ -44,6 +44,7 @@ async function countAll(): Promise<ReadonlyMap<string, Counted>> {
     await until(`sacct has the end of job ${jobId}`, async () => {
       const found = await countedOf(jobId, run);
       if (found !== undefined) counted.set(how, found);
+      if (found !== undefined) stamp(`sacct of one adopted ${how}: ${found['extern']} s of ${burnSeconds}`);
       return found !== undefined;
     });
   return counted;
