@@ -29,6 +29,7 @@ const decisionOptions = optionTable.filter((option) =>
     'ignore_root',
     'single_job_skip_rpc',
     'callerid_timeout',
+    'budget',
     'rank',
     'wait_for_job',
   ].includes(option.name),

@@ -66,6 +66,7 @@ describe('adopt --dry-run', () => {
     [['6516', '--connection', '1'.repeat(1 << 16)], 2, 'it is 65536 characters long'],
     [['6516', '--job', '4', '--connection', '192.0.2.1 51234 192.0.2.2 22'], 2, '--job and --connection'],
     [['6516', '--callerid-timeout', 'long'], 2, 'a time from 0 to 120 s'],
+    [['6516', '--budget', '0'], 2, '--budget'],
     [['6516', '--single-job-skip-rpc', 'yes'], 2, 'allowed are 1, 0'],
     // Not by its words: one is 64 kB long.
   ])('words %#: exit code 2 or 1, one line, nothing printed', (words, exitCode, message) => {
