@@ -28,6 +28,9 @@ const slurmPackages = [
   ...['systemd', 'systemd-sysv', 'dbus', 'iproute2', 'procps', 'libstdc++6', 'python3-minimal'],
 ];
 
+/** Where MPI is launched over ssh between two nodes: one release has it, that the other roots stay small. */
+const morePackages: Readonly<Partial<Record<Suite, readonly string[]>>> = { trixie: ['openmpi-bin', 'mpich'] };
+
 /** A shell command with $1, the root, for each user: an account with a key that opens its own. */
 function userHook(name: string, uid: number): string {
   const home = `/home/${name}`;
@@ -59,7 +62,7 @@ function mirror(): string {
 
 export async function keptRoot({ suite, slurm }: RootName, say: (text: string) => void): Promise<string> {
   const name = slurm ? `root-${suite}-slurm` : `root-${suite}`;
-  const include = slurm ? slurmPackages : packages;
+  const include = slurm ? [...slurmPackages, ...(morePackages[suite] ?? [])] : packages;
   const more = slurm
     ? ['--variant=minbase', ...hooks.map((hook) => `--customize-hook=${hook}`)]
     : ['--variant=essential'];

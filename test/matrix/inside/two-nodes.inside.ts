@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import process from 'node:process';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { makeOrders, obeying, testMpi } from './mpi.js';
 import {
   cell,
   command,
@@ -52,9 +53,11 @@ beforeAll(async () => {
   await until('the het job runs on both nodes', () =>
     [externSocket('vm1', leader), externSocket('vm2', follower)].every((file) => fs.existsSync(file)),
   );
-  const both = ['--parsable', '-o', '/dev/null', '-N2', '-n2', '--ntasks-per-node=1'];
-  wide = Number.parseInt(await run('sbatch', [...both, '--wrap=srun --overlap -n2 sleep 3601'], 'bob'), 10);
-  other = Number.parseInt(await run('sbatch', [...both, '--wrap=sleep 3602'], 'bob'), 10);
+  const both = ['--parsable', '-o', '/tmp/said-%j', '-N2', '-n2', '--ntasks-per-node=1'];
+  const [first, second] = await makeOrders();
+  const step = 'srun --overlap -n2 sleep 3601 &';
+  wide = Number.parseInt(await run('sbatch', [...both, `--wrap=${step} ${obeying(first)}`], 'bob'), 10);
+  other = Number.parseInt(await run('sbatch', [...both, `--wrap=${obeying(second)}`], 'bob'), 10);
   await until('his other job runs on both nodes', () =>
     names.every((name) => fs.existsSync(externSocket(name, other))),
   );
@@ -185,6 +188,8 @@ describe(`Slurm ${cell.slurm}, two nodes on one machine`, () => {
       }
       listener.close();
     });
+
+  if (cell.slurm === '24.11') testMpi(() => [wide, other]);
 
   it('clean --node ends the job on that node, and leaves it on the other', async () => {
     const [here, there] = await Promise.all(names.map(async (name) => listPids(undefined, name)));
