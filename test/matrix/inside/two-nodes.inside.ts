@@ -176,14 +176,16 @@ describe(`Slurm ${cell.slurm}, two nodes on one machine`, () => {
         expect(connection).toMatch(source);
         const words = ['--node', 'vm1', '--json', ...patientFlags, '--connection', connection];
         const pid = session('bob');
-        const said = await command('adopt', String(pid), ...words);
+        const [said, dry] = await Promise.all([
+          command('adopt', String(pid), ...words),
+          command('adopt', String(session('bob')), '--dry-run', ...words),
+        ]);
         expect(said.code, said.text).toBe(0);
         const { job, trace, adoption } = JSON.parse(said.text);
         expect(trace).toContain(`caller ID named job ${jobId}`);
         expect([job.jobId, adoption.outcome, adoption.accounting]).toEqual([jobId, 'adopted', 'stepd']);
         const place = readOr(`/proc/${pid}/cgroup`);
         expect(place).toContain(`/vm1_slurmstepd.scope/${directoryNameOf(jobId)}/step_extern`);
-        const dry = await command('adopt', String(session('bob')), '--dry-run', ...words);
         expect(JSON.parse(dry.text), dry.text).toMatchObject({ action: 'adopt', job: { jobId } });
       }
       listener.close();
