@@ -34,9 +34,9 @@ const kernels: Readonly<Record<KernelName, Kernel>> = {
       ...['sunrpc', 'grace', 'lockd', 'nfs_acl', 'nfs', 'nfsv3'],
     ],
   },
-  // v2, and only part of v1. Virtio is built in.
-  '6.12': { suite: 'trixie', modules: ['netfs', '9pnet', '9pnet_virtio', '9p', 'overlay', 'dummy'] },
-  '7.2': { suite: 'forky', modules: ['netfs', '9pnet', '9pnet_virtio', '9p', 'overlay', 'dummy'] },
+  // v2, and only part of v1. Virtio is built in. veth: two nodes on one machine have networks of their own.
+  '6.12': { suite: 'trixie', modules: ['netfs', '9pnet', '9pnet_virtio', '9p', 'overlay', 'dummy', 'veth'] },
+  '7.2': { suite: 'forky', modules: ['netfs', '9pnet', '9pnet_virtio', '9p', 'overlay', 'dummy', 'veth'] },
 };
 
 export interface Boot {

@@ -28,8 +28,9 @@ const slurmPackages = [
   ...['systemd', 'systemd-sysv', 'dbus', 'iproute2', 'procps', 'libstdc++6', 'python3-minimal'],
 ];
 
-/** What the cells of one release need beside: slurmdbd, and the database that it writes to. */
+/** What the cells of one release need beside: MPI over ssh; slurmdbd, and the database that it writes to. */
 const moreOf: Partial<Record<Suite, readonly string[]>> = {
+  trixie: ['openmpi-bin', 'mpich'],
   forky: ['slurmdbd', 'mariadb-server-core', 'mariadb-client-core'],
 };
 

@@ -3,7 +3,7 @@
 # its nodes are idle. What it should be like comes in the environment:
 #   BOOT          bare (this shell's parent is init), or systemd (services, slurmctld as SlurmUser=slurm)
 #   CG            v1, v2, or hybrid, where Slurm uses v1
-#   NODES         1 (vm), or 2 (vm1 and vm2, two slurmd on this machine)
+#   NODES         1 (vm), or 2 (vm1 in the network of this machine, vm2 in one of its own: two slurmd)
 #   CGCONF_EXTRA  lines for cgroup.conf
 #   CONFIGLESS    1: slurmd has its configuration from slurmctld, and /etc/slurm has none
 #   ACCOUNTING    1: slurmdbd, with the database that lies ready in this root (bare alone)
@@ -36,12 +36,28 @@ folders() {
   chown slurm $base/state $logs /run/slurmctld
 }
 
+address_of() { # NAME
+  case $1 in vm) echo 127.0.0.1 ;; vm?) echo "198.18.0.${1#vm}" ;; esac
+}
+
+# vm2's network, and a cable between the two. It has a name, by which the tests enter it.
+networks() {
+  ip netns add vm2 && ip link add vm1 type veth peer name vm2 netns vm2 || return
+  for name in $names; do
+    local ip=(ip) number=${name#vm}
+    [ "$name" = vm1 ] || ip=(ip -n "$name")
+    "${ip[@]}" addr add "198.18.0.$number/24" dev "$name" || return
+    "${ip[@]}" addr add "fd73:6c75::$number/64" dev "$name" nodad || return
+    for link in lo "$name"; do "${ip[@]}" link set "$link" up || return; done
+  done
+}
+
 slurm_conf() {
   local cpus
   cpus=$(nproc)
   cat <<CONF
 ClusterName=lab
-SlurmctldHost=vm(127.0.0.1)
+SlurmctldHost=vm($(address_of "${names%% *}"))
 SlurmUser=slurm
 SlurmdUser=root
 AuthType=auth/munge
@@ -73,10 +89,10 @@ ${accounting:+AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 JobAcctGatherFrequency=task=1}
 CONF
-  local port=6818
+  [ "$nodes" = 1 ] || echo CommunicationParameters=EnableIPv6
   for name in $names; do
-    [ "$nodes" = 1 ] || port=$((port + 1000))
-    echo "NodeName=$name NodeHostname=vm NodeAddr=127.0.0.1 Port=$port CPUs=$cpus CoresPerSocket=$cpus RealMemory=1500 Gres=gpu:1 State=UNKNOWN"
+    # Both at SlurmdPort: caller ID is asked there, whatever the Port of a node is (measured).
+    echo "NodeName=$name NodeHostname=vm NodeAddr=$(address_of "$name") CPUs=$cpus CoresPerSocket=$cpus RealMemory=1500 Gres=gpu:1 State=UNKNOWN"
   done
   # A node that is idle may take several jobs on one CPU: a cell needs six at a time, and has two CPUs.
   echo 'PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:8'
@@ -161,13 +177,14 @@ start_slurmdbd() {
 
 # slurmd NAME, as a service manager would start it: in a cgroup of its own, below the slice Slurm looks for.
 start_slurmd() {
-  local words=() place
+  local words=() place within=()
   [ "$nodes" = 1 ] || words=(-N "$1")
+  [ "$1" != vm2 ] || within=(nsenter --net=/run/netns/vm2)
   if [ "$cg" = v2 ]; then
     place=/sys/fs/cgroup/system.slice/slurmd${words[1]:+-$1}.service
     mkdir -p "$place"
     # shellcheck disable=SC2046 # words
-    (echo $BASHPID >"$place/cgroup.procs" && exec slurmd "${words[@]}" $(slurmd_words))
+    (echo $BASHPID >"$place/cgroup.procs" && exec "${within[@]}" slurmd "${words[@]}" $(slurmd_words))
   else
     # shellcheck disable=SC2046
     slurmd "${words[@]}" $(slurmd_words)
@@ -197,6 +214,7 @@ stamp() { echo "$(cut -d ' ' -f 1 /proc/uptime) $*" >>/lab/out/times; }
 
 stamp 'Slurm begins'
 folders
+[ "$nodes" = 1 ] || networks || fail 'no network for a second node'
 slurm_conf >$conf/slurm.conf
 cgroup_conf >$conf/cgroup.conf
 mknod -m 666 /dev/lab0 c 1 7 || fail 'no device'

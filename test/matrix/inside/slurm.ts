@@ -253,6 +253,9 @@ export async function command(name: CommandName, ...words: readonly string[]): P
   });
 }
 
+/** Of adopt, where it asks another node: scontrol alone takes seconds to start here. */
+export const patientFlags = ['--callerid-timeout', '60', '--budget', '110'] as const;
+
 /** With `--node` where two nodes share the machine. */
 export function commandHere(name: CommandName, ...words: readonly string[]): Promise<Said> {
   return command(name, ...words, ...(cell.nodes === 2 ? ['--node', nodeName] : []));
@@ -322,10 +325,14 @@ export interface Shell {
   say(line: string): Promise<string>;
 }
 
+/** What a command begins with that runs in the network of one of two nodes. */
+export const networkOf = { vm1: [], vm2: ['/usr/bin/nsenter', '--net=/run/netns/vm2'] } as const;
+
 /** In no job, as an ssh session comes. It ends with the machine. */
-export function shell(user: User): Shell {
-  const [uid, gid] = [uids[user], uids[user]];
-  const child = spawn('/bin/bash', ['--norc'], { uid, gid, cwd: '/', env: { PATH: '/usr/bin:/bin' }, detached: true });
+export function shell(user: User, on: keyof typeof networkOf = 'vm1'): Shell {
+  const as = ['/usr/bin/setpriv', `--reuid=${uids[user]}`, `--regid=${uids[user]}`, '--clear-groups'];
+  const [file, ...words] = [...networkOf[on], ...as, '/bin/bash', '--norc'];
+  const child = spawn(file ?? '', words, { cwd: '/', env: { PATH: '/usr/bin:/bin' }, detached: true });
   let heard = '';
   child.stdout.on('data', (text) => {
     heard += text;

@@ -1,9 +1,12 @@
 // Two nodes of one Slurm on one machine: jobs are told apart by their node, and what is asked of one leaves the
 // other alone. The tests stand in the order in which they must run.
 
+import { once } from 'node:events';
 import fs from 'node:fs';
+import net from 'node:net';
 import process from 'node:process';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { makeOrders, obeying, testMpi } from './mpi.js';
 import {
   cell,
   command,
@@ -15,10 +18,13 @@ import {
   type ListJson,
   listPids,
   namedBySluid,
+  patientFlags,
   queue,
   readOr,
   run,
+  type Shell,
   session,
+  shell,
   stamp,
   stepdsOf,
   tally,
@@ -31,8 +37,8 @@ import {
 const out = '/lab/out';
 const names = ['vm1', 'vm2'] as const;
 
-/** The components of alice's het job, on vm1 and on vm2, and bob's one job on both. */
-let [leader, follower, wide] = [0, 0, 0];
+/** The components of alice's het job, on vm1 and on vm2, and bob's jobs on both. */
+let [leader, follower, wide, other] = [0, 0, 0, 0];
 
 const externSocket = (name: string, jobId: number) => `/var/spool/lab/${name}/${name}_${jobId}.4294967292`;
 const stepSocket = (name: string, jobId: number) => `/var/spool/lab/${name}/${name}_${jobId}.0`;
@@ -47,8 +53,14 @@ beforeAll(async () => {
   await until('the het job runs on both nodes', () =>
     [externSocket('vm1', leader), externSocket('vm2', follower)].every((file) => fs.existsSync(file)),
   );
-  const both = ['--parsable', '-o', '/dev/null', '-N2', '-n2', '--ntasks-per-node=1'];
-  wide = Number.parseInt(await run('sbatch', [...both, '--wrap=srun --overlap -n2 sleep 3601'], 'bob'), 10);
+  const both = ['--parsable', '-o', '/tmp/said-%j', '-N2', '-n2', '--ntasks-per-node=1'];
+  const [first, second] = await makeOrders();
+  const step = 'srun --overlap -n2 sleep 3601 &';
+  wide = Number.parseInt(await run('sbatch', [...both, `--wrap=${step} ${obeying(first)}`], 'bob'), 10);
+  other = Number.parseInt(await run('sbatch', [...both, `--wrap=${obeying(second)}`], 'bob'), 10);
+  await until('his other job runs on both nodes', () =>
+    names.every((name) => fs.existsSync(externSocket(name, other))),
+  );
   const steps = names.flatMap((name) => [externSocket(name, wide), stepSocket(name, wide)]);
   await until('the step runs on both nodes', async () => {
     if (!steps.every((file) => fs.existsSync(file))) return false;
@@ -67,9 +79,44 @@ const idsIn = ({ jobs }: ListJson) => jobs.map(({ jobId, nodeName }) => `${nodeN
 const tasksOf = (pids: readonly ListedPid[], jobId: number) =>
   pids.filter((one) => one.jobId === jobId && commOf(one.pid) !== 'slurmstepd').map(({ pid }) => pid);
 
+const families = [
+  { name: 'IPv4', listen: '0.0.0.0', family: 4, source: /^198\.18\.0\.2 / },
+  { name: 'IPv6', listen: '::', family: 6, source: /^fd73:6c75::2 / },
+  { name: 'IPv4 in the clothes of IPv6', listen: '::', family: 4, source: /^::ffff:198\.18\.0\.2 / },
+] as const;
+
+/** bob's on vm2, in each of his jobs there, from where he goes on to vm1. */
+const sessions = new Map<number, Shell>();
+
+async function sessionOn2(jobId: number): Promise<Shell> {
+  const known = sessions.get(jobId);
+  if (known !== undefined) return known;
+  const made = shell('bob', 'vm2');
+  await made.say(':'); // it is bob's by now
+  const { code, text } = await command('adopt', String(made.pid), '--job', String(jobId), '--node', 'vm2');
+  expect(code, text).toBe(0);
+  sessions.set(jobId, made);
+  return made;
+}
+
+/** Connects to vm1, and says of that what sshd would there: `SRC SPORT DST DPORT`. */
+async function connect(
+  from: Shell,
+  { listener, family }: { readonly listener: net.Server; readonly family: 4 | 6 },
+): Promise<string> {
+  const bound = listener.address();
+  if (bound === null || typeof bound === 'string') return expect.unreachable();
+  const address = { 4: '198.18.0.1', 6: 'fd73:6c75::1' }[family];
+  const [[socket]] = await Promise.all([
+    once(listener, 'connection'),
+    from.say(`exec {connection}<>/dev/tcp/${address}/${bound.port}`),
+  ]);
+  return [socket.remoteAddress, socket.remotePort, socket.localAddress, socket.localPort].join(' ');
+}
+
 describe(`Slurm ${cell.slurm}, two nodes on one machine`, () => {
   it('list has the jobs of both, and with --node those of one, as Slurm lists them', async () => {
-    const expected = { vm1: [leader, wide], vm2: [follower, wide] };
+    const expected = { vm1: [leader, wide, other], vm2: [follower, wide, other] };
     expect(idsIn(await listed())).toEqual(
       names.flatMap((name) => expected[name].map((jobId) => `${name} ${jobId}`)).sort(),
     );
@@ -119,6 +166,32 @@ describe(`Slurm ${cell.slurm}, two nodes on one machine`, () => {
     expect(await verdict(other, 'vm2')).toBe(0);
     expect(await verdict(other, 'vm1')).toBe(1);
   });
+
+  for (const { name, listen, family, source } of families)
+    it(`adopt knows the job on vm2 that a connection over ${name} comes from, of two that both are on vm1`, async () => {
+      const listener = net.createServer((socket) => socket.on('error', () => {})).listen(0, listen);
+      await once(listener, 'listening');
+      for (const jobId of [wide, other]) {
+        const connection = await connect(await sessionOn2(jobId), { listener, family });
+        expect(connection).toMatch(source);
+        const words = ['--node', 'vm1', '--json', ...patientFlags, '--connection', connection];
+        const pid = session('bob');
+        const [said, dry] = await Promise.all([
+          command('adopt', String(pid), ...words),
+          command('adopt', String(session('bob')), '--dry-run', ...words),
+        ]);
+        expect(said.code, said.text).toBe(0);
+        const { job, trace, adoption } = JSON.parse(said.text);
+        expect(trace).toContain(`caller ID named job ${jobId}`);
+        expect([job.jobId, adoption.outcome, adoption.accounting]).toEqual([jobId, 'adopted', 'stepd']);
+        const place = readOr(`/proc/${pid}/cgroup`);
+        expect(place).toContain(`/vm1_slurmstepd.scope/${directoryNameOf(jobId)}/step_extern`);
+        expect(JSON.parse(dry.text), dry.text).toMatchObject({ action: 'adopt', job: { jobId } });
+      }
+      listener.close();
+    });
+
+  if (cell.slurm === '24.11') testMpi(() => [wide, other]);
 
   it('clean --node ends the job on that node, and leaves it on the other', async () => {
     const [here, there] = await Promise.all(names.map(async (name) => listPids(undefined, name)));
