@@ -136,8 +136,8 @@ const arrangements: Readonly<Record<string, (jobs: Scene) => Promise<Undo>>> = {
       await until('these two have ended', () => more.every((jobId) => stepdsOf(jobId).length === 0));
     };
   },
-  'the newer of two jobs is suspended': async (jobs) => {
-    const jobId = jobOf(jobs, 'second');
+  'the only job is suspended': async (jobs) => {
+    const jobId = jobOf(jobs, "bob's");
     const files = await freezersOf(jobId);
     const undo = async () => {
       await run('scontrol', ['resume', String(jobId)]);

@@ -35,6 +35,8 @@ export interface Row {
   readonly by?: 'ssh';
   /** What pam_slurm_adopt does. */
   readonly there: Became;
+  /** What it does at other times, where that is up to what lies in its memory. */
+  readonly sometimes?: readonly Became[];
   /** Absent: slurm-cgroups does the same. */
   readonly differs?: Difference;
 }
