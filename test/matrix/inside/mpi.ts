@@ -5,7 +5,18 @@ import fs from 'node:fs';
 import process from 'node:process';
 import { beforeAll, expect, it } from 'vitest';
 import { launch, launchers, logsOf, type MpiSite, placesOf, ranksOf, startSshds } from '../../slurm/mpi-nodes.js';
-import { commOf, directoryNameOf, listPids, networkOf, patientFlags, readOr, run, uids, until } from './slurm.js';
+import {
+  commOf,
+  directoryNameOf,
+  listPids,
+  networkOf,
+  patientFlags,
+  readOr,
+  run,
+  stepdsOf,
+  uids,
+  until,
+} from './slurm.js';
 
 const folder = '/run/mpi';
 const site: MpiSite = {
@@ -64,6 +75,8 @@ export function testMpi(jobs: () => readonly number[]): void {
     await run('scancel', [String(ended)]);
     await until('the ranks of the job have ended', () => counts(1).every((count) => count === 0));
     expect(counts(0)).toEqual([4, 4]);
+    // While slurmstepds are ending, listpids may list nothing at all (measured).
+    await until('so have its steps', () => stepdsOf(ended).length === 0);
     // The job goes on without them: what they leave on its other node is nothing.
     for (const { pid } of await listPids(kept, 'vm1'))
       if (/^(?:mpirun|prterun|mpiexec)/.test(commOf(pid))) process.kill(pid, 'SIGTERM');
