@@ -106,7 +106,11 @@ export interface ListedPid {
 export async function listPids(jobId?: number, node: string = nodeName): Promise<readonly ListedPid[]> {
   // It says 1 where a step of the job has no process, and lists the others all the same.
   const said = await run('scontrol', ['listpids', jobId === undefined ? '*' : String(jobId), node]).catch(
-    (error: unknown) => (error instanceof Error && 'stdout' in error ? String(error.stdout) : ''),
+    (error: unknown) => {
+      const { stdout = '', stderr = '' } = error as { readonly stdout?: string; readonly stderr?: string };
+      if (stdout === '') stamp(`scontrol listpids of ${node} listed nothing: ${error} ${stderr}`);
+      return stdout;
+    },
   );
   return linesOf(said).flatMap((line) => {
     const [pid, job, stepId = ''] = line.trim().split(/\s+/);

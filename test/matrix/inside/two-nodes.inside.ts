@@ -76,7 +76,7 @@ const listed = async (...words: readonly string[]): Promise<ListJson> =>
 
 const idsIn = ({ jobs }: ListJson) => jobs.map(({ jobId, nodeName }) => `${nodeName} ${jobId}`).sort();
 
-const tasksOf = (pids: readonly ListedPid[], jobId: number) =>
+const tasksOf = (pids: readonly ListedPid[], jobId: number): number[] =>
   pids.filter((one) => one.jobId === jobId && commOf(one.pid) !== 'slurmstepd').map(({ pid }) => pid);
 
 const families = [
@@ -194,11 +194,13 @@ describe(`Slurm ${cell.slurm}, two nodes on one machine`, () => {
   if (cell.slurm === '24.11') testMpi(() => [wide, other]);
 
   it('clean --node ends the job on that node, and leaves it on the other', async () => {
-    const [here, there] = await Promise.all(names.map(async (name) => listPids(undefined, name)));
-    const [mine, theirs] = [tasksOf(here ?? [], wide), tasksOf(there ?? [], wide)];
+    let [mine, theirs, others] = [[], [], []] as [number[], number[], number[]];
+    await until('listpids lists the job on both nodes', async () => {
+      const [here = [], there = []] = await Promise.all(names.map(async (name) => listPids(undefined, name)));
+      [mine, theirs, others] = [tasksOf(here, wide), tasksOf(there, wide), tasksOf(here, leader)];
+      return [mine, theirs, others].every((pids) => pids.length > 0);
+    });
     const name = directoryNameOf(wide);
-    expect(mine.length, JSON.stringify(here)).toBeGreaterThan(0);
-    expect(theirs.length, JSON.stringify(there)).toBeGreaterThan(0);
     // Else Slurm ends the rest of the job as soon as a part of it has ended.
     for (const { pid } of stepdsOf(wide)) process.kill(pid, 'SIGKILL');
     await until('its slurmstepds are dead', () => stepdsOf(wide).length === 0);
@@ -208,7 +210,6 @@ describe(`Slurm ${cell.slurm}, two nodes on one machine`, () => {
     expect(mine.filter(isAlive)).toEqual([]);
     expect(alive.length).toBeGreaterThan(0);
     expect(alive.filter((pid) => !isAlive(pid))).toEqual([]);
-    const others = tasksOf(here ?? [], leader);
     expect(others.filter((pid) => !isAlive(pid))).toEqual([]);
     const scope = (node: string) => `/sys/fs/cgroup/system.slice/${node}_slurmstepd.scope/${name}`;
     expect(names.map((node) => [node, fs.existsSync(scope(node))])).toEqual([
