@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { stateFolder } from '../../src/cgroup/state-folder.js';
 import { type Cluster, type NodePlace, startCluster, until, users } from './cluster.js';
 import { program, type Said } from './command.js';
 
@@ -142,5 +143,6 @@ it('a slurmd that does not answer costs callerid_timeout, and the next session f
     expect(second.trace.join('\n')).toContain('did not answer lately');
   } finally {
     process.kill(slurmd, 'SIGCONT');
+    fs.rmSync(path.join(stateFolder('silent'), here?.addresses[4] ?? ''), { force: true });
   }
 });
