@@ -22,10 +22,12 @@ import {
   type JobState,
   type NamedJob,
   type NodeFact,
+  withEnding,
   withJobs,
 } from '../policy/facts.js';
 import type { AdoptionOptions } from '../policy/options.js';
 import { connectionOfProcess, type FoundConnection, parseSshConnection } from './connection.js';
+import { reachExternStepd } from './extern-stepd.js';
 
 /** A login, and what caller ID goes by. */
 export interface EvidenceRequest extends AdoptionRequest {
@@ -58,6 +60,8 @@ export async function withFact(facts: AdoptionFacts, name: FactName, source: Fac
       return { ...facts, callerId: await callerIdFact(facts, source) };
     case 'preference':
       return { ...facts, preference: { unknown: 'no choice was given' } };
+    case 'stepds':
+      return stepdsFact(facts, source);
   }
 }
 
@@ -125,12 +129,10 @@ const askMs = { most: 2000, part: 0.5 };
 async function jobsFact(facts: AdoptionFacts, source: FactSource): Promise<AdoptionFacts> {
   const { node, request, options, signal } = source;
   const { uid } = request;
-  const now = node.host.now();
-  const leftMs = (source.endMs ?? now + options.budgetMs) - now;
   try {
     // The ranks of pam_slurm_adopt go by the job's own directory.
     const jobTimes = options.rank.startsWith('pam_slurm_adopt');
-    const timeoutMs = Math.max(0, Math.min(askMs.most, options.budgetMs * askMs.part, leftMs));
+    const timeoutMs = timeToAsk(source);
     const all = await findOwners(discoverJobs(node, { uid, jobTimes }), { node, timeoutMs, ...(signal && { signal }) });
     const own = all.filter((job) => job.uid === undefined || job.uid === uid);
     const jobs = own.length > 1 ? dateJobs(own, node) : own;
@@ -140,6 +142,43 @@ async function jobsFact(facts: AdoptionFacts, source: FactSource): Promise<Adopt
     if (error instanceof SlurmCgroupsError) return { ...facts, jobs: { unknown: error.message } };
     throw error;
   }
+}
+
+/** So many connections at once: a node has few slurmstepds of one user. */
+const atOnce = 8;
+
+/** Who does not answer in time is not said to be ending. */
+async function stepdsFact(facts: AdoptionFacts, source: FactSource): Promise<AdoptionFacts> {
+  const { node, request, signal } = source;
+  if (node.host.source === 'recording') return { ...facts, stepds: { unknown: 'a recorded node cannot be asked' } };
+  const endMs = node.host.now() + timeToAsk(source);
+  const jobs = facts.jobs !== undefined && 'known' in facts.jobs ? facts.jobs.known : [];
+  const own = jobs.filter((job) => job.uid === request.uid && job.extern !== undefined);
+  let known = facts;
+  try {
+    for (let at = 0; at < own.length; at += atOnce) {
+      const some = own.slice(at, at + atOnce);
+      const timeoutMs = Math.max(0, endMs - node.host.now());
+      const found = await Promise.all(
+        some.map((job) => reachExternStepd(node, job, { timeoutMs, ...(signal && { signal }) })),
+      );
+      for (const [index, reached] of found.entries()) {
+        const job = some[index];
+        if (reached.outcome === 'ready') reached.stepd.close();
+        if (reached.outcome === 'ending' && job !== undefined) known = withEnding(known, job);
+      }
+    }
+    return { ...known, stepds: { known: 'asked' } };
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return { ...known, stepds: { unknown: error.message } };
+    throw error;
+  }
+}
+
+function timeToAsk({ node, options, endMs }: FactSource): number {
+  const now = node.host.now();
+  const leftMs = (endMs ?? now + options.budgetMs) - now;
+  return Math.max(0, Math.min(askMs.most, options.budgetMs * askMs.part, leftMs));
 }
 
 function stateOf(node: SlurmNode, job: Job): JobState | undefined {

@@ -142,7 +142,14 @@ function decideByName(
 }
 
 function decideUnknown(login: Login, node: SlurmNode, here: JobsHere, open: readonly Job[]): AdoptionDecision {
-  const { request, options, trace } = login;
+  const { request, facts, options, trace } = login;
+  // To the newest a session goes by asking its slurmstepd anyway. Elsewhere a job that takes nobody in any more, or whose
+  // slurmstepd has died, must not make a doubt of the only other one: pam_slurm_adopt does not count it.
+  if (options.actionUnknown !== 'newest') {
+    if (facts.stepds === undefined) return ask(login, 'stepds');
+    if ('unknown' in facts.stepds)
+      trace.push(`which of these jobs take somebody in is unknown: ${facts.stepds.unknown}`);
+  }
   const untold = `You have ${here.present.length} jobs on this node, and which of them this session comes from cannot be told`;
   const { actionUnknown } = options;
   trace.push(`the source job cannot be told: action_unknown=${actionUnknown}`);
@@ -238,6 +245,7 @@ const questions: Readonly<Record<FactName, string>> = {
   jobs: 'which jobs the user has here',
   callerId: 'which job the connection comes from',
   preference: 'which job the user chose',
+  stepds: 'which of these jobs take somebody in',
 };
 
 function ask({ trace }: Login, fact: FactName): AskDecision {

@@ -10,7 +10,7 @@ import type { Job } from '../jobs/job.js';
 export type Fact<T> = { readonly known: T } | { readonly unknown: string };
 
 /** The facts that a decision can ask for. */
-export type FactName = 'node' | 'jobs' | 'callerId' | 'preference';
+export type FactName = 'node' | 'jobs' | 'callerId' | 'preference' | 'stepds';
 
 /** The login to decide on. Who gathers the facts adds what he needs (pid, connection). */
 export interface AdoptionRequest {
@@ -67,6 +67,11 @@ export interface AdoptionFacts {
   readonly callerId?: Fact<NamedJob>;
   /** The user's own choice. */
   readonly preference?: Fact<NamedJob>;
+  /**
+   * The slurmstepds of the user's jobs were asked whether their extern steps take somebody in: those that do not are
+   * `ending` in `states`.
+   */
+  readonly stepds?: Fact<'asked'>;
   readonly states?: readonly JobState[];
   readonly excluded?: readonly ExcludedJob[];
   /** How long this login has waited for its jobs so far, in ms. */
@@ -112,11 +117,11 @@ export function withEnding(facts: AdoptionFacts, job: JobRef): AdoptionFacts {
 }
 
 /**
- * The same facts after a wait for jobs of `waitedMs` more: the jobs and their states are to be asked again. What a
+ * The same facts after a wait for jobs of `waitedMs` more: the jobs, their states and slurmstepds are to be asked again. What a
  * caller ID or the user named stays named, and a job that is ending does not come back.
  */
 export function afterWaiting(facts: AdoptionFacts, waitedMs: number): AdoptionFacts {
-  const { jobs, states = [], ...kept } = facts;
+  const { jobs, stepds, states = [], ...kept } = facts;
   const ending = states.filter(({ state }) => state === 'ending');
   return {
     ...kept,

@@ -132,6 +132,33 @@ onKernels((kernel) => {
       },
     );
 
+    // On v2 nobody but its slurmstepd tells whose a job is: there it is another's, or of an unknown owner.
+    if (v1)
+      for (const actionUnknown of ['deny', 'allow', 'user'] as const)
+        inWorld(
+          kernel,
+          `counts with action_unknown=${actionUnknown} only jobs that take somebody in`,
+          async (world) => {
+            await world.twoJobs();
+            let state = 2;
+            await ExternStep.with(world, { state: () => state }, async (step) => {
+              const pid = await world.session();
+              const session = { node: await step.node(), options: options({ actionUnknown }) };
+              const admission = await admitSession({ uid: alice, pid }, session);
+              expect(admission, admission.trace.join('\n')).toMatchObject({
+                ...{ action: 'allow', target: { jobId: 102 }, adoption: { outcome: 'adopted' } },
+              });
+              expect(admission.trace[0]).toBe(`uid ${alice} has 1 job here: job 102; ending: job 101`);
+              expect(world.places(pid)).toEqual(world.leaves(102));
+              state = 4;
+              expect(await admitSession({ uid: alice, pid: await world.session() }, session)).toMatchObject({
+                action: 'deny',
+                reason: 'You have no running job on this node any more, ending: job 101, job 102',
+              });
+            });
+          },
+        );
+
     inWorld(kernel, 'refuses a user without jobs and moves nothing', async (world) => {
       await world.twoJobs();
       const pid = await world.session(bob);

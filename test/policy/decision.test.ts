@@ -4,7 +4,7 @@ import type { Job } from '../../src/jobs/job.js';
 import type { AdoptDecision, AdoptionDecision, AdoptionReport } from '../../src/policy/answer.js';
 import { decideAdoption, decideAfterAdoption } from '../../src/policy/decision.js';
 import type { AdoptionFacts, AdoptionRequest, Fact, NamedJob } from '../../src/policy/facts.js';
-import { afterWaiting, jobName, saidOf, withExcluded } from '../../src/policy/facts.js';
+import { afterWaiting, jobName, saidOf, withEnding, withExcluded } from '../../src/policy/facts.js';
 import type { AdoptionOptions } from '../../src/policy/options.js';
 import { defaultOptions } from '../../src/policy/options.js';
 import { anyOptions } from './any-options.js';
@@ -16,7 +16,7 @@ const v2: AdoptionFacts = { node: { known: { isSlurmNode: true, nodeName: 'vm', 
 const four = job(4, { socket: 100 });
 const five = job(5, { socket: 200 });
 const two: AdoptionFacts = { ...v1, jobs: { known: [five, four] } };
-const untold: AdoptionFacts = { ...two, callerId: { known: 'none' } };
+const untold: AdoptionFacts = { ...two, callerId: { known: 'none' }, stepds: { known: 'asked' } };
 const waited = { waitedMs: 3000 };
 
 function decide(facts: AdoptionFacts, options: Partial<AdoptionOptions> = {}, request = login): AdoptionDecision {
@@ -242,6 +242,23 @@ describe('decideAdoption() with several jobs', () => {
     expect(decide(untold, { actionUnknown: 'newest' })).toMatchObject({ ...into(5), rule: 'newest' });
   });
 
+  it.each(['allow', 'deny', 'user'] as const)(
+    'counts with action_unknown=%s only jobs that take somebody in, as far as their slurmstepds tell',
+    (actionUnknown) => {
+      const { stepds: _, ...unasked } = untold;
+      const stepds = { known: 'asked' } as const;
+      expect(decide(unasked)).toMatchObject({ ...into(5), rule: 'newest' });
+      expect(decide(unasked, { actionUnknown })).toMatchObject({ action: 'ask', fact: 'stepds' });
+      const told = { ...withEnding(unasked, { jobId: 5 }), stepds };
+      expect(decide(told, { actionUnknown })).toMatchObject({ ...into(4), rule: 'single-job' });
+      const none = decide({ ...withEnding(told, { jobId: 4 }), ...waited }, { actionUnknown });
+      expect(none).toMatchObject({ action: 'deny', rule: 'ending' });
+      const silent = decide({ ...unasked, stepds: { unknown: 'EMFILE' } }, { actionUnknown });
+      expect(silent).toMatchObject({ rule: actionUnknown === 'user' ? 'user' : 'source-unknown' });
+      expect(silent.trace).toContain('which of these jobs take somebody in is unknown: EMFILE');
+    },
+  );
+
   it("puts the session into the user's own cgroup with action_unknown=user, on v1 only", () => {
     const user: Partial<AdoptionOptions> = { actionUnknown: 'user' };
     expect(decide(untold, user)).toMatchObject({ action: 'adopt', rule: 'user', target: { kind: 'user', uid: alice } });
@@ -381,7 +398,7 @@ describe('decideAfterAdoption()', () => {
   });
 
   it('goes on to the next rule after the job that caller ID named, if nothing was left behind', () => {
-    const facts: AdoptionFacts = { ...two, callerId: named(4) };
+    const facts: AdoptionFacts = { ...untold, callerId: named(4) };
     const next = answerTo(adopting(facts), { outcome: 'undone', reason: 'the step is ending' });
     expect(next).toMatchObject({ action: 'next', exclude: { job: four, why: 'failed', detail: 'the step is ending' } });
     expect(answerTo(adopting(facts), { outcome: 'partial' })).toMatchObject({ action: 'allow', outcome: 'partial' });
@@ -548,6 +565,7 @@ describe('decideAdoption() on any facts and options', () => {
       jobs: fc.array(anyJobs, { minLength: 1, maxLength: 3 }),
       callerId: fact(anyName),
       preference: fact(anyName),
+      stepds: fact(fc.constant('asked' as const)),
       states: anyStates,
       outcomes: fc.array(fc.constantFrom('adopted', 'untouched', 'undone', 'partial', 'suspended'), { minLength: 1 }),
       // The part of a wait after which the jobs are asked for again.

@@ -51,16 +51,22 @@ async function burnt(session: Burner, jobId: number): Promise<Counted> {
   return counted ?? expect.unreachable();
 }
 
-it.each(waysIn)('an adopted session is counted in the extern step of its job, once: adopted %s', async (_how, come) => {
-  const jobId = await cluster.submit(user, 'sleep 600');
-  const session = begin();
-  await come(session.pid, await targetOf(jobId));
-  const { extern = 0, batch = 0 } = await burnt(session, jobId);
-  // 4 s (measured): the kernel ends it at its limit, and 22.05 counts more than was used.
-  expect(extern).toBeGreaterThan(burnSeconds * 0.9);
-  expect(extern).toBeLessThan(burnSeconds * 1.6);
-  expect(batch).toBeLessThan(1);
-});
+// Now and then 22.05 counts once more what it was told of once (measured: 6 s of 3, once in some forty times). What it is
+// told of twice it counts twice each time, below: so of three times one is enough to know that it was told once.
+it.each(waysIn)(
+  'an adopted session is counted in the extern step of its job, once: adopted %s',
+  { retry: 2 },
+  async (_how, come) => {
+    const jobId = await cluster.submit(user, 'sleep 600');
+    const session = begin();
+    await come(session.pid, await targetOf(jobId));
+    const { extern = 0, batch = 0 } = await burnt(session, jobId);
+    // 4 s (measured): the kernel ends it at its limit, and 22.05 counts more than was used.
+    expect(extern).toBeGreaterThan(burnSeconds * 0.9);
+    expect(extern).toBeLessThan(burnSeconds * 1.6);
+    expect(batch).toBeLessThan(1);
+  },
+);
 
 it('Slurm counts twice what its slurmstepd was told of twice: so it is told once', async () => {
   const jobId = await cluster.submit(user, 'sleep 600');

@@ -174,7 +174,19 @@ export const rows: readonly Row[] = [
     ['', 'in older', { from: 'older' }],
     ['action_unknown=deny', 'refused'],
   ),
+  ...of(
+    'one job of three runs; one is ending, the slurmstepd of one has been killed',
+    ['', 'in running'],
+    ['action_unknown=deny', 'in running'],
+    ['action_unknown=allow', 'in running'],
+    ['action_unknown=user', 'in running'],
+  ),
   ...of('a stopped slurmstepd of another user', ['', 'hangs', differs('no-strangers-asked', 'in only')]),
+  ...of("a stopped slurmstepd of the user's own job", [
+    '',
+    'hangs',
+    differs('every-question-has-a-deadline', 'in only'),
+  ]),
 ];
 
 /** A row as a person reads it. */

@@ -20,8 +20,8 @@ import { agentLine } from './source.js';
 
 export type SituationName = string;
 
-/** Users that every Debian has, so none need be made; bob is the first. */
-const accounts = 'daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc _apt'.split(' ');
+/** Users that every Debian with a Slurm has, so none need be made; bob is the first. */
+const accounts = 'daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc _apt munge'.split(' ');
 export const bob: string = accounts[0] ?? '';
 
 /** A job of a situation, and the fifo of the agent in it. */
@@ -75,9 +75,15 @@ export const situations: readonly Situation[] = [
   { name: 'an srun in the older of two jobs', jobs: ['older', 'newer'], arrange: srunInOlder },
   { name: 'the slurmstepd of the job has been killed', jobs: ['orphaned'], arrange: killStepd },
   { name: 'a job that is ending', jobs: ['ending'], arrange: endSlowly },
+  {
+    name: 'one job of three runs; one is ending, the slurmstepd of one has been killed',
+    jobs: ['running', 'orphaned', 'ending'],
+    arrange: killAndEnd,
+  },
   { name: 'the newer of two jobs is suspended', jobs: ['older', 'suspended'], arrange: suspend },
   // The last: whoever asks every slurmstepd of the node hangs from here on.
   { name: 'a stopped slurmstepd of another user', of: 'one job', jobs: [], arrange: stopBobs },
+  { name: "a stopped slurmstepd of the user's own job", of: 'one job', jobs: [], arrange: stopOnly },
 ];
 
 /** Keys of slurm.conf: a prolog and an epilog that wait while there is a file with the job's number. */
@@ -161,6 +167,16 @@ function raise(why: string): never {
 function only({ jobs }: Scene): StartedJob {
   const [job, ...others] = jobs.values();
   return job === undefined || others.length > 0 ? raise('the situation has not one job') : job;
+}
+
+/** As if it had that job alone. */
+function just(scene: Scene, name: string): Scene {
+  return { ...scene, jobs: new Map([[name, scene.jobs.get(name) ?? raise(`there is no job ${name}`)]]) };
+}
+
+async function killAndEnd(scene: Scene): Promise<() => Promise<void>> {
+  await killStepd(just(scene, 'orphaned'));
+  return endSlowly(just(scene, 'ending'));
 }
 
 const nothing = () => Promise.resolve();
@@ -276,7 +292,15 @@ async function suspend(scene: Scene): Promise<() => Promise<void>> {
 
 async function stopBobs({ site }: Scene): Promise<() => Promise<void>> {
   const [jobId = ''] = (await site.cluster.run('squeue', ['-h', '-u', bob, '-o', '%A'])).trim().split('\n');
-  const stepd = await stepdOf(site, Number(jobId));
+  return stopStepd(site, Number(jobId));
+}
+
+function stopOnly(scene: Scene): Promise<() => Promise<void>> {
+  return stopStepd(scene.site, only(scene).jobId);
+}
+
+async function stopStepd(site: Site, jobId: number): Promise<() => Promise<void>> {
+  const stepd = await stepdOf(site, jobId);
   process.kill(stepd, 'SIGSTOP');
   return async () => void process.kill(stepd, 'SIGCONT');
 }
