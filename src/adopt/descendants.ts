@@ -21,7 +21,7 @@ export interface Descent {
 }
 
 /** Rounds one after the other in which nobody was outside, though some had ended before they could be looked at. */
-const quietRounds = 2;
+const quietRounds = 5;
 
 /**
  * Children that were there before: those made later are born in the job. A child of another user, a setuid
@@ -30,8 +30,10 @@ const quietRounds = 2;
  * A process's own list of its children can lack one while others end (measured: with a loop that forks, up to 12 stayed
  * outside). So where there are any the rounds after the first go by the list of all processes, until one meets nobody
  * outside. Children that come and go without a pause (a build, a test suite) may do so for ever, and where one was that
- * had ended before it was looked at is not known. But it is nowhere now, and its parent bears in the job; outside there
- * can be a child of its own that has another parent since, which the next round finds. So such rounds are few.
+ * had ended before it was looked at is not known. It is nowhere now, and its parent bears in the job; but outside there
+ * can be a child of its own, which has another parent since. The next round finds it, unless it has ended in turn, having
+ * started one more: whoever makes such chains (below a child subreaper) is ahead of every list. So such rounds are few,
+ * and where they did not end by themselves, that is said.
  */
 export async function moveDescendants(descent: Descent): Promise<SlurmCgroupsError | undefined> {
   const seen = new Set<number>(descent.family.map((one) => one.pid));
@@ -42,6 +44,10 @@ export async function moveDescendants(descent: Descent): Promise<SlurmCgroupsErr
     if (met instanceof SlurmCgroupsError) return met;
     if (!met.outside && !met.gone) break;
     quiet = met.outside ? 0 : quiet + 1;
+    if (quiet === quietRounds)
+      descent.say(
+        'children came and went faster than they could be looked at: some of theirs may be outside of the job',
+      );
   }
   return undefined;
 }

@@ -24,6 +24,9 @@ const mostBytes = 4096;
 /** Whoever had less of the time than this part, because finding scontrol took the rest, was not silent. */
 const leastPart = 0.75;
 
+/** Nor whoever was given less than this, in ms: a healthy slurmd on a busy network may need it, and scontrol its start. */
+const leastMs = 300;
+
 /**
  * Asks the slurmd at the source. It takes until `endMs` at most, then scontrol is killed and left alone. Never throws
  * for what Slurm, scontrol or the network do.
@@ -58,7 +61,7 @@ export async function askSlurmd(
     );
     if (result !== undefined) return readScontrol(result, address.text);
     const answer = unknown(`the slurmd at ${address.text} did not answer within ${leftMs} ms`);
-    return { answer, silent: leftMs >= timeoutMs * leastPart };
+    return { answer, silent: leftMs >= Math.max(leastMs, timeoutMs * leastPart) };
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return said(error.message);
     throw error;

@@ -85,11 +85,12 @@ onKernels((kernel) => {
     };
 
     inFamily('comes to an end where children end before they are looked at, for ever', async (of) => {
-      const { pid, family, walk, world } = of;
+      const { pid, family, walk, world, said } = of;
       const [child = 0] = descendantsOf(pid);
       const { host, lookedAll } = vanishing(world, child);
       expect(await walk({ node: await world.node(host) })).toBeUndefined();
-      expect([family.length, lookedAll()]).toEqual([1, 2]);
+      expect([family.length, lookedAll()]).toEqual([1, 5]);
+      expect(said.at(-1)).toMatch(/^children came and went faster than they could be looked at/);
     });
 
     inFamily('begins anew with its looks where one was outside', async ({ pid, family, walk, world }) => {

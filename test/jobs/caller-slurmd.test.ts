@@ -90,7 +90,7 @@ describe('askSlurmd()', () => {
       'exec sleep 1; echo "7 n"',
       'exec 1>&-; exec sleep 30',
     ]) {
-      const { said: why, silent, tookMs } = await ask(script, {}, 400);
+      const { said: why, silent, tookMs } = await ask(script, {}, 700);
       expect([why, silent]).toEqual([
         expect.stringMatching(/^the slurmd at 192\.0\.2\.1 did not answer within \d+ ms$/),
         true,
@@ -175,11 +175,16 @@ describe('askSlurmd()', () => {
     expect(await answer()).toContain('belongs to uid 1');
   });
 
+  rootTest('calls nobody silent who was given less time than a healthy slurmd may need', async () => {
+    const { said: why, silent } = await ask('exec sleep 30', {}, 290);
+    expect([why, silent]).toEqual([expect.stringContaining('did not answer within'), false]);
+  });
+
   rootTest('calls nobody silent whom the search for scontrol left no time, or little', async () => {
     const own = scontrol('exec sleep 30');
     for (const [searchMs, why] of [
-      [400, 'finding scontrol took all of the '],
-      [300, 'did not answer within'],
+      [1000, 'finding scontrol took all of the '],
+      [400, 'did not answer within'],
     ] as const) {
       let aheadMs = 0;
       /** To look at scontrol takes so long. */
@@ -191,7 +196,7 @@ describe('askSlurmd()', () => {
           return host.stat(path);
         },
       };
-      const question = asking({ node: { ...node(), host: slow } }, 400);
+      const question = asking({ node: { ...node(), host: slow } }, 1000);
       const { answer, silent } = await askSlurmd(question, [own]);
       expect([said(answer), silent]).toEqual([expect.stringContaining(why), false]);
     }

@@ -166,6 +166,14 @@ describe('slurm-cgroups adopt', () => {
       const isAlone = report.adoption?.trace.some((line) => line.startsWith('by its cgroups alone: '));
       expect(isAlone).toBe(jobId === own);
     }
+    // It waits two seconds for the stopped one, or as long as the budget is.
+    const into = ['--job', String(own)];
+    const [usually, shortly] = [
+      await command(String(session(alice)), ...into),
+      await command(String(session(alice)), ...into, '--budget', '200ms'),
+    ];
+    expect([usually.code, shortly.code], shortly.stderr).toEqual([0, 0]);
+    expect(shortly.tookMs).toBeLessThan(usually.tookMs);
   });
 
   it('moves nobody into a job that is ending', async () => {

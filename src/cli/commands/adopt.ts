@@ -58,7 +58,7 @@ export const adoptSpec: CommandSpec = {
         'the connection of the session, "SRC SPORT DST DPORT" as in SSH_CONNECTION (default: the one that the process, an sshd, holds)',
     },
     { name: 'dry-run', description: 'decide and explain, move nothing' },
-    { name: 'descendants', description: 'move its living children too, until no new one appears' },
+    { name: 'descendants', description: 'move its living children too' },
     ...decisionOptions.map((option) => ({
       name: option.flag,
       takes: 'VALUE',
@@ -203,12 +203,17 @@ async function adoptByRules(
   };
 }
 
+/** A slurmstepd that is stopped must not use up the time of the adoption. */
+const ownersMs = 2000;
+
 async function adoptInto(
   { node }: Context,
-  { pid, uid, dryRun, descendants }: Adopting,
+  { pid, uid, dryRun, options, descendants }: Adopting,
   jobId: number,
 ): Promise<AdoptReport> {
-  const all = await findOwners(discoverJobs(node, { uid }), { node });
+  const endMs = node.host.now() + options.budgetMs;
+  const leftMs = () => Math.max(0, endMs - node.host.now());
+  const all = await findOwners(discoverJobs(node, { uid }), { node, timeoutMs: Math.min(ownersMs, leftMs()) });
   const here = all.filter((job) => job.jobId === jobId);
   const job = here.find((one) => one.uid === uid) ?? here[0];
   if (job === undefined)
@@ -224,7 +229,7 @@ async function adoptInto(
   const reason = `The session goes into ${nameOfJob(job)}: it was named`;
   const about = jobOf({ kind: 'job', job }, uid);
   if (dryRun) return { action: 'adopt', ...about, reason, trace: [reason], dryRun };
-  const adoption = await adopt(pid, job, { node, descendants });
+  const adoption = await adopt(pid, job, { node, descendants, timeoutMs: leftMs() });
   const adopted = adoption.outcome === 'adopted';
   return {
     action: adopted ? 'adopt' : 'deny',
