@@ -1,4 +1,6 @@
+import fs from 'node:fs';
 import os from 'node:os';
+import process from 'node:process';
 import { describe, expect, it } from 'vitest';
 import { liveHost } from '../../src/cgroup/host.js';
 import { loadLibc } from '../../src/cgroup/libc.js';
@@ -27,6 +29,17 @@ describe('Host.libc()', () => {
     expect(() => libc?.holdForSignal(1)).toThrow(RangeError);
     expect(() => libc?.holdForSignal(0)).toThrow(RangeError);
     expect(() => libc?.holdForSignal(child.pid)).toThrow(expect.objectContaining({ code: 'ERR_NO_SUCH_PROCESS' }));
+  });
+
+  it('holds no thread: its id is no process’s', async () => {
+    const libc = await liveHost().libc();
+    const thread = fs
+      .readdirSync('/proc/self/task')
+      .map(Number)
+      .find((tid) => tid !== process.pid);
+    expect(() => libc?.holdForSignal(thread ?? expect.unreachable())).toThrow(
+      expect.objectContaining({ code: 'ERR_NO_SUCH_PROCESS' }),
+    );
   });
 
   it('locks a folder once, without waiting', async () => {
