@@ -167,6 +167,11 @@ export async function until(what: string | (() => string), is: () => boolean | P
   }
 }
 
+/** Past the next full second: Slurm compares some times in whole ones. */
+export function nextSecond(): Promise<void> {
+  return new Promise((fulfil) => setTimeout(fulfil, 1050 - (Date.now() % 1000)));
+}
+
 function locate(): Readonly<Record<Program, string>> {
   const missing: string[] = [];
   const found = programs.map((name) => {

@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { expect, it } from 'vitest';
-import type { Cluster } from '../../slurm/cluster.js';
+import { type Cluster, nextSecond } from '../../slurm/cluster.js';
 import type { Login, Site } from '../../slurm/differential/adopter.js';
 import { sidesOn } from '../../slurm/differential/adopters.js';
 import { compareRow, tableHead } from '../../slurm/differential/comparison.js';
@@ -101,7 +101,7 @@ async function siteHere(): Promise<Site> {
     submit: () => expect.unreachable('a cell submits by itself'),
     running: () => expect.unreachable('a cell waits by itself'),
     stop: () => Promise.resolve(),
-  } as Cluster;
+  };
   known = { cluster, folder };
   return known;
 }
@@ -173,9 +173,4 @@ async function freezersOf(jobId: number): Promise<readonly string[]> {
 
 function isFrozen(file: string): boolean {
   return /^(?:FROZEN|frozen 1)$/m.test(readOr(file));
-}
-
-/** Times are compared by whole seconds. */
-function nextSecond(): Promise<void> {
-  return new Promise((fulfil) => setTimeout(fulfil, 1050 - (Date.now() % 1000)));
 }

@@ -13,7 +13,7 @@ import { discoverJobs } from '../../../src/jobs/discovery.js';
 import { readNode } from '../../../src/jobs/node.js';
 import { askStepd } from '../../../src/jobs/stepd.js';
 import { socketOf } from '../../../src/jobs/stepd-socket.js';
-import { type Cluster, until } from '../cluster.js';
+import { type Cluster, nextSecond, until } from '../cluster.js';
 import type { Site } from './adopter.js';
 import { accountOf } from './slurm-cgroups.js';
 import { agentLine } from './source.js';
@@ -142,7 +142,7 @@ async function start(
   for (const name of names) jobs.set(name, await submitHeld(site, user));
   for (const [index, name] of order.entries()) {
     const { jobId } = jobs.get(name) ?? raise(`there is no job ${name}`);
-    if (index > 0) await sleep(1050 - (Date.now() % 1000));
+    if (index > 0) await nextSecond();
     await site.cluster.run('scontrol', ['release', String(jobId)]);
     await site.cluster.running(jobId);
   }
@@ -257,7 +257,7 @@ async function stateOf(cluster: Cluster, jobId: number): Promise<string> {
 /** A new step changes the mtime of the job's directory, by which pam_slurm_adopt up to 25.11 goes on v1. */
 async function srunInOlder(scene: Scene): Promise<() => Promise<void>> {
   const { jobId } = scene.jobs.get('older') ?? raise('there is no older job');
-  await sleep(1050 - (Date.now() % 1000));
+  await nextSecond();
   const words = ['--overlap', `--jobid=${jobId}`, '--ntasks=1', '--chdir=/', 'true'];
   await scene.site.cluster.run('srun', words, scene.alice);
   return nothing;
