@@ -18,20 +18,11 @@ export {
 export { Cgroup } from './cgroup/cgroup.js';
 export { CgroupSet, type SetMember } from './cgroup/cgroup-set.js';
 export {
-  ConfigError,
-  type ErrorCode,
-  type ErrorSubject,
-  ParseError,
-  SlurmCgroupsError,
-  SystemCallError,
-} from './cgroup/errors.js';
-export {
   type DiscoverHierarchiesOptions,
   discoverHierarchies,
   type Hierarchies,
   type Hierarchy,
 } from './cgroup/hierarchies.js';
-export { type Host, type HostOption, liveHost } from './cgroup/host.js';
 export { type Membership, parseProcCgroup } from './cgroup/membership.js';
 export { type CgroupMount, parseMountInfo } from './cgroup/mounts.js';
 export type { HierarchyMove, MoveOutcome } from './cgroup/move.js';
@@ -57,6 +48,16 @@ export {
   type VerifyOptions,
   verify,
 } from './jobs/placement.js';
+export {
+  ConfigError,
+  type ErrorCode,
+  type ErrorSubject,
+  ParseError,
+  SlurmCgroupsError,
+  SystemCallError,
+} from './machine/errors.js';
+export type { Host, HostOption } from './machine/host.js';
+export { liveHost } from './machine/live-host.js';
 export type {
   AdoptDecision,
   AdoptionDecision,

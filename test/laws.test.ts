@@ -5,7 +5,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { build } from 'esbuild';
+import { build, transformSync } from 'esbuild';
 import { describe, expect, it } from 'vitest';
 
 const root = path.resolve(import.meta.dirname, '..');
@@ -46,58 +46,96 @@ const importing = (what: string) => `export * as x${what.replace(/\W/g, '')} fro
 /** What each room must not import. */
 const forbidden: readonly (readonly [file: string, imports: readonly string[]])[] = [
   [
-    'src/cgroup/broken.ts',
-    ['../jobs/job.js', '../policy/facts.js', 'node:fs', 'node:fs/promises', 'node:process', ...packages],
+    'src/machine/broken.ts',
+    ['../cgroup/cgroup.js', '../jobs/job.js', 'node:fs', 'node:fs/promises', 'node:process', ...packages],
   ],
-  ['src/cgroup/host.ts', ['../jobs/job.js', ...packages]],
+  ['src/machine/live-host.ts', ['../cgroup/cgroup.js', ...packages]],
+  ['src/machine/libc.ts', ['../jobs/job.js', 'node:fs', 'pino', 'commander']],
+  ['src/machine/socket.ts', ['../jobs/job.js', 'node:fs', 'node:process', 'koffi']],
+  ['src/cgroup/broken.ts', ['../jobs/job.js', '../policy/facts.js', 'node:fs', 'node:process', ...packages]],
   [
     'src/jobs/broken.ts',
-    ['../policy/newest.js', '../adopt/session.js', '../cli/output.js', 'node:net', 'node:fs/promises', ...packages],
+    [
+      '../policy/newest.js',
+      '../adopt/session.js',
+      '../doctor/check.js',
+      '../cli/exit.js',
+      'node:net',
+      'node:fs/promises',
+      ...packages,
+    ],
   ],
+  [
+    'src/jobs/config/broken.ts',
+    ['../../policy/newest.js', '../../doctor/check.js', '../../cli/exit.js', 'node:fs', ...packages],
+  ],
+  ['src/jobs/watch/broken.ts', ['../../policy/newest.js', '../../cleanup/ending.js', 'node:fs', 'pino', 'fs-extra']],
   [
     'src/policy/broken.ts',
     [
       '../jobs/node.js',
       '../jobs/discovery.js',
-      '../cgroup/host.js',
+      '../jobs/config/read.js',
+      '../machine/host.js',
+      '../cgroup/cgroup.js',
       '../adopt/session.js',
       'node:path',
       'node:fs',
       ...packages,
     ],
   ],
-  ['src/adopt/broken.ts', ['../cli/output.js', '../cleanup/ending.js', '../serve/server.js', 'node:fs', ...packages]],
+  [
+    'src/adopt/broken.ts',
+    ['../cli/exit.js', '../cleanup/ending.js', '../doctor/check.js', '../serve/server.js', 'node:fs', ...packages],
+  ],
   [
     'src/cleanup/broken.ts',
-    ['../adopt/session.js', '../policy/newest.js', '../cli/output.js', '../serve/server.js', 'node:fs', ...packages],
+    [
+      '../adopt/session.js',
+      '../policy/newest.js',
+      '../doctor/check.js',
+      '../cli/exit.js',
+      '../serve/server.js',
+      'node:fs',
+      ...packages,
+    ],
   ],
-  ['src/cgroup/libc.ts', ['../jobs/job.js', 'node:fs', 'pino', 'commander']],
-  ['src/jobs/live.ts', ['../policy/newest.js', 'node:fs', 'pino', 'commander', 'fs-extra']],
-  ['src/cgroup/socket.ts', ['../jobs/job.js', 'node:fs', 'node:process', 'koffi']],
+  ['src/cleanup/strays/broken.ts', ['../../adopt/session.js', '../../policy/newest.js', 'node:fs', ...packages]],
+  [
+    'src/doctor/broken.ts',
+    ['../adopt/session.js', '../cleanup/ending.js', '../policy/decision.js', '../cli/exit.js', 'node:fs', ...packages],
+  ],
+  ['src/serve/broken.ts', ['../cli/exit.js', '../doctor/check.js', 'node:net', 'node:fs', 'pino', 'commander']],
   ['src/cli/broken.ts', ['../index.js', 'node:fs', 'node:child_process', 'pino', 'fs-extra', 'chokidar', 'koffi']],
   ['src/cli/commands/broken.ts', ['../../index.js', 'node:fs', 'pino', 'fs-extra']],
   ['src/cli/spec.ts', ['commander', 'node:fs']],
   ['src/cli/commands/other.ts', ['systeminformation']],
-  ['src/cli/machine.ts', ['node:fs', 'pino', 'fs-extra', 'commander']],
-  ['src/cli/recording-file.ts', ['node:fs', 'pino', 'commander', 'systeminformation']],
+  ['src/cli/record/machine-facts.ts', ['node:fs', 'pino', 'fs-extra', 'commander']],
+  ['src/cli/record/file.ts', ['node:fs', 'pino', 'commander', 'systeminformation']],
 ];
 
 /** What they may. */
 const allowed: readonly (readonly [file: string, imports: readonly string[]])[] = [
-  ['src/cgroup/fine.ts', ['./path.js', 'node:path']],
-  ['src/cgroup/host.ts', ['node:fs', 'node:process']],
-  ['src/jobs/fine.ts', ['../cgroup/host.js', './job.js', 'node:path']],
-  ['src/policy/fine.ts', ['../jobs/job.js', '../cgroup/errors.js', './facts.js']],
-  ['src/adopt/fine.ts', ['../policy/decision.js', '../jobs/node.js', '../cgroup/move.js']],
-  ['src/cleanup/fine.ts', ['../jobs/node.js', '../cgroup/killing.js']],
-  ['src/cgroup/libc.ts', ['koffi']],
-  ['src/jobs/live.ts', ['../cgroup/host.js', 'chokidar']],
-  ['src/cgroup/socket.ts', ['node:net']],
+  ['src/machine/fine.ts', ['./host.js', 'node:path']],
+  ['src/machine/live-host.ts', ['node:fs', 'node:process']],
+  ['src/machine/libc.ts', ['koffi']],
+  ['src/machine/socket.ts', ['node:net']],
+  ['src/cgroup/fine.ts', ['./path.js', '../machine/host.js', 'node:path']],
+  ['src/jobs/fine.ts', ['../cgroup/cgroup.js', '../machine/host.js', './job.js', './config/read.js', 'node:path']],
+  ['src/jobs/config/fine.ts', ['../../cgroup/cgroup.js', '../../machine/host.js', '../job.js', './values.js']],
+  ['src/jobs/watch/fine.ts', ['../../machine/host.js', '../node.js', 'chokidar']],
+  ['src/policy/fine.ts', ['../jobs/job.js', '../machine/errors.js', './facts.js']],
+  ['src/adopt/fine.ts', ['../policy/decision.js', '../jobs/stepd/ask.js', '../cgroup/move.js']],
+  ['src/cleanup/fine.ts', ['../jobs/node.js', '../cgroup/killing.js', './strays/find.js']],
+  ['src/cleanup/strays/fine.ts', ['../../jobs/node.js', '../../cgroup/killing.js', '../report.js']],
+  ['src/doctor/fine.ts', ['../policy/options.js', '../jobs/node.js', '../cgroup/cgroup.js', '../machine/host.js']],
+  ['src/serve/fine.ts', ['../adopt/session.js', '../cleanup/ending.js', 'fs-extra']],
+  ['src/serve/server.ts', ['node:net']],
   ['src/cli/fine.ts', ['../jobs/node.js', 'node:process', 'commander']],
   ['src/cli/log.ts', ['pino']],
   ['src/cli/sandbox.ts', ['fs-extra']],
-  ['src/cli/recording-file.ts', ['fs-extra', 'node:path']],
-  ['src/cli/machine.ts', ['systeminformation', 'node:process']],
+  ['src/cli/record/file.ts', ['fs-extra', 'node:path']],
+  ['src/cli/record/machine-facts.ts', ['systeminformation', 'node:process']],
   ['src/cli/spec.ts', ['node:util']],
 ];
 
@@ -200,9 +238,37 @@ function filesBelow(folder: string): readonly string[] {
     .map((entry) => path.relative(path.join(root, folder), path.join(entry.parentPath, entry.name)));
 }
 
+/** Whether a file has nothing but types: then there is nothing to run. */
+function hasCode(file: string): boolean {
+  const { code } = transformSync(fs.readFileSync(path.join(root, file), 'utf8'), { loader: 'ts', minifySyntax: true });
+  return code.replace(/^(?:import|export) .*;$|\/\/.*$/gm, '').trim() !== '';
+}
+
+/** Files of src that some file of test imports, or that have a test of their own name (commands, run as programs). */
+function testedFiles(): ReadonlySet<string> {
+  const tested = new Set<string>();
+  for (const file of filesBelow('test').filter((name) => name.endsWith('.ts'))) {
+    const folder = path.join('test', path.dirname(file));
+    const text = fs.readFileSync(path.join(root, 'test', file), 'utf8');
+    for (const [, what = ''] of text.matchAll(/(?:from|import\() ?'(\.[^']+)\.js'/g)) {
+      tested.add(`${path.join(folder, what)}.ts`);
+    }
+    if (file.endsWith('.test.ts')) tested.add(path.join('src', file.replace(/\.test\.ts$/, '.ts')));
+  }
+  return tested;
+}
+
 describe('The files', () => {
-  it.each(filesBelow('src'))('src/%s has its test', (file) => {
-    expect(fs.existsSync(path.join(root, 'test', file.replace(/\.ts$/, '.test.ts')))).toBe(true);
+  const tested = testedFiles();
+
+  it.each(filesBelow('src').map((file) => `src/${file}`))('%s is tested, or holds types alone', (file) => {
+    expect(tested.has(file) || !hasCode(file)).toBe(true);
+  });
+
+  it('would be noticed if they were not', () => {
+    expect(hasCode('src/cgroup/cgroup.ts')).toBe(true);
+    expect(hasCode('src/cleanup/report.ts')).toBe(false);
+    expect(tested.has('src/cgroup/nobody-tests-this.ts')).toBe(false);
   });
 
   it('the repository names no machine, no registry and no session', () => {

@@ -1,12 +1,12 @@
 // Accounting: the slurmstepd of an extern step told of a process that stands in the job already, so that Slurm counts
 // its use. Whether the process is where it belongs afterwards, /proc says: no answer is believed here or there.
 
-import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { hasEnded } from '../cgroup/move.js';
 import type { HeldProcess } from '../cgroup/process.js';
 import type { Job } from '../jobs/job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import type { StepdConnection } from '../jobs/stepd-connection.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
 import { reachExternStepd } from './extern-stepd.js';
 
 /**

@@ -1,7 +1,6 @@
 // One process into one job: check that it may, move it, prove it from /proc, or put it back and say exactly
 // what remains. Which job is policy's word. Where the job lacks a leaf for it, its slurmstepd moves it.
 
-import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
 import { placesLine } from '../cgroup/membership.js';
 import { endOf, type HierarchyMove, hasEnded, Move } from '../cgroup/move.js';
@@ -10,6 +9,7 @@ import { type Job, nameOfJob } from '../jobs/job.js';
 import { holdUserCgroups, isJobIn } from '../jobs/leaves.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { refusalToMove } from '../jobs/protected.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
 import { type Told, tellStepd } from './accounting.js';
 import { moveDescendants } from './descendants.js';
 import { type Counted, closeWay, findWay, type StepdWay, type Way, wayBehind } from './way.js';

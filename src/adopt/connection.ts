@@ -1,12 +1,12 @@
 // Which connection a session came over: as sshd says it (SSH_CONNECTION), or as the kernel lists it for the process
 // of sshd that holds it. A text is a user's input, and /proc may change or be hidden: the answer is a value or a reason.
 
-import { quote, SlurmCgroupsError } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
-import { parseAddress } from '../cgroup/ip-address.js';
 import { type HeldProcess, holdProcess } from '../cgroup/process.js';
-import { type Endpoint, parseEndpoint, type TcpConnection } from '../cgroup/tcp-table.js';
 import { connectionsOfMonitor, isMonitor, rootExecutable } from '../jobs/protected.js';
+import { quote, SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
+import { parseAddress } from '../machine/ip-address.js';
+import { type Endpoint, parseEndpoint, type TcpConnection } from '../machine/tcp-table.js';
 
 /** A connection, or why it is not known: one line, safe to print, the end of a sentence. */
 export type FoundConnection = { readonly connection: TcpConnection } | { readonly why: string };

@@ -1,11 +1,11 @@
 // The living children of a process, and theirs, until no new one appears: which there are, and which of them may be
 // moved. How one is moved is the caller's.
 
-import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import { endOf, hasEnded } from '../cgroup/move.js';
 import { allChildren, childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { refusalToMove } from '../jobs/protected.js';
+import { hasCode, isGone, SlurmCgroupsError } from '../machine/errors.js';
 
 export interface Descent {
   readonly node: SlurmNode;

@@ -1,10 +1,10 @@
 // Files in which a machine is told how to let people in (/etc/pam.d, sshd_config, logind.conf), read so that it ends
 // in time. What they mean is said in the files that ask for them.
 
-import { isGone, quote, SlurmCgroupsError } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
-import { configFiles } from '../jobs/config-files.js';
-import { answersAtOnce, fileSystemAt, parseMounts } from '../jobs/config-mounts.js';
+import { isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
+import { configFiles } from '../machine/guarded-files.js';
+import type { Host } from '../machine/host.js';
+import { answersAtOnce, fileSystemAt, parseMounts } from '../machine/mount-table.js';
 
 /** All in one time budget. */
 export interface EtcFiles {

@@ -2,9 +2,7 @@
 // "no": the decision then says what follows.
 
 import { Cgroup } from '../cgroup/cgroup.js';
-import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
-import type { Host } from '../cgroup/host.js';
 import { childPath } from '../cgroup/path.js';
 import { dateJobs } from '../jobs/beginnings.js';
 import { askCallerId } from '../jobs/caller-id.js';
@@ -14,6 +12,8 @@ import { cgroupOf } from '../jobs/job-cgroups.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners.js';
 import { isDeserted } from '../jobs/stepd-place.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 import {
   type AdoptionFacts,
   type AdoptionRequest,

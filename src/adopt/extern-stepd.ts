@@ -1,15 +1,15 @@
 // The slurmstepd of a job's extern step, asked before anybody is moved: whether it is this job's, lives, and takes
 // somebody in. Who is moved into a step that is ending would be left behind by it, or ended with it.
 
-import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { JobSockets } from '../jobs/job-sockets.js';
 import type { SlurmNode } from '../jobs/node.js';
-import type { Places } from '../jobs/places.js';
 import { openStepd } from '../jobs/stepd.js';
 import type { StepdAnswer, StepdConnection, StepdError } from '../jobs/stepd-connection.js';
 import { standsIn } from '../jobs/stepd-place.js';
 import type { StepSocket, TrustedOwners } from '../jobs/stepd-socket.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
+import type { Places } from '../machine/slots.js';
 
 /**
  * ready: it runs, and the connection is the caller's to close; ending: nobody is to be moved into that step any more;

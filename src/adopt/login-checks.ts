@@ -1,8 +1,8 @@
 // Whether this machine lets sessions into jobs, and leaves them there: sshd, PAM's stack for it, and logind.
 // What each of these does to an adopted session was measured (Debian 12 and 13, systemd 257 and 262).
 
-import type { Host } from '../cgroup/host.js';
 import { at, type Check, check, type Finding, fail, ok, warn } from '../jobs/check.js';
+import type { Host } from '../machine/host.js';
 import { etcFiles } from './etc-files.js';
 import { readRemoveIpc, readUsePam, type YesNo } from './logind-sshd.js';
 import { type PamLine, readPamStack } from './pam-stack.js';

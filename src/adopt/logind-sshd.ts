@@ -1,7 +1,7 @@
 // Two settings besides PAM's that decide what becomes of a session: logind's RemoveIPC and sshd's UsePAM.
 
-import type { Host } from '../cgroup/host.js';
 import type { Place } from '../jobs/config.js';
+import type { Host } from '../machine/host.js';
 import { type EtcFiles, linesOf } from './etc-files.js';
 
 /** A yes or no, and where it is said; without a place it is the program's default. */

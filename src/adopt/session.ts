@@ -1,8 +1,8 @@
 // A whole login: ask policy, gather what it asks for, wait where it says so, adopt, and let policy say what
 // the outcome means. The only place where deciding and doing meet.
 
-import { SlurmCgroupsError } from '../cgroup/errors.js';
 import type { SlurmNode } from '../jobs/node.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
 import type { AdoptDecision, AdoptionTarget, AnswerDecision } from '../policy/answer.js';
 import { decideAdoption, decideAfterAdoption } from '../policy/decision.js';
 import { type AdoptionFacts, afterWaiting, withEnding, withExcluded } from '../policy/facts.js';

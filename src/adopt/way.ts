@@ -2,14 +2,14 @@
 // like; what is found is held open until closeWay().
 
 import { type Cgroup, holdCgroup } from '../cgroup/cgroup.js';
-import { quote, SlurmCgroupsError } from '../cgroup/errors.js';
-import type { Directory, Host } from '../cgroup/host.js';
 import type { Move, MoveTarget } from '../cgroup/move.js';
 import { at } from '../jobs/check.js';
 import type { Job } from '../jobs/job.js';
 import { closeTargets, type ExternLeaves, externGoals, holdExternLeaves, needsStepd } from '../jobs/leaves.js';
 import type { SlurmNode } from '../jobs/node.js';
 import type { StepdConnection } from '../jobs/stepd-connection.js';
+import { quote, SlurmCgroupsError } from '../machine/errors.js';
+import type { Directory, Host } from '../machine/host.js';
 import { reachExternStepd } from './extern-stepd.js';
 
 /** What slurmstepd is told of once it stands in the job. */

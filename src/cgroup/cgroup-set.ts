@@ -1,12 +1,12 @@
 // The same cgroup in each hierarchy: what a job, a step or a task is to the kernel. The difference between
 // v1 and v2 ends here: on v1 memberships differ from hierarchy to hierarchy, so lists are unions.
 
+import { hasCode, ifThere, quote, SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 import { Cgroup, holdCgroup } from './cgroup.js';
-import { hasCode, ifThere, quote, SlurmCgroupsError } from './errors.js';
 import { canFreeze, type FreezeOptions, freeze, thaw } from './freezer.js';
 import { writeFrozenNote } from './frozen-note.js';
 import type { Hierarchies } from './hierarchies.js';
-import type { Host } from './host.js';
 import { type KillOptions, type KillReport, killMembers, type Member, MemberReader } from './killing.js';
 import { Move, type MoveTarget } from './move.js';
 import { type CgroupPath, childPath } from './path.js';

@@ -1,9 +1,9 @@
 // One cgroup: one directory of one hierarchy, read and written file by file. What a job is in several
 // hierarchies at once is a CgroupSet.
 
-import { isGone, ParseError, quote, SlurmCgroupsError, SystemCallError } from './errors.js';
+import { isGone, ParseError, quote, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
+import type { Directory, Host } from '../machine/host.js';
 import { directoryOf, type Hierarchy } from './hierarchies.js';
-import type { Directory, Host } from './host.js';
 import { type CgroupPath, childPath } from './path.js';
 import { type HeldProcess, withProcess } from './process.js';
 

@@ -1,10 +1,10 @@
 // Whether a cgroup is frozen. A process moved into a frozen one stops at once and cannot even be killed on
 // v1 until somebody thaws it (measured: kill -9 leaves it in state D).
 
+import { ifThere, isGone } from '../machine/errors.js';
+import type { Directory, Host } from '../machine/host.js';
 import type { Cgroup } from './cgroup.js';
-import { ifThere, isGone } from './errors.js';
 import { directoryOf } from './hierarchies.js';
-import type { Directory, Host } from './host.js';
 import { cgroupPath, partsOf } from './path.js';
 
 /**

@@ -2,14 +2,14 @@
 // thawing: what a killed run left frozen the next one finds and thaws, and nothing else. Slurm's own
 // suspensions have no note and stay.
 
+import { hasCode, isGone, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
+import type { Directory, Host } from '../machine/host.js';
+import { makeStateFolder, requireRootsFolder, stateFolder } from '../machine/state-folder.js';
 import { Cgroup } from './cgroup.js';
-import { hasCode, isGone, SlurmCgroupsError, SystemCallError } from './errors.js';
 import { thawAt } from './freezer.js';
 import { type Hierarchies, hierarchyOfKey } from './hierarchies.js';
-import type { Directory, Host } from './host.js';
 import { type CgroupPath, cgroupPath } from './path.js';
 import { identityOf, isThere } from './process.js';
-import { makeStateFolder, requireRootsFolder, stateFolder } from './state-folder.js';
 
 /** A folder that somebody else can write to could tell us to thaw whatever he likes. */
 const folder = stateFolder('frozen');

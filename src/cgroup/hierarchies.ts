@@ -2,8 +2,9 @@
 // file system. The mode (legacy, hybrid, unified) is told for people; code asks for a hierarchy instead.
 
 import path from 'node:path';
-import { SlurmCgroupsError } from './errors.js';
-import { type HostOption, liveHost } from './host.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
+import type { HostOption } from '../machine/host.js';
+import { liveHost } from '../machine/live-host.js';
 import { hierarchyKey, type Membership } from './membership.js';
 import { type CgroupMount, parseMountInfo } from './mounts.js';
 import { type CgroupPath, partsOf } from './path.js';

@@ -2,11 +2,11 @@
 // else freeze, list, signal, thaw; what is seen outside a freezer is signalled one by one, identity checked.
 // Who is spared the caller says; a cgroup that holds somebody spared is never frozen nor killed as a whole.
 
+import { hasCode, ifThere, isGone } from '../machine/errors.js';
+import type { Directory, Host, Libc, Signal } from '../machine/host.js';
 import { type Cgroup, holdCgroup } from './cgroup.js';
-import { hasCode, ifThere, isGone } from './errors.js';
 import { canFreeze, freeze, frozenAt, isToldToFreeze, thaw, thawAt } from './freezer.js';
 import { writeFrozenNote } from './frozen-note.js';
-import type { Directory, Host, Libc, Signal } from './host.js';
 import { hierarchyKey, type Membership, parseProcCgroup } from './membership.js';
 import { pathBelow } from './path.js';
 import { type ProcessIdentity, parseProcStat, parseProcStatus } from './process.js';

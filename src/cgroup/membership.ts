@@ -1,7 +1,7 @@
 // Which cgroup a process is in, hierarchy by hierarchy: the lines of /proc/PID/cgroup (cgroups(7)).
 
-import { ParseError, quote } from './errors.js';
-import { encodeKernelText } from './host.js';
+import { ParseError, quote } from '../machine/errors.js';
+import { encodeKernelText } from '../machine/kernel-text.js';
 import { type CgroupPath, cgroupPath } from './path.js';
 
 /** One line of /proc/PID/cgroup. */

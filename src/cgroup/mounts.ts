@@ -1,7 +1,7 @@
 // The cgroup file systems among the lines of /proc/PID/mountinfo (proc_pid_mountinfo(5)). What they mean
 // together, which one to use when one is mounted twice, is said in hierarchies.ts.
 
-import { ParseError, quote } from './errors.js';
+import { ParseError, quote } from '../machine/errors.js';
 import { type CgroupPath, cgroupPath } from './path.js';
 
 /** A mounted cgroup hierarchy. */

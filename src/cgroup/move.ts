@@ -2,10 +2,10 @@
 // thread was, holds those cgroups open, and puts the process back there. Whether it may be moved at all,
 // and what a half success is worth, others decide.
 
+import { ifThere, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
+import type { Directory, Host } from '../machine/host.js';
 import { Cgroup, type WayIn, wayInto, writePid, writeProcess } from './cgroup.js';
-import { ifThere, isGone, quote, SlurmCgroupsError } from './errors.js';
 import { directoryOf, type Hierarchy } from './hierarchies.js';
-import type { Directory, Host } from './host.js';
 import { hierarchyKey, type Membership } from './membership.js';
 import { type CgroupPath, cgroupPath, pathBelow } from './path.js';
 import type { HeldProcess } from './process.js';

@@ -1,7 +1,7 @@
 // The path of a cgroup inside its hierarchy, as /proc/PID/cgroup writes it: it begins with "/", and only a
 // cgroup outside the reader's cgroup namespace has ".." parts. Checked once, then carried as CgroupPath.
 
-import { ParseError, quote } from './errors.js';
+import { ParseError, quote } from '../machine/errors.js';
 
 declare const checked: unique symbol;
 

@@ -1,8 +1,8 @@
 // What a process is: a pid and its start time, never a bare number. A listing gives values; for an effect
 // the process is held (`/proc/PID` open), so that a pid given to somebody else is noticed by the kernel.
 
-import { isGone, ParseError, SlurmCgroupsError, SystemCallError } from './errors.js';
-import type { Directory, Host } from './host.js';
+import { isGone, ParseError, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
+import type { Directory, Host } from '../machine/host.js';
 import { type Membership, parseProcCgroup } from './membership.js';
 
 /** Pid and start time: two processes never share both. */

@@ -1,9 +1,9 @@
 // Removing cgroups that have become empty: children before parents, again while the kernel is still busy
 // with what died in them.
 
+import { hasCode, isGone, SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 import type { Cgroup } from './cgroup.js';
-import { hasCode, isGone, SlurmCgroupsError } from './errors.js';
-import type { Host } from './host.js';
 
 export interface RemovalOptions {
   readonly timeoutMs: number;

@@ -1,9 +1,9 @@
 // Where a process is when /proc/PID/cgroup does not tell: its cgroup is deeper than a path may be long, or has a
 // line break in its name. Then the kernel's other word counts, the list of the cgroup in which it was seen.
 
+import { ParseError, SystemCallError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 import type { Cgroup } from './cgroup.js';
-import { ParseError, SystemCallError } from './errors.js';
-import type { Host } from './host.js';
 import { hierarchyKey, type Membership, parseProcCgroup } from './membership.js';
 
 /**

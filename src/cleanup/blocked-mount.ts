@@ -1,7 +1,7 @@
 // On which mounted file system a process waits, told from its mount table and the paths behind its descriptors,
 // working directory and executable. None of these paths is ever touched: a look at them would wait, too.
 
-import { answersAtOnce, fileSystemAt, type Mount, parseMounts } from '../jobs/config-mounts.js';
+import { answersAtOnce, fileSystemAt, type Mount, parseMounts } from '../machine/mount-table.js';
 import { type Family, familyOfType } from './kernel-place.js';
 
 /** A mounted file system and who stands behind it. */

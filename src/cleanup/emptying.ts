@@ -3,11 +3,11 @@
 
 import type { Cgroup } from '../cgroup/cgroup.js';
 import { CgroupSet } from '../cgroup/cgroup-set.js';
-import { ifThere, SlurmCgroupsError } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
 import { type KillReport, killMembers, type Member, signalMembers } from '../cgroup/killing.js';
 import { type ProcessIdentity, parseProcStat } from '../cgroup/process.js';
 import { type Removal, removeTrees } from '../cgroup/removal.js';
+import { ifThere, SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 
 const lookMs = 20;
 

@@ -2,7 +2,6 @@
 // to the job is known by membership alone, never by a user's name; what could not be read ends nothing.
 
 import { Cgroup } from '../cgroup/cgroup.js';
-import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { thawLeftovers } from '../cgroup/frozen-note.js';
 import type { Member } from '../cgroup/killing.js';
 import { parentPath, pathBelow } from '../cgroup/path.js';
@@ -11,6 +10,7 @@ import { cgroupOf } from '../jobs/job-cgroups.js';
 import { type JobName, parseUidName } from '../jobs/layout.js';
 import { withSlurmLock } from '../jobs/lock.js';
 import type { SlurmNode } from '../jobs/node.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
 import { askToEnd, emptyAndRemove, hasEnded, membersIn } from './emptying.js';
 import { jobsMeant } from './meant.js';
 import type { CleanReport, EndedProcess, SparedProcess } from './report.js';

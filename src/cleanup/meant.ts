@@ -1,12 +1,12 @@
 // Which directories of this node are those of the job that is meant. Since 26.05 a v2 directory is named by a SLUID,
 // people know jobs by their ids, and the place of a slurmstepd that lives tells which is which: nobody is asked.
 
-import { SlurmCgroupsError } from '../cgroup/errors.js';
 import { discoverJobs } from '../jobs/discovery.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import type { JobName } from '../jobs/layout.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { jobIdByPlace } from '../jobs/stepd-place.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
 
 /** More would make the line long. */
 const sluidsNamed = 3;

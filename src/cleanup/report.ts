@@ -1,6 +1,6 @@
 // What cleaning a job did, as a value: who was ended, who survived and why, who was spared, what was removed.
 
-import type { Signal } from '../cgroup/host.js';
+import type { Signal } from '../machine/host.js';
 
 /** A process that was ended (or, in a plan, is to be). */
 export interface EndedProcess {

@@ -1,8 +1,6 @@
 // Who is never ended, though found in a job's cgroups: slurmstepd and what it needs, ourselves and our
 // ancestors, and a process that another job has too.
 
-import { isGone } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
 import type { Member } from '../cgroup/killing.js';
 import { placesLine } from '../cgroup/membership.js';
 import { holdProcess, parseProcStat } from '../cgroup/process.js';
@@ -10,6 +8,8 @@ import { isSameJob, type JobName } from '../jobs/layout.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { placeOf } from '../jobs/placement.js';
 import { isAtSlurmstepdsPlace, rootExecutable } from '../jobs/protected.js';
+import { isGone } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 
 /** Pids of this process and of all it descends from: a clean-up may stand inside what it cleans (RunInJob). */
 export function lineOfDescent(host: Host): ReadonlySet<number> {

@@ -1,8 +1,6 @@
 // Strays: processes of people who have no job on this node. First form: told by uid alone. Where it is not known
 // whose jobs are here, nobody is called a stray (law 7). It only looks.
 
-import { hasCode, isGone, SlurmCgroupsError } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
 import type { Membership } from '../cgroup/membership.js';
 import { type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { discoverJobs } from '../jobs/discovery.js';
@@ -10,6 +8,8 @@ import { type Job, nameOfJob, type OwnedJob } from '../jobs/job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners.js';
 import { placeOf } from '../jobs/placement.js';
+import { hasCode, isGone, SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 import { isPersonsUid, readUidMin, serviceOf, slurmsUsers } from './people.js';
 import { type ProcessRow, readProcessTable, readUse, uptimeOf } from './process-table.js';
 import { lineOfDescent } from './spared.js';

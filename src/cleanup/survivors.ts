@@ -6,9 +6,9 @@
 import { Cgroup } from '../cgroup/cgroup.js';
 import { frozenAt } from '../cgroup/freezer.js';
 import { directoryOf, discoverHierarchies, hierarchyOf } from '../cgroup/hierarchies.js';
-import type { Host } from '../cgroup/host.js';
 import type { Member } from '../cgroup/killing.js';
 import { type HeldProcess, holdProcess, parseProcStat } from '../cgroup/process.js';
+import type { Host } from '../machine/host.js';
 import { type BlockedMount, blockedMount, type HeldPath, mountTable, type WaitFacts } from './blocked-mount.js';
 import { type CallState, type CurrentCall, hasNumbersOfX86, parseCurrentCall } from './current-call.js';
 import {

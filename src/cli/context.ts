@@ -1,9 +1,10 @@
 // What every command begins with: the machine or a recording, the node on it, and a log if one is wanted.
 
-import { hasCode, SlurmCgroupsError } from '../cgroup/errors.js';
-import { type Host, liveHost } from '../cgroup/host.js';
 import { type CgroupPath, cgroupPath } from '../cgroup/path.js';
 import { type ReadNodeOptions, readNode, type SlurmNode } from '../jobs/node.js';
+import { hasCode, SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
+import { liveHost } from '../machine/live-host.js';
 import { usageError } from './exit.js';
 import type { Log } from './log.js';
 import { flagValue, type Words } from './spec.js';
@@ -61,7 +62,7 @@ function withinOf(text: string): CgroupPath {
 export async function hostOf(words: Words): Promise<Host> {
   const file = flagValue(words, 'from');
   if (file === undefined) return liveHost();
-  const { recordedHost } = await import('../cgroup/recording.js');
+  const { recordedHost } = await import('../machine/recording.js');
   return recordedHost(liveHost().read(file));
 }
 

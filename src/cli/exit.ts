@@ -2,7 +2,7 @@
 // tried, on what, why, and what to do.
 
 import process from 'node:process';
-import { type ErrorCode, SlurmCgroupsError } from '../cgroup/errors.js';
+import { type ErrorCode, SlurmCgroupsError } from '../machine/errors.js';
 import { visible } from './output.js';
 
 /**

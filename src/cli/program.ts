@@ -2,7 +2,7 @@
 // the login path (main.ts), which read the same specs without a package.
 
 import { Command, CommanderError } from 'commander';
-import type { SlurmCgroupsError } from '../cgroup/errors.js';
+import type { SlurmCgroupsError } from '../machine/errors.js';
 import { adoptSpec } from './commands/adopt.js';
 import { cleanSpec } from './commands/clean.js';
 import { demoSpec } from './commands/demo.js';

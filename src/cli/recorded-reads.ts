@@ -3,8 +3,6 @@
 
 import { decideSession } from '../adopt/session.js';
 import { CgroupSet } from '../cgroup/cgroup-set.js';
-import { SlurmCgroupsError } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
 import { listPids, withProcess } from '../cgroup/process.js';
 import { findStrays } from '../cleanup/strays.js';
 import { discoverJobs } from '../jobs/discovery.js';
@@ -14,6 +12,8 @@ import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners.js';
 import { verify } from '../jobs/placement.js';
 import { findSlurmd, refusalToMove } from '../jobs/protected.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 import { defaultOptions } from '../policy/options.js';
 
 /** So long processes are looked at one by one, those of jobs first; a recording says by itself what it does not hold. */

@@ -3,7 +3,7 @@
 
 import path from 'node:path';
 import fsExtra from 'fs-extra';
-import { quote, SlurmCgroupsError, SystemCallError } from '../cgroup/errors.js';
+import { quote, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
 import { usageError } from './exit.js';
 
 export interface WriteOptions {

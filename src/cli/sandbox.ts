@@ -4,12 +4,12 @@
 import fsExtra from 'fs-extra';
 import { Cgroup } from '../cgroup/cgroup.js';
 import { CgroupSet } from '../cgroup/cgroup-set.js';
-import { ifThere, SlurmCgroupsError } from '../cgroup/errors.js';
 import { discoverHierarchies, type Hierarchy } from '../cgroup/hierarchies.js';
-import type { Host } from '../cgroup/host.js';
 import { type CgroupPath, childPath, rootPath } from '../cgroup/path.js';
 import { holdProcess, identityOf, isThere, parseProcStat } from '../cgroup/process.js';
 import { readNode, type SlurmNode } from '../jobs/node.js';
+import { ifThere, SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 
 /** Controllers for which Slurm makes job directories on v1 (recorded, 20.11 to 26.05). */
 const slurmControllers: readonly string[] = ['freezer', 'cpuset', 'memory', 'devices', 'cpuacct'];

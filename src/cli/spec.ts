@@ -1,7 +1,7 @@
 // What a command takes, as a value: read into words here for the login path (no package), into commander's
 // program by program.ts, so that both know the same flags.
 
-import { quote } from '../cgroup/errors.js';
+import { quote } from '../machine/errors.js';
 import { usageError } from './exit.js';
 
 export interface FlagSpec {

@@ -1,8 +1,8 @@
 // User names, for people. `getent` asks whatever the machine asks (files, LDAP, sssd), so it has a deadline;
 // without an answer the number stands for the name.
 
-import { quote, SlurmCgroupsError } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
+import { quote, SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 import { usageError } from './exit.js';
 
 const getent = '/usr/bin/getent';

@@ -2,7 +2,7 @@
 // "now" by anybody's `ls` (FACTS section 3); the socket of the step keeps its times, and the start of its slurmstepd
 // is on a clock that nobody sets.
 
-import { SlurmCgroupsError } from '../cgroup/errors.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
 import type { Job } from './job.js';
 import type { SlurmNode } from './node.js';
 import { externStepdStart } from './stepd-place.js';

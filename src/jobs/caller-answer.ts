@@ -1,7 +1,7 @@
 // What caller ID is asked, and what it can answer. The question is put to this node (caller-here.ts) or to the slurmd
 // at the source of the connection (caller-slurmd.ts); what follows from an answer is policy's.
 
-import type { TcpConnection } from '../cgroup/tcp-table.js';
+import type { TcpConnection } from '../machine/tcp-table.js';
 import type { OwnedJob } from './job.js';
 import type { SlurmNode } from './node.js';
 

@@ -7,11 +7,11 @@
 // jobs of one user or two (v1), not the processes of the node.
 
 import { CgroupSet } from '../cgroup/cgroup-set.js';
-import { hasCode, isGone } from '../cgroup/errors.js';
-import type { Directory } from '../cgroup/host.js';
-import { isOwnAddress } from '../cgroup/own-addresses.js';
 import { descriptorRoom, type HeldProcess, holdProcess } from '../cgroup/process.js';
-import { findSockets, socketInodeAt, type TcpConnection, type TcpSocket } from '../cgroup/tcp-table.js';
+import { hasCode, isGone } from '../machine/errors.js';
+import type { Directory } from '../machine/host.js';
+import { isOwnAddress } from '../machine/own-addresses.js';
+import { findSockets, socketInodeAt, type TcpConnection, type TcpSocket } from '../machine/tcp-table.js';
 import { type CallerIdAnswer, type CallerIdQuestion, unknown } from './caller-answer.js';
 import { discoverJobs } from './discovery.js';
 import { nameOfJob, type OwnedJob } from './job.js';

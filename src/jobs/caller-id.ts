@@ -1,7 +1,7 @@
 // Caller ID: from which job does a connection come? Answered on this node where it begins here, else by the slurmd at its
 // source. Whatever goes wrong is an answer, "unknown" with its reason, and comes in time: it refuses no login by itself.
 
-import { SlurmCgroupsError } from '../cgroup/errors.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
 import { type CallerIdAnswer, type CallerIdQuestion, unknown } from './caller-answer.js';
 import { callerHere } from './caller-here.js';
 import { askSlurmd } from './caller-slurmd.js';

@@ -3,12 +3,12 @@
 // the wrong one corrupts memory.) A scontrol is run only where nobody but root could have put it there.
 
 import path from 'node:path';
-import { quote, SlurmCgroupsError } from '../cgroup/errors.js';
-import type { Host, RunResult } from '../cgroup/host.js';
-import { isLinkLocal } from '../cgroup/ip-address.js';
-import type { TcpConnection } from '../cgroup/tcp-table.js';
+import { quote, SlurmCgroupsError } from '../machine/errors.js';
+import { type ConfigFiles, configFiles } from '../machine/guarded-files.js';
+import type { Host, RunResult } from '../machine/host.js';
+import { isLinkLocal } from '../machine/ip-address.js';
+import type { TcpConnection } from '../machine/tcp-table.js';
 import { type CallerIdAnswer, type CallerIdQuestion, unknown } from './caller-answer.js';
-import { type ConfigFiles, configFiles } from './config-files.js';
 import { requireTrusted, rootOnly } from './config-trust.js';
 import { findSlurmd } from './protected.js';
 

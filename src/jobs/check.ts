@@ -1,7 +1,7 @@
 // One thing that was looked at on a node, and what came of it: a value, with the remedy where it is not as it should
 // be. How the facts are gathered and what is checked is said in the files that make them.
 
-import { type ErrorCode, hasCode, SlurmCgroupsError } from '../cgroup/errors.js';
+import { type ErrorCode, hasCode, SlurmCgroupsError } from '../machine/errors.js';
 import type { Place } from './config-nodes.js';
 
 /** `fail`: sessions or jobs are harmed. `warn`: something works less well than it could. `unknown`: it cannot be seen. */

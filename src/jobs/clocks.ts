@@ -1,8 +1,8 @@
 // Whether times can be believed that say which job began last. A cgroup's mtime is true up to Slurm 23.02 only: later,
 // any `ls -l` or reclaim of its inode makes it "now". The socket of the extern step never changes (measured).
 
-import { hasCode, isGone, ParseError } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
+import { hasCode, isGone, ParseError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 import { type Finding, ok, warn } from './check.js';
 
 /** What is seen of when an extern step began, in ns since 1970. */

@@ -2,8 +2,8 @@
 // are those of Slurm's parser (config-syntax.ts); what the keys mean is said in config.ts.
 
 import path from 'node:path';
-import { ConfigError, quote } from '../cgroup/errors.js';
-import type { ConfigFiles, LocatedFile } from './config-files.js';
+import { ConfigError, quote } from '../machine/errors.js';
+import type { ConfigFiles, LocatedFile } from '../machine/guarded-files.js';
 import type { NodeEntry, Place } from './config-nodes.js';
 import { type ConfigPair, configLines } from './config-syntax.js';
 import { requireTrusted, strangerAt, type TrustedUids } from './config-trust.js';

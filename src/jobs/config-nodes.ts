@@ -1,7 +1,7 @@
 // The nodes that slurm.conf names: host lists with brackets, which node a host is, and the names in a path of
 // slurmd. Learned from Slurm 26.05 src/common/hostlist.c, node_conf.c and read_config.c.
 
-import { ParseError, quote } from '../cgroup/errors.js';
+import { ParseError, quote } from '../machine/errors.js';
 
 /** Where something is said. */
 export interface Place {

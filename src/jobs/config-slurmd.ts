@@ -1,10 +1,10 @@
 // What the slurmd of this node was started with: only its own command line and environment say which
 // configuration it reads. Both can block (they take the target's memory lock), so a child reads them.
 
-import { ConfigError, hasCode, isGone, quote } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
 import { listPids, parseProcStat, parseProcStatus } from '../cgroup/process.js';
-import type { ConfigFiles } from './config-files.js';
+import { ConfigError, hasCode, isGone, quote } from '../machine/errors.js';
+import type { ConfigFiles } from '../machine/guarded-files.js';
+import type { Host } from '../machine/host.js';
 import { programName } from './program-name.js';
 
 /** A running slurmd. */

@@ -1,7 +1,7 @@
 // The form of Slurm's configuration files: what stands on which line. Pure; what the keys mean is said in
 // config.ts. Learned from Slurm 26.05 src/common/parse_config.c, unchanged in this since 20.11.
 
-import { ParseError, quote } from '../cgroup/errors.js';
+import { ParseError, quote } from '../machine/errors.js';
 
 /** `Key=Value`, the key as it is written; case does not count in it. */
 export interface ConfigPair {

@@ -1,9 +1,9 @@
 // Whose configuration is believed: root's, and SlurmUser's once somebody who is believed has said who that is.
 // That nobody else can write there is seen to in config-files.ts.
 
-import { ConfigError, hasCode, quote } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
-import { type ConfigFiles, formatMode, type LocatedFile, type Owned } from './config-files.js';
+import { ConfigError, hasCode, quote } from '../machine/errors.js';
+import { type ConfigFiles, formatMode, type LocatedFile, type Owned } from '../machine/guarded-files.js';
+import type { Host } from '../machine/host.js';
 
 /**
  * The account that every package of Slurm makes. A slurm.conf that is not root's can vouch for this one only,

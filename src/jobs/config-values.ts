@@ -1,6 +1,6 @@
 // What the keys of slurm.conf and cgroup.conf mean, as far as it matters here.
 
-import { ConfigError, quote } from '../cgroup/errors.js';
+import { ConfigError, quote } from '../machine/errors.js';
 import type { LoadedConfig, Setting } from './config-includes.js';
 import type { NodeEntry, Place } from './config-nodes.js';
 import type { SlurmdProcess } from './config-slurmd.js';

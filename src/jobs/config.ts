@@ -1,10 +1,10 @@
 // What this node's slurm.conf and cgroup.conf say, as far as it matters here: found as Slurm finds them,
-// believed only as law 5 allows (config-trust.ts), and never waited for without end (config-bounded.ts).
+// believed only as law 5 allows (config-trust.ts), and never waited for without end (machine/bounded-reads.ts).
 
 import path from 'node:path';
-import { ConfigError, hasCode, quote } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
-import { type ConfigFiles, configFiles, type LocatedFile } from './config-files.js';
+import { ConfigError, hasCode, quote } from '../machine/errors.js';
+import { type ConfigFiles, configFiles, type LocatedFile } from '../machine/guarded-files.js';
+import type { Host } from '../machine/host.js';
 import { type LoadedConfig, loadConfig, wholeBudget } from './config-includes.js';
 import { findSlurmds, type SlurmdProcess, slurmdOf } from './config-slurmd.js';
 import { rootOnly, strangerAt, type TrustedUids, trustAlso, uidOfUser, usualSlurmUser } from './config-trust.js';

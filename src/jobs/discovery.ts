@@ -2,7 +2,7 @@
 // one value each. Only names are listed and only extern steps looked at: cost follows the number of
 // directories asked for, with a uid on v1 that user's alone.
 
-import { ifThere, SlurmCgroupsError } from '../cgroup/errors.js';
+import { ifThere, SlurmCgroupsError } from '../machine/errors.js';
 import type { ExternCgroup, Job, JobCgroup, Step } from './job.js';
 import { isSameJob, type JobName, parseJobName, parseStepName, parseUidName } from './layout.js';
 import type { LocatedTop, SlurmNode } from './node.js';

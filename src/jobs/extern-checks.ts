@@ -2,9 +2,9 @@
 // frozen, and what do the clocks say of its beginning.
 
 import { Cgroup } from '../cgroup/cgroup.js';
-import { hasCode, SlurmCgroupsError } from '../cgroup/errors.js';
 import { frozenAt } from '../cgroup/freezer.js';
 import { childPath } from '../cgroup/path.js';
+import { hasCode, SlurmCgroupsError } from '../machine/errors.js';
 import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
 import { clocks, type ExternTimes, nowNs } from './clocks.js';
 import { discoverJobs } from './discovery.js';

@@ -1,7 +1,7 @@
 // Where the slurmstepds of this node's jobs are to be found: in the spool of their node, else, where none is known,
 // among whoever listens on this machine. Looked up once for all jobs that ask, and only when one does.
 
-import { hasCode, SlurmCgroupsError } from '../cgroup/errors.js';
+import { hasCode, SlurmCgroupsError } from '../machine/errors.js';
 import type { Job } from './job.js';
 import type { SlurmNode } from './node.js';
 import { trustedOwners } from './slurm-users.js';

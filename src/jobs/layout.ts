@@ -2,8 +2,8 @@
 // grammar for all releases (15.08 to 26.05); nothing here looks at the machine. Sources: recorded nodes,
 // Slurm src/plugins/cgroup/v1 and v2, src/interfaces/cgroup.c.
 
-import { ParseError, quote } from '../cgroup/errors.js';
 import { type CgroupPath, childPath, partsOf } from '../cgroup/path.js';
+import { ParseError, quote } from '../machine/errors.js';
 
 /** Greatest job id: MAX_JOB_ID of slurm/slurm.h is 0x03ffffff for clusters, but NO_VAL and above are never one. */
 const maxJobId = 0xffff_fffd;

@@ -2,11 +2,11 @@
 // Slurm has a tree. What is missing only slurmstepd may make; nothing is ever created in Slurm's tree here.
 
 import { Cgroup, holdCgroup } from '../cgroup/cgroup.js';
-import { isGone, quote, SlurmCgroupsError } from '../cgroup/errors.js';
 import type { Hierarchy } from '../cgroup/hierarchies.js';
-import type { Host } from '../cgroup/host.js';
 import type { MoveTarget } from '../cgroup/move.js';
 import { type CgroupPath, childPath, partsOf } from '../cgroup/path.js';
+import { isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 import { type ExternCgroup, type Job, nameOfJob } from './job.js';
 import { cgroupOf } from './job-cgroups.js';
 import { formatJobPath, parseTaskName } from './layout.js';

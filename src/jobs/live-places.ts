@@ -2,9 +2,9 @@
 // goes in one of them is about. As few as they can be: each costs the kernel a watch.
 
 import path from 'node:path';
-import { ifThere } from '../cgroup/errors.js';
 import { directoryOf } from '../cgroup/hierarchies.js';
 import { type CgroupPath, childPath, rootPath } from '../cgroup/path.js';
+import { ifThere } from '../machine/errors.js';
 import type { Job } from './job.js';
 import { parseJobName, parseStepName, parseTopV1, parseTopV2, parseUidName } from './layout.js';
 import type { SlurmNode } from './node.js';

@@ -3,9 +3,9 @@
 // the last was given.
 
 import type { FSWatcher } from 'chokidar';
-import { quote, SlurmCgroupsError, SystemCallError } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
-import { Bell } from './bell.js';
+import { quote, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
+import { Bell } from '../machine/wakeup.js';
 import type { JobChange } from './job-changes.js';
 import { JobIndex } from './job-index.js';
 import { type Affected, affectedBy, type LivePlace, placesOf, stepPlaceOf } from './live-places.js';

@@ -2,9 +2,9 @@
 // controller's mount point), held while it makes or removes job directories (Slurm src/interfaces/cgroup.c,
 // common_cgroup_lock). Any user can hold it (measured), so it is tried, never waited for without end.
 
-import { isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import type { Hierarchy } from '../cgroup/hierarchies.js';
-import type { Host } from '../cgroup/host.js';
+import { isGone, SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 
 const pauseMs = 20;
 

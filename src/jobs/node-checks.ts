@@ -1,9 +1,9 @@
 // Whether this machine can be a node on which sessions are put into jobs: its hierarchies, Slurm's trees in them,
 // slurmd, its configuration and its spool.
 
-import { hasCode, isGone } from '../cgroup/errors.js';
 import type { Hierarchies } from '../cgroup/hierarchies.js';
-import type { Host } from '../cgroup/host.js';
+import { hasCode, isGone } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
 import type { SlurmConfiguration } from './config.js';
 import { configChecks } from './config-checks.js';

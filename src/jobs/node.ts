@@ -1,14 +1,15 @@
 // This node: its hierarchies, where in them Slurm's trees lie, and what its configuration says. Gathered
 // once and handed to whatever looks for jobs. A machine can hold several Slurm nodes (multiple-slurmd).
 
-import { hasCode, isGone, quote, SlurmCgroupsError } from '../cgroup/errors.js';
 import { directoryOf, discoverHierarchies, type Hierarchies, type Hierarchy } from '../cgroup/hierarchies.js';
-import { type Host, type HostOption, isDirectory, liveHost } from '../cgroup/host.js';
 import { type CgroupPath, childPath, partsOf, rootPath } from '../cgroup/path.js';
+import { boundedReads } from '../machine/bounded-reads.js';
+import { hasCode, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
+import { type Host, type HostOption, isDirectory } from '../machine/host.js';
+import { liveHost } from '../machine/live-host.js';
+import { answersAtOnce, fileSystemAt, parseMounts } from '../machine/mount-table.js';
 import { at } from './check.js';
 import { readSlurmConfiguration, type SlurmConfiguration } from './config.js';
-import { boundedReads } from './config-bounded.js';
-import { answersAtOnce, fileSystemAt, parseMounts } from './config-mounts.js';
 import { expandSlurmdPath, nodeNamesOf, shortHostName } from './config-nodes.js';
 import { parseTopV1, parseTopV2, type SlurmTop } from './layout.js';
 

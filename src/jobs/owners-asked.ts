@@ -1,11 +1,11 @@
 // Asks slurmstepds whose jobs those are of which nothing else tells. One that is stopped costs its deadline, not the
 // others' answers; what answers has to be tied to the job's directory before it is believed.
 
+import { maxConnections, Places } from '../machine/slots.js';
 import type { Job } from './job.js';
 import { nameOfJob } from './job.js';
 import { JobSockets } from './job-sockets.js';
 import type { SlurmNode } from './node.js';
-import { maxConnections, Places } from './places.js';
 import { askStepd, type StepdReport } from './stepd.js';
 import { standsIn } from './stepd-place.js';
 import type { StepdQuestion } from './stepd-protocol.js';

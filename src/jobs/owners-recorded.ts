@@ -1,8 +1,8 @@
 // What slurmstepds told of their jobs when a node was recorded: a recording has nobody to ask. Kept beside the host's
 // answers under a name that is no path.
 
-import { hasCode } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
+import { hasCode } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 import type { Job, OwnedJob } from './job.js';
 import type { AskedOwner } from './owners-asked.js';
 

@@ -1,8 +1,8 @@
 // Whose job it is, and for a directory named by its SLUID, which job. On v1 the path says both. On v2 slurmstepd's
 // place tells the job and the script that slurmd stored for a batch job its user; for the rest slurmstepd is asked.
 
-import { hasCode } from '../cgroup/errors.js';
-import { isRegularFile } from '../cgroup/host.js';
+import { hasCode } from '../machine/errors.js';
+import { isRegularFile } from '../machine/host.js';
 import type { OwnedJob } from './job.js';
 import type { SlurmNode } from './node.js';
 import { type AskedOwner, type AskOwnersOptions, askOwners } from './owners-asked.js';

@@ -1,12 +1,12 @@
 // Where a process stands: its memberships read as jobs and steps, hierarchy by hierarchy, held against the
 // hierarchies in which that job exists, and the limits it is under. It only looks.
 
-import { isGone, SlurmCgroupsError } from '../cgroup/errors.js';
 import { directoryOf, type Hierarchy, hierarchyOf } from '../cgroup/hierarchies.js';
-import type { Host } from '../cgroup/host.js';
 import { hierarchyKey, type Membership } from '../cgroup/membership.js';
 import { type CgroupPath, cgroupPath, partsOf } from '../cgroup/path.js';
 import { type HeldProcess, withProcess } from '../cgroup/process.js';
+import { isGone, SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 import { discoverJobs } from './discovery.js';
 import { formatJobPath, isSameJob, type JobName, type JobPlace, parseJobPath } from './layout.js';
 import type { LocatedTop, SlurmNode } from './node.js';

@@ -2,11 +2,11 @@
 // command line, and a setuid program makes root the owner of its /proc/PID (measured). What counts is the
 // place in the tree, or all four uids 0 together with a root-owned executable of that name.
 
-import { isGone, SlurmCgroupsError } from '../cgroup/errors.js';
-import { type Host, isRegularFile } from '../cgroup/host.js';
 import type { Membership } from '../cgroup/membership.js';
 import { childrenOf, type HeldProcess, holdProcess, listPids, parseProcStat } from '../cgroup/process.js';
-import { established, listening, type TcpSocket, tcpSocketsOf } from '../cgroup/tcp-table.js';
+import { isGone, SlurmCgroupsError } from '../machine/errors.js';
+import { type Host, isRegularFile } from '../machine/host.js';
+import { established, listening, type TcpSocket, tcpSocketsOf } from '../machine/tcp-table.js';
 import { parseJobPath } from './layout.js';
 import type { SlurmNode } from './node.js';
 import { programName } from './program-name.js';

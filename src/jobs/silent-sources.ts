@@ -8,10 +8,10 @@
 // while he does it, and by this memory a minute longer. Then the next rule applies to them, as it does without a Slurm
 // at the source; into a job that is not their own nobody comes by it.
 
-import { SlurmCgroupsError } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
-import type { IpAddress } from '../cgroup/ip-address.js';
-import { makeStateFolder, requireRootsFolder, stateFolder } from '../cgroup/state-folder.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
+import type { IpAddress } from '../machine/ip-address.js';
+import { makeStateFolder, requireRootsFolder, stateFolder } from '../machine/state-folder.js';
 
 const folder = stateFolder('silent');
 

@@ -1,7 +1,7 @@
 // Whom Slurm's daemons run as: the uids behind SlurmUser and SlurmdUser of a configuration that is believed.
 
-import { SlurmCgroupsError } from '../cgroup/errors.js';
-import { configFiles } from './config-files.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
+import { configFiles } from '../machine/guarded-files.js';
 import { uidOfUser } from './config-trust.js';
 import type { SlurmNode } from './node.js';
 import { rootOwns, type TrustedOwners } from './stepd-socket.js';

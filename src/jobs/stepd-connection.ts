@@ -1,9 +1,9 @@
 // One conversation with a slurmstepd: questions one after the other, each answered, refused or given up in time.
 // How one comes to it is stepd.ts.
 
-import { ParseError, quote, SlurmCgroupsError, SystemCallError } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
-import type { Connection, WaitOptions } from '../cgroup/socket.js';
+import { ParseError, quote, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
+import type { Connection, WaitOptions } from '../machine/socket.js';
 import {
   encodeAddPid,
   encodeQuestion,

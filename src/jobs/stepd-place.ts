@@ -3,12 +3,12 @@
 // nothing, but where a pid stands that a slurmstepd gives as its own ties its socket to a job's directory.
 
 import { readPids } from '../cgroup/cgroup.js';
-import { ifThere, SlurmCgroupsError } from '../cgroup/errors.js';
 import { cgroupAt, hierarchyOfKey } from '../cgroup/hierarchies.js';
-import type { Host } from '../cgroup/host.js';
 import { hierarchyKey } from '../cgroup/membership.js';
 import { cgroupPath, pathBelow } from '../cgroup/path.js';
 import { type HeldProcess, holdProcess } from '../cgroup/process.js';
+import { ifThere, SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
 import type { Job, JobCgroup } from './job.js';
 import { parseJobName } from './layout.js';
 import type { SlurmNode } from './node.js';

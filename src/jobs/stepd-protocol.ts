@@ -2,8 +2,8 @@
 // frames. Pure: who connects, and for how long, is stepd.ts. Sources: Slurm src/common/stepd_api.c and
 // src/slurmd/slurmstepd/req.c, each series from 19.05 to 26.05 (up to 18.08 a munge credential came first).
 
-import { ParseError } from '../cgroup/errors.js';
-import { decodeKernelText } from '../cgroup/host.js';
+import { ParseError } from '../machine/errors.js';
+import { decodeKernelText } from '../machine/kernel-text.js';
 
 /** Value of SLURM_PROTOCOL_VERSION by release: 20.11 = 36, one more each release; 26.05 = 45. */
 const release = (number: number): number => number << 8;

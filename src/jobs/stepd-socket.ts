@@ -3,9 +3,9 @@
 // lies there is looked at by stepd.ts before it is asked.
 
 import path from 'node:path';
-import { isGone, SlurmCgroupsError } from '../cgroup/errors.js';
-import { type FileStat, type Host, isDirectory, isSocket } from '../cgroup/host.js';
-import { answersAtOnce, fileSystemAt, parseMounts } from './config-mounts.js';
+import { isGone, SlurmCgroupsError } from '../machine/errors.js';
+import { type FileStat, type Host, isDirectory, isSocket } from '../machine/host.js';
+import { answersAtOnce, fileSystemAt, parseMounts } from '../machine/mount-table.js';
 
 /** What the name of a socket tells. */
 export interface SocketName {

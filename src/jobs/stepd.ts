@@ -2,10 +2,10 @@
 // slurmstepd at all: every call has one deadline over all it does, and what is no answer is a value that says why.
 // Slurm has no time-outs of its own: one stopped slurmstepd of a stranger hangs each of its logins (measured).
 
-import { quote, SystemCallError } from '../cgroup/errors.js';
-import { type Directory, type Host, isSocket } from '../cgroup/host.js';
-import type { WaitOptions } from '../cgroup/socket.js';
-import { maxConnections, Places } from './places.js';
+import { quote, SystemCallError } from '../machine/errors.js';
+import { type Directory, type Host, isSocket } from '../machine/host.js';
+import { maxConnections, Places } from '../machine/slots.js';
+import type { WaitOptions } from '../machine/socket.js';
 import {
   failureOf,
   readFrom,

@@ -1,8 +1,8 @@
 // Which job a session belongs to, and what follows from how its adoption went. Pure: facts in, one decision out,
 // and it explains itself. The order is pam_slurm_adopt's (26.05, pam_sm_acct_mgmt); PARITY.md lists where it differs.
 
-import { quote } from '../cgroup/errors.js';
 import type { Job } from '../jobs/job.js';
+import { quote } from '../machine/errors.js';
 import type {
   AdoptDecision,
   AdoptionDecision,

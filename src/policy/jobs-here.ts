@@ -1,7 +1,7 @@
 // The user's jobs on this node, sorted by what a login can do with them.
 
-import { quote } from '../cgroup/errors.js';
 import type { Job } from '../jobs/job.js';
+import { quote } from '../machine/errors.js';
 import type { Rule } from './answer.js';
 import type { AdoptionFacts, AdoptionRequest, JobState } from './facts.js';
 import { jobNames, saidOf } from './facts.js';

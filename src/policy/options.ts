@@ -1,7 +1,7 @@
 // The options that steer a login, with the names, values and defaults of pam_slurm_adopt and our own beside them.
 // One table says them all: it parses the PAM line and the configuration file, and gives the command line its flags.
 
-import { ConfigError, quote } from '../cgroup/errors.js';
+import { ConfigError, quote } from '../machine/errors.js';
 import type { RankName } from './newest.js';
 import { rankNames } from './newest.js';
 

@@ -4,8 +4,8 @@
 import fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { type AdoptionResult, type AdoptOptions, adopt } from '../../src/adopt/adoption.js';
-import type { Host } from '../../src/cgroup/host.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
+import type { Host } from '../../src/machine/host.js';
 import { ExternStep, type Oddities } from './extern-step.js';
 import { childrenOf, inWorld, obeys, onKernels, stateOf, until, type World } from './kernel.js';
 

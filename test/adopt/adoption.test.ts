@@ -5,9 +5,9 @@ import fs from 'node:fs';
 import process from 'node:process';
 import { describe, expect, it } from 'vitest';
 import { adopt } from '../../src/adopt/adoption.js';
-import { hasCode } from '../../src/cgroup/errors.js';
 import type { Job } from '../../src/jobs/job.js';
 import { verify } from '../../src/jobs/placement.js';
+import { hasCode } from '../../src/machine/errors.js';
 import { newestJob } from '../../src/policy/newest.js';
 import {
   alice,

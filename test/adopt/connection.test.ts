@@ -8,8 +8,8 @@ import process from 'node:process';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { connectionOfProcess, formatConnection, parseSshConnection } from '../../src/adopt/connection.js';
-import { failingHost } from '../../src/cgroup/failing.js';
-import { liveHost } from '../../src/cgroup/host.js';
+import { failingHost } from '../../src/machine/failing.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { families, Listener } from '../tcp-listener.js';
 import { alice, inWorld, kernels, onKernels, until, type World } from './kernel.js';
 

@@ -1,8 +1,8 @@
 import { describe, expect } from 'vitest';
 import { type Descent, moveDescendants } from '../../src/adopt/descendants.js';
-import { SlurmCgroupsError, SystemCallError } from '../../src/cgroup/errors.js';
-import type { Host } from '../../src/cgroup/host.js';
 import { type HeldProcess, holdProcess } from '../../src/cgroup/process.js';
+import { SlurmCgroupsError, SystemCallError } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
 import { descriptors } from '../sandbox.js';
 import { alice, bob, descendantsOf, inWorld, onKernels, until, type World } from './kernel.js';
 

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { describe, expect } from 'vitest';
 import { type AdoptOptions, adopt } from '../../src/adopt/adoption.js';
 import { reachExternStepd } from '../../src/adopt/extern-stepd.js';
-import { hasCode, SystemCallError } from '../../src/cgroup/errors.js';
+import { hasCode, SystemCallError } from '../../src/machine/errors.js';
 import { descriptors } from '../sandbox.js';
 import { ExternStep, type Oddities } from './extern-step.js';
 import {

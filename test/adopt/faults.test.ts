@@ -4,10 +4,10 @@
 
 import { describe, expect } from 'vitest';
 import { type AdoptionResult, adopt } from '../../src/adopt/adoption.js';
-import { SlurmCgroupsError } from '../../src/cgroup/errors.js';
-import { type FailingHost, type FailingOptions, failingHost } from '../../src/cgroup/failing.js';
 import type { Job } from '../../src/jobs/job.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
+import { SlurmCgroupsError } from '../../src/machine/errors.js';
+import { type FailingHost, type FailingOptions, failingHost } from '../../src/machine/failing.js';
 import { ExternStep } from './extern-step.js';
 import { childrenOf, inWorld, onKernels, until, type World } from './kernel.js';
 

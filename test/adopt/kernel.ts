@@ -10,13 +10,14 @@ import { describe, it } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
 import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
-import { type Directory, type Host, liveHost } from '../../src/cgroup/host.js';
 import { childPath } from '../../src/cgroup/path.js';
 import { removeLeftovers, Sandbox } from '../../src/cli/sandbox.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import type { Job } from '../../src/jobs/job.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import { findOwners } from '../../src/jobs/owners.js';
+import type { Directory, Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 
 /** Users that no passwd knows. */
 export const alice = 64_811;

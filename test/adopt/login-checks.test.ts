@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { adopter, loginChecks, removeIpc, systemd, usePam } from '../../src/adopt/login-checks.js';
 import { readPamStack } from '../../src/adopt/pam-stack.js';
-import { liveHost } from '../../src/cgroup/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { filesOf } from './files-of.js';
 
 const stackOf = (...lines: readonly string[]) => readPamStack(filesOf({ '/etc/pam.d/sshd': lines.join('\n') }), 'sshd');

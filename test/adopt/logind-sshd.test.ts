@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { readRemoveIpc, readUsePam } from '../../src/adopt/logind-sshd.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { filesOf } from './files-of.js';
 
 const anything = liveHost().stat('/');

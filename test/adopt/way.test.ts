@@ -2,12 +2,12 @@ import fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { adopt } from '../../src/adopt/adoption.js';
 import { closeWay, findWay, wayBehind } from '../../src/adopt/way.js';
-import { hasCode } from '../../src/cgroup/errors.js';
-import { failingHost } from '../../src/cgroup/failing.js';
 import { Move } from '../../src/cgroup/move.js';
 import { withProcess } from '../../src/cgroup/process.js';
 import { externGoals } from '../../src/jobs/leaves.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
+import { hasCode } from '../../src/machine/errors.js';
+import { failingHost } from '../../src/machine/failing.js';
 import { ExternStep, type Oddities } from './extern-step.js';
 import { inWorld, onKernels, type World } from './kernel.js';
 

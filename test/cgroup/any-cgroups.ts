@@ -1,8 +1,8 @@
 // Any names, paths and texts of cgroups that a kernel can give, for the properties of their parsers.
 
 import fc from 'fast-check';
-import { decodeKernelText } from '../../src/cgroup/host.js';
 import { type CgroupPath, cgroupPath } from '../../src/cgroup/path.js';
+import { decodeKernelText } from '../../src/machine/kernel-text.js';
 
 /** What people and programs put into names to see what breaks. */
 const oddNames = fc.constantFrom(

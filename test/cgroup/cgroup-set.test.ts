@@ -2,10 +2,11 @@ import fs from 'node:fs';
 import { expect, test } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
 import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
-import { SlurmCgroupsError } from '../../src/cgroup/errors.js';
-import { failingHost } from '../../src/cgroup/failing.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { cgroupPath } from '../../src/cgroup/path.js';
+import { SlurmCgroupsError } from '../../src/machine/errors.js';
+import { failingHost } from '../../src/machine/failing.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { descriptors, isIn, kernelTest, put, putThread, type TestCgroups, threadIds, whereabouts } from '../sandbox.js';
 
 const code = (name: string) => expect.objectContaining({ code: name });

@@ -3,12 +3,14 @@ import process from 'node:process';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Cgroup, holdCgroup, readPids, wayInto, writePid, writeProcess } from '../../src/cgroup/cgroup.js';
-import { ParseError, SystemCallError } from '../../src/cgroup/errors.js';
 import type { Hierarchy } from '../../src/cgroup/hierarchies.js';
-import { type Directory, encodeKernelText, liveHost } from '../../src/cgroup/host.js';
 import { cgroupPath, rootPath } from '../../src/cgroup/path.js';
 import { holdProcess, withProcess } from '../../src/cgroup/process.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
+import { ParseError, SystemCallError } from '../../src/machine/errors.js';
+import type { Directory } from '../../src/machine/host.js';
+import { encodeKernelText } from '../../src/machine/kernel-text.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { descriptors, isIn, kernelTest, put, putThread, type TestCgroups, threadIds, whereabouts } from '../sandbox.js';
 import { anyText } from './any-cgroups.js';
 

@@ -2,11 +2,11 @@ import fs from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
-import { SystemCallError } from '../../src/cgroup/errors.js';
 import { frozenAt } from '../../src/cgroup/freezer.js';
 import type { Hierarchy } from '../../src/cgroup/hierarchies.js';
-import { liveHost } from '../../src/cgroup/host.js';
 import { cgroupPath, rootPath } from '../../src/cgroup/path.js';
+import { SystemCallError } from '../../src/machine/errors.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { kernelTest } from '../sandbox.js';
 
 const v1: Hierarchy = {

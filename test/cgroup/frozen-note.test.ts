@@ -5,8 +5,9 @@ import { type Cgroup, holdCgroup } from '../../src/cgroup/cgroup.js';
 import { freeze, isToldToFreeze, thaw } from '../../src/cgroup/freezer.js';
 import { thawLeftovers, writeFrozenNote } from '../../src/cgroup/frozen-note.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
-import { type Directory, type Host, liveHost } from '../../src/cgroup/host.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
+import type { Directory, Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { canUseCgroups, mayBeSkipped } from '../cli/program-run.js';
 
 const host = liveHost();

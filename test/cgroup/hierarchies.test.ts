@@ -1,12 +1,13 @@
 import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ParseError } from '../../src/cgroup/errors.js';
 import { cgroupAt, directoryOf, discoverHierarchies, hierarchyOf } from '../../src/cgroup/hierarchies.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { hierarchyKey, parseProcCgroup } from '../../src/cgroup/membership.js';
 import { cgroupPath } from '../../src/cgroup/path.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
+import { ParseError } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { anyInnerPath, anyPath } from './any-cgroups.js';
 
 function nodeWith(mountinfo: string): Host {

@@ -2,11 +2,12 @@
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
-import { SystemCallError } from '../../src/cgroup/errors.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { killMembers, memberOf, signalMembers } from '../../src/cgroup/killing.js';
 import { isThere } from '../../src/cgroup/process.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
+import { SystemCallError } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { canUseCgroups, mayBeSkipped } from '../cli/program-run.js';
 
 const uid = 64_741;

@@ -1,9 +1,9 @@
 import fs from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ParseError } from '../../src/cgroup/errors.js';
-import { decodeKernelText } from '../../src/cgroup/host.js';
 import { type CgroupMount, parseMountInfo } from '../../src/cgroup/mounts.js';
+import { ParseError } from '../../src/machine/errors.js';
+import { decodeKernelText } from '../../src/machine/kernel-text.js';
 import { anyControllers, anyPath, anyText } from './any-cgroups.js';
 
 /** Mount in short: version, mount point, root, controllers, and `ro` where it is. */

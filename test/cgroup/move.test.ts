@@ -1,11 +1,11 @@
 import fs from 'node:fs';
 import { expect } from 'vitest';
 import { Cgroup, wayInto } from '../../src/cgroup/cgroup.js';
-import { SystemCallError } from '../../src/cgroup/errors.js';
-import type { Directory, Host } from '../../src/cgroup/host.js';
 import { Move, type MoveTarget } from '../../src/cgroup/move.js';
 import { cgroupPath } from '../../src/cgroup/path.js';
 import { type HeldProcess, withProcess } from '../../src/cgroup/process.js';
+import { SystemCallError } from '../../src/machine/errors.js';
+import type { Directory, Host } from '../../src/machine/host.js';
 import { descriptors, isIn, kernelTest, put, putThread, type TestCgroups, threadIds, whereabouts } from '../sandbox.js';
 
 /** Ours called `name` in each hierarchy, made where it is not there. */

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { ParseError } from '../../src/cgroup/errors.js';
 import { cgroupPath, childPath, partsOf, pathBelow, rootPath } from '../../src/cgroup/path.js';
+import { ParseError } from '../../src/machine/errors.js';
 import { anyName, anyPath, anyText } from './any-cgroups.js';
 
 test.each([

@@ -5,9 +5,10 @@
 import { describe, expect } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { killMembers, signalMembers } from '../../src/cgroup/killing.js';
 import { isThere, type ProcessIdentity } from '../../src/cgroup/process.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { kernelTest, put, type TestCgroups } from '../sandbox.js';
 import { endIfThere, startOrphan, swappingHost } from './swapped.js';
 

@@ -6,9 +6,6 @@ import path from 'node:path';
 import process from 'node:process';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ParseError } from '../../src/cgroup/errors.js';
-import { failingHost } from '../../src/cgroup/failing.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
 import {
   allChildren,
   childrenOf,
@@ -19,6 +16,10 @@ import {
   parseProcStatus,
   withProcess,
 } from '../../src/cgroup/process.js';
+import { ParseError } from '../../src/machine/errors.js';
+import { failingHost } from '../../src/machine/failing.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { descriptors, threadIds } from '../sandbox.js';
 import { anyText } from './any-cgroups.js';
 

@@ -5,9 +5,9 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import process from 'node:process';
 import { afterAll } from 'vitest';
-import { ifThere } from '../../src/cgroup/errors.js';
-import type { Host } from '../../src/cgroup/host.js';
 import { identityOf, isThere, type ProcessIdentity } from '../../src/cgroup/process.js';
+import { ifThere } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
 
 /** Forks on request, with the pid asked for where it is free, and reaps at once. */
 const forking = `

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
-import { ParseError, SystemCallError } from '../../src/cgroup/errors.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
-import type { Host } from '../../src/cgroup/host.js';
 import { cgroupPath } from '../../src/cgroup/path.js';
 import { isUntold, membershipsOf } from '../../src/cgroup/untold-place.js';
+import { ParseError, SystemCallError } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
 import { treeHost } from '../jobs/trees.js';
 
 const tree = treeHost({

@@ -5,13 +5,14 @@ import fs from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
 import type { CgroupSet } from '../../src/cgroup/cgroup-set.js';
-import { ifThere } from '../../src/cgroup/errors.js';
-import { type Host, type Libc, liveHost } from '../../src/cgroup/host.js';
 import { childPath, parentPath } from '../../src/cgroup/path.js';
 import { parseProcStat } from '../../src/cgroup/process.js';
 import { removeTrees } from '../../src/cgroup/removal.js';
 import { cleanJob } from '../../src/cleanup/ending.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
+import { ifThere } from '../../src/machine/errors.js';
+import type { Host, Libc } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { canUseCgroups, mayBeSkipped } from '../cli/program-run.js';
 import { until } from './stuck.js';
 

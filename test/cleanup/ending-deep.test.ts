@@ -4,12 +4,13 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Cgroup } from '../../src/cgroup/cgroup.js';
 import type { CgroupSet } from '../../src/cgroup/cgroup-set.js';
-import { SystemCallError } from '../../src/cgroup/errors.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { isThere, parseProcStat } from '../../src/cgroup/process.js';
 import { cleanJob } from '../../src/cleanup/ending.js';
 import { findStrays } from '../../src/cleanup/strays.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
+import { SystemCallError } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { canUseCgroups, mayBeSkipped } from '../cli/program-run.js';
 
 const [uid, other] = [64_751, 64_752];

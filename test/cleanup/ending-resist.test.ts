@@ -7,12 +7,13 @@ import fs from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
 import type { CgroupSet } from '../../src/cgroup/cgroup-set.js';
-import { ifThere } from '../../src/cgroup/errors.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { childPath } from '../../src/cgroup/path.js';
 import { isThere, parseProcStat, parseProcStatus } from '../../src/cgroup/process.js';
 import { cleanJob } from '../../src/cleanup/ending.js';
 import { Sandbox, type Sleeper } from '../../src/cli/sandbox.js';
+import { ifThere } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { canUseCgroups, mayBeSkipped, programFile } from '../cli/program-run.js';
 import { until } from './stuck.js';
 

@@ -4,11 +4,11 @@ import { spawn } from 'node:child_process';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
 import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
-import { liveHost } from '../../src/cgroup/host.js';
 import { childPath } from '../../src/cgroup/path.js';
 import { isThere, parseProcStat } from '../../src/cgroup/process.js';
 import { cleanJob } from '../../src/cleanup/ending.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
+import { liveHost } from '../../src/machine/live-host.js';
 
 const uid = 64_747;
 const host = liveHost();

@@ -1,7 +1,6 @@
 import fs from 'node:fs';
 import net from 'node:net';
 import { describe, expect, it } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
 import {
   listeningPorts,
   readOpenLinks,
@@ -9,6 +8,7 @@ import {
   socketInodes,
   withoutDeleted,
 } from '../../src/cleanup/held-open.js';
+import { liveHost } from '../../src/machine/live-host.js';
 
 const open = (...links: readonly string[]) => ({ links: new Map(links.entries()), left: 0 });
 

@@ -4,10 +4,10 @@
 import { spawnSync } from 'node:child_process';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { CgroupSet } from '../../src/cgroup/cgroup-set.js';
-import { liveHost } from '../../src/cgroup/host.js';
 import { cleanJob } from '../../src/cleanup/ending.js';
 import type { CleanReport } from '../../src/cleanup/report.js';
 import { Sandbox, type Sleeper } from '../../src/cli/sandbox.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { mountSilentNfs } from './silent-nfs.js';
 import { afterwards, mountSilentFuse, stateOf, until } from './stuck.js';
 

@@ -1,11 +1,11 @@
 // Jobs whose directories are named by SLUID, by the ids that people know: told by the place of a slurmstepd, or not.
 
 import { describe, expect, it } from 'vitest';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { cleanJob, planJob } from '../../src/cleanup/ending.js';
 import { jobsMeant } from '../../src/cleanup/meant.js';
 import type { JobName } from '../../src/jobs/layout.js';
 import { readNode } from '../../src/jobs/node.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { expectedFor, loadRecording } from '../recordings/recordings.js';
 import { type Titles, titledNode } from './titled.js';
 

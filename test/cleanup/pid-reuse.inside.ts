@@ -1,10 +1,10 @@
 // A whole clean-up in two steps, SIGTERM and SIGKILL, in which pids change hands.
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
 import { isThere, type ProcessIdentity } from '../../src/cgroup/process.js';
 import { cleanJob } from '../../src/cleanup/ending.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { endIfThere, type SwapOptions, startOrphan, swap, swappingHost } from '../cgroup/swapped.js';
 import { put } from '../sandbox.js';
 

@@ -3,10 +3,10 @@
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { planJob } from '../../src/cleanup/ending.js';
 import { type JobName, parseJobName } from '../../src/jobs/layout.js';
 import { readNode } from '../../src/jobs/node.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { anyProcesses, type PlacedProcess, type RandomNode, randomNode } from './random-node.js';
 
 /** A node, a job there, and what its directory is called. */

@@ -1,9 +1,10 @@
 import fs from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { SystemCallError } from '../../src/cgroup/errors.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { holdProcess } from '../../src/cgroup/process.js';
 import { readProcessTable, readUse, uptimeOf } from '../../src/cleanup/process-table.js';
+import { SystemCallError } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { nodeWith } from '../jobs/config-sandbox.js';
 import { rootTest } from '../sandbox.js';
 import { started, stateOf, until } from './stuck.js';

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { cleanJob } from '../../src/cleanup/ending.js';
 import type { CleanReport } from '../../src/cleanup/report.js';
 import { readNode } from '../../src/jobs/node.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { loadRecording } from '../recordings/recordings.js';
 
 describe('CleanReport', () => {

@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
-import { liveHost } from '../../src/cgroup/host.js';
 import { type Member, memberOf } from '../../src/cgroup/killing.js';
 import { cgroupPath } from '../../src/cgroup/path.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { lineOfDescent, proofOf, spareReason } from '../../src/cleanup/spared.js';
 import { readNode } from '../../src/jobs/node.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { loadRecording } from '../recordings/recordings.js';
 
 const node = await readNode({ host: recordedHost(loadRecording('slurm-22.05-v1')) });

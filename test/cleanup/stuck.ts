@@ -9,9 +9,10 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, test } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { type Member, memberOf } from '../../src/cgroup/killing.js';
 import { rootPath } from '../../src/cgroup/path.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 
 const undo: (() => void | Promise<void>)[] = [];
 const children: ChildProcess[] = [];

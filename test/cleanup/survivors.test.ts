@@ -1,9 +1,9 @@
 import fs from 'node:fs';
 import { describe, expect } from 'vitest';
-import { failingHost } from '../../src/cgroup/failing.js';
-import { liveHost } from '../../src/cgroup/host.js';
 import type { Survivor } from '../../src/cleanup/report.js';
 import { describeSurvivor } from '../../src/cleanup/survivors.js';
+import { failingHost } from '../../src/machine/failing.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { kernelTest, rootTest } from '../sandbox.js';
 import { fuseTest, lineFrom, memberFor, mountSilentFuse, started, stateOf, until } from './stuck.js';
 

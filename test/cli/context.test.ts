@@ -2,9 +2,9 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { openContext, recordedOptions, requireSlurm, slurmdLine } from '../../src/cli/context.js';
 import { readNode } from '../../src/jobs/node.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { recording } from './program-run.js';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-context-'));

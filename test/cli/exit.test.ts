@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { exitCodeOf, lineOf, usageError } from '../../src/cli/exit.js';
 import {
   ConfigError,
   type ErrorCode,
   ParseError,
   SlurmCgroupsError,
   SystemCallError,
-} from '../../src/cgroup/errors.js';
-import { exitCodeOf, lineOf, usageError } from '../../src/cli/exit.js';
+} from '../../src/machine/errors.js';
 
 const cases: readonly (readonly [ErrorCode, number])[] = [
   ['ERR_NO_SUCH_PROCESS', 1],

@@ -1,9 +1,9 @@
 import fs from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
-import { liveHost } from '../../src/cgroup/host.js';
 import { removeLeftovers, Sandbox } from '../../src/cli/sandbox.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { canUseCgroups, mayBeSkipped } from './program-run.js';
 
 const uid = 64_734;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
 import { stoppable } from '../../src/cli/stop.js';
+import { liveHost } from '../../src/machine/live-host.js';
 
 const { pid } = liveHost().self();
 

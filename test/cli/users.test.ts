@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { type Host, liveHost, type RunResult } from '../../src/cgroup/host.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { namesOf, uidOfUser } from '../../src/cli/users.js';
+import type { Host, RunResult } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { recordedHost } from '../../src/machine/recording.js';
 
 const answering = (stdout: string, timedOut = false): { readonly host: Host; readonly asked: string[][] } => {
   const asked: string[][] = [];

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { SystemCallError } from '../../src/cgroup/errors.js';
-import type { FileStat, Host } from '../../src/cgroup/host.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { dateJobs } from '../../src/jobs/beginnings.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import type { Job } from '../../src/jobs/job.js';
 import { readNode } from '../../src/jobs/node.js';
 import { findOwners } from '../../src/jobs/owners.js';
+import { SystemCallError } from '../../src/machine/errors.js';
+import type { FileStat, Host } from '../../src/machine/host.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { rankJobs } from '../../src/policy/newest.js';
 import { loadRecording, recordingNames } from '../recordings/recordings.js';
 

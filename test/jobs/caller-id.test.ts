@@ -1,12 +1,13 @@
 import fs from 'node:fs';
 import net from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
-import { SystemCallError } from '../../src/cgroup/errors.js';
-import { type Host, liveHost, type RunResult } from '../../src/cgroup/host.js';
-import { stateFolder } from '../../src/cgroup/state-folder.js';
 import type { CallerIdQuestion } from '../../src/jobs/caller-answer.js';
 import { askCallerId } from '../../src/jobs/caller-id.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
+import { SystemCallError } from '../../src/machine/errors.js';
+import type { Host, RunResult } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { stateFolder } from '../../src/machine/state-folder.js';
 import { rootTest } from '../sandbox.js';
 import { Listener } from '../tcp-listener.js';
 import { connectionOf, said } from './callers.js';

@@ -4,12 +4,12 @@
 import fs from 'node:fs';
 import process from 'node:process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { failingHost } from '../../src/cgroup/failing.js';
-import { liveHost } from '../../src/cgroup/host.js';
 import type { CallerIdQuestion } from '../../src/jobs/caller-answer.js';
 import { askSlurmd, findScontrol, readScontrol } from '../../src/jobs/caller-slurmd.js';
-import { configFiles } from '../../src/jobs/config-files.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
+import { failingHost } from '../../src/machine/failing.js';
+import { configFiles } from '../../src/machine/guarded-files.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { rootTest } from '../sandbox.js';
 import { connectionOf, said } from './callers.js';
 

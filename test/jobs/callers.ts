@@ -1,8 +1,8 @@
 // What caller ID is asked in tests: a connection by its text, and answers as a person reads them.
 
 import { parseSshConnection } from '../../src/adopt/connection.js';
-import type { TcpConnection } from '../../src/cgroup/tcp-table.js';
 import type { CallerIdAnswer } from '../../src/jobs/caller-answer.js';
+import type { TcpConnection } from '../../src/machine/tcp-table.js';
 
 export function connectionOf(text: string): TcpConnection {
   const found = parseSshConnection(text);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { ConfigError, SlurmCgroupsError, SystemCallError } from '../../src/cgroup/errors.js';
 import { at, check, ok, some, unreadable, unseen, warn } from '../../src/jobs/check.js';
+import { ConfigError, SlurmCgroupsError, SystemCallError } from '../../src/machine/errors.js';
 
 describe('check()', () => {
   it('gives the finding its name', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
 import { clocks, nowNs } from '../../src/jobs/clocks.js';
+import { liveHost } from '../../src/machine/live-host.js';
 
 const second = 1_000_000_000n;
 const now = 1_700_000_000n * second;

@@ -1,10 +1,11 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
-import { configFiles } from '../../src/jobs/config-files.js';
 import { type LoadOptions, loadConfig, wholeBudget } from '../../src/jobs/config-includes.js';
 import { rootOnly, type TrustedUids } from '../../src/jobs/config-trust.js';
+import { configFiles } from '../../src/machine/guarded-files.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { isRoot, type NodeFile, needsRoot, nodeWith, put, trustedFolder } from './config-sandbox.js';
 
 const main = '/etc/slurm/slurm.conf';

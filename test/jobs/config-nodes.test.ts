@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { SlurmCgroupsError } from '../../src/cgroup/errors.js';
 import { expandHostList, expandSlurmdPath, type NodeEntry, nodeNamesOf } from '../../src/jobs/config-nodes.js';
+import { SlurmCgroupsError } from '../../src/machine/errors.js';
 
 describe('expandHostList()', () => {
   test.each([

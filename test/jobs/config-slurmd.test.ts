@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
-import { configFiles } from '../../src/jobs/config-files.js';
 import { findSlurmds, type SlurmdProcess, slurmdOf, slurmdWords } from '../../src/jobs/config-slurmd.js';
+import { configFiles } from '../../src/machine/guarded-files.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { afterwards, isRoot, needsRoot, nodeWith, trustedFolder } from './config-sandbox.js';
 
 describe('slurmdWords()', () => {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { SlurmCgroupsError } from '../../src/cgroup/errors.js';
 import { type ConfigLine, configLines } from '../../src/jobs/config-syntax.js';
+import { SlurmCgroupsError } from '../../src/machine/errors.js';
 
 const lines = (text: string): readonly ConfigLine[] => [...configLines(text, '/etc/slurm/slurm.conf')];
 const pairs = (text: string) => lines(text).flatMap((line) => line.pairs.map(({ key, value }) => [key, value]));

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
-import { configFiles, type LocatedFile } from '../../src/jobs/config-files.js';
 import { requireTrusted, rootOnly, strangerAt, trustAlso, uidOfUser } from '../../src/jobs/config-trust.js';
+import { configFiles, type LocatedFile } from '../../src/machine/guarded-files.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { nodeWith } from './config-sandbox.js';
 
 const passwd = 'root:x:0:0:root:/root:/bin/bash\nslurm:x:64030:64030::/nonexistent:/usr/sbin/nologin\n';

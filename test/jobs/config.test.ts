@@ -4,10 +4,11 @@ import fs from 'node:fs';
 import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { SlurmCgroupsError } from '../../src/cgroup/errors.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { readSlurmConfiguration } from '../../src/jobs/config.js';
+import { SlurmCgroupsError } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { afterwards, hostWithMount, isRoot, needsRoot, nodeWith, put, trustedFolder } from './config-sandbox.js';
 
 const file = '/etc/slurm/slurm.conf';

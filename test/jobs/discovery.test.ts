@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { hasCode, SystemCallError } from '../../src/cgroup/errors.js';
-import type { Host } from '../../src/cgroup/host.js';
 import { rootPath } from '../../src/cgroup/path.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { readNode } from '../../src/jobs/node.js';
+import { hasCode, SystemCallError } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { loadRecording, recordingNames, respelled } from '../recordings/recordings.js';
 import { mountPoint, type Tree, treeHost } from './trees.js';
 

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { type ExternLook, externChecks, externSteps, suspended } from '../../src/jobs/extern-checks.js';
 import { readNode } from '../../src/jobs/node.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
 import { loadRecording, recordingNames } from '../recordings/recordings.js';
 import { nodeOfStepds, type Stepd } from './stepd-node.js';

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { cgroupOf } from '../../src/jobs/job-cgroups.js';
 import { readNode } from '../../src/jobs/node.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { loadRecording } from '../recordings/recordings.js';
 
 describe('cgroupOf()', () => {

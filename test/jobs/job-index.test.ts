@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import type { Host } from '../../src/cgroup/host.js';
 import { cgroupPath } from '../../src/cgroup/path.js';
 import { JobIndex } from '../../src/jobs/job-index.js';
 import { readNode, type SlurmNode } from '../../src/jobs/node.js';
+import type { Host } from '../../src/machine/host.js';
 import { type Tree, treeHost } from './trees.js';
 
 /** A node whose tree is another at each look: `show` says which. */

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { SystemCallError } from '../../src/cgroup/errors.js';
 import { JobSockets } from '../../src/jobs/job-sockets.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
+import { SystemCallError } from '../../src/machine/errors.js';
 import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
 import { put } from './config-sandbox.js';
 import { nodeOfStepds } from './stepd-node.js';

@@ -1,6 +1,5 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ParseError } from '../../src/cgroup/errors.js';
 import { cgroupPath } from '../../src/cgroup/path.js';
 import {
   formatJobPath,
@@ -15,6 +14,7 @@ import {
   parseUidName,
   type SlurmTop,
 } from '../../src/jobs/layout.js';
+import { ParseError } from '../../src/machine/errors.js';
 
 const v1: SlurmTop = { version: 1, path: cgroupPath('/slurm') };
 const v1Named: SlurmTop = { version: 1, path: cgroupPath('/slurm_vm'), nodeName: 'vm' };

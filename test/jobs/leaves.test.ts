@@ -1,9 +1,9 @@
 import fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { adopt } from '../../src/adopt/adoption.js';
-import { hasCode } from '../../src/cgroup/errors.js';
-import { failingHost } from '../../src/cgroup/failing.js';
 import { closeTargets, holdExternLeaves, holdUserCgroups } from '../../src/jobs/leaves.js';
+import { hasCode } from '../../src/machine/errors.js';
+import { failingHost } from '../../src/machine/failing.js';
 import { alice, interrupted, inWorld, onKernels, type World } from '../adopt/kernel.js';
 
 onKernels((kernel) => {

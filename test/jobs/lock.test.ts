@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { SlurmCgroupsError } from '../../src/cgroup/errors.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { withSlurmLock } from '../../src/jobs/lock.js';
+import { SlurmCgroupsError } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 
 const [hierarchy] = discoverHierarchies().all;
 if (hierarchy === undefined) throw new Error('no hierarchy');

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import type { Host } from '../../src/cgroup/host.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { fail } from '../../src/jobs/check.js';
 import { readNode } from '../../src/jobs/node.js';
 import { nodeChecks } from '../../src/jobs/node-checks.js';
+import type { Host } from '../../src/machine/host.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { loadRecording, recordingNames } from '../recordings/recordings.js';
 
 async function checksOf(text: string, change: (host: Host) => Host = (host) => host) {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { hasCode } from '../../src/cgroup/errors.js';
 import { cgroupPath, rootPath } from '../../src/cgroup/path.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { mountpointElsewhere, readNode } from '../../src/jobs/node.js';
+import { hasCode } from '../../src/machine/errors.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { loadRecording } from '../recordings/recordings.js';
 import { mountPoint, type Tree, treeHost } from './trees.js';
 

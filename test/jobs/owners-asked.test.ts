@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { readNode } from '../../src/jobs/node.js';
 import { findOwners } from '../../src/jobs/owners.js';
 import { askOwners } from '../../src/jobs/owners-asked.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
 import { expectedFor, loadRecording } from '../recordings/recordings.js';
 import { mixed, nodeOfStepds, type Stepd, scope } from './stepd-node.js';

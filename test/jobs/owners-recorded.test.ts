@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import type { OwnedJob, OwnerSource } from '../../src/jobs/job.js';
 import { ownersAnswer, ownersText, recordedOwners } from '../../src/jobs/owners-recorded.js';
+import { recordedHost } from '../../src/machine/recording.js';
 
 const header = JSON.stringify({ recording: 'slurm-cgroups', version: 1, self: { pid: 1, uid: 0 } });
 

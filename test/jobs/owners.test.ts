@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { hasCode, SystemCallError } from '../../src/cgroup/errors.js';
-import type { FileStat, Host } from '../../src/cgroup/host.js';
 import { rootPath } from '../../src/cgroup/path.js';
 import type { Job } from '../../src/jobs/job.js';
 import { readNode, type SlurmNode } from '../../src/jobs/node.js';
 import { findOwners } from '../../src/jobs/owners.js';
+import { hasCode, SystemCallError } from '../../src/machine/errors.js';
+import type { FileStat, Host } from '../../src/machine/host.js';
 import { treeHost } from './trees.js';
 
 const spool = '/var/spool/slurmd';

@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { hasCode, SystemCallError } from '../../src/cgroup/errors.js';
-import type { Host } from '../../src/cgroup/host.js';
 import { parseProcCgroup } from '../../src/cgroup/membership.js';
 import { rootPath } from '../../src/cgroup/path.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { readNode } from '../../src/jobs/node.js';
 import { jobPlaceOf, verify } from '../../src/jobs/placement.js';
+import { hasCode, SystemCallError } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { unixSandbox } from '../cgroup/unix-server.js';
 import { nodeOfStepds } from './stepd-node.js';
 import { mountPoint, type Tree, treeText } from './trees.js';

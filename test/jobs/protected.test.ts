@@ -7,12 +7,12 @@ import path from 'node:path';
 import process from 'node:process';
 import { describe, expect, it } from 'vitest';
 import { adopt } from '../../src/adopt/adoption.js';
-import { hasCode, SlurmCgroupsError } from '../../src/cgroup/errors.js';
 import { rootPath } from '../../src/cgroup/path.js';
 import { holdProcess, withProcess } from '../../src/cgroup/process.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { readNode } from '../../src/jobs/node.js';
 import { connectionsOfMonitor, findSlurmd, refusalToMove, rootExecutable } from '../../src/jobs/protected.js';
+import { hasCode, SlurmCgroupsError } from '../../src/machine/errors.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { alice, bob, childrenOf, inWorld, kernels, onKernels, stateOf, until, type World } from '../adopt/kernel.js';
 import { expectedFor, loadRecording, recordingNames } from '../recordings/recordings.js';
 

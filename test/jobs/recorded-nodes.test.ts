@@ -8,12 +8,12 @@ import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
 import { cgroupAt } from '../../src/cgroup/hierarchies.js';
 import { hierarchyKey } from '../../src/cgroup/membership.js';
 import { cgroupPath } from '../../src/cgroup/path.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import type { Job, Step } from '../../src/jobs/job.js';
 import { readNode, type SlurmNode } from '../../src/jobs/node.js';
 import { findOwners } from '../../src/jobs/owners.js';
 import { verify } from '../../src/jobs/placement.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { newestJob } from '../../src/policy/newest.js';
 import { defaultOptions } from '../../src/policy/options.js';
 import {

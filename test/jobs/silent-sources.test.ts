@@ -1,11 +1,12 @@
 import fs from 'node:fs';
 import process from 'node:process';
 import { afterEach, describe, expect, it } from 'vitest';
-import { failingHost } from '../../src/cgroup/failing.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
-import { parseAddress } from '../../src/cgroup/ip-address.js';
-import { stateFolder } from '../../src/cgroup/state-folder.js';
 import { rememberSilent, silentFor } from '../../src/jobs/silent-sources.js';
+import { failingHost } from '../../src/machine/failing.js';
+import type { Host } from '../../src/machine/host.js';
+import { parseAddress } from '../../src/machine/ip-address.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { stateFolder } from '../../src/machine/state-folder.js';
 import { rootTest } from '../sandbox.js';
 
 const host = liveHost();

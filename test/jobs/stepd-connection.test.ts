@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { SystemCallError } from '../../src/cgroup/errors.js';
-import { liveHost } from '../../src/cgroup/host.js';
-import type { Connection } from '../../src/cgroup/socket.js';
 import { failureOf, StepdConnection, StepdError } from '../../src/jobs/stepd-connection.js';
 import { socketOf } from '../../src/jobs/stepd-socket.js';
+import { SystemCallError } from '../../src/machine/errors.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import type { Connection } from '../../src/machine/socket.js';
 import { int32s } from './stepd-server.js';
 
 const host = liveHost();

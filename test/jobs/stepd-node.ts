@@ -1,11 +1,12 @@
 // A node of v2 in memory whose slurmstepds listen for real, in a folder of this process: for what has to find them,
 // ask them, and tie them to the directories of their jobs.
 
-import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { rootPath } from '../../src/cgroup/path.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { readNode, type SlurmNode } from '../../src/jobs/node.js';
 import { formatSocketName } from '../../src/jobs/stepd-socket.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import type { Sandbox } from '../cgroup/unix-server.js';
 import { type RecordedStepd, speakAs } from './stepd-server.js';
 import { mountPoint, treeText } from './trees.js';

@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { SystemCallError } from '../../src/cgroup/errors.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { readNode } from '../../src/jobs/node.js';
 import { isDeserted, jobIdByPlace, parseStepdTitle, standsIn } from '../../src/jobs/stepd-place.js';
 import { formatSluid } from '../../src/jobs/stepd-protocol.js';
 import { parseSocketName } from '../../src/jobs/stepd-socket.js';
+import { SystemCallError } from '../../src/machine/errors.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
 import { loadRecording } from '../recordings/recordings.js';
 import { nodeOfStepds, type Stepd } from './stepd-node.js';

@@ -1,6 +1,5 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ParseError } from '../../src/cgroup/errors.js';
 import {
   encodeAddPid,
   encodeQuestion,
@@ -14,6 +13,7 @@ import {
   readVersion,
   type StepdQuestion,
 } from '../../src/jobs/stepd-protocol.js';
+import { ParseError } from '../../src/machine/errors.js';
 import { answersOf, bytesOf, int32s, recordedStepds, sluidOf } from './stepd-server.js';
 
 const questions: readonly StepdQuestion[] = ['uid', 'state', 'daemonPid', 'nodeId', 'pids', 'x11Display', 'sluid'];

@@ -3,7 +3,6 @@ import path from 'node:path';
 import process from 'node:process';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
 import {
   formatSocketName,
   listeningSockets,
@@ -13,6 +12,7 @@ import {
   socketsInSpool,
   whyStrange,
 } from '../../src/jobs/stepd-socket.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { recordedHost } from '../../src/testing.js';
 import { unixSandbox } from '../cgroup/unix-server.js';
 import { recordedStepds } from './stepd-server.js';

@@ -8,7 +8,7 @@ describe('On pure cgroup v1, kernel 6.1', () => {
     cgroup: 'v1',
     demo: '(cgroup v1)',
     tests: [
-      'test/cgroup/libc.test.ts',
+      'test/machine/libc.test.ts',
       'test/cgroup/pid-reuse.inside.ts',
       'test/cleanup/hung-mounts.inside.ts',
       'test/cleanup/pid-reuse.inside.ts',

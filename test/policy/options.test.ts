@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ConfigError } from '../../src/cgroup/errors.js';
+import { ConfigError } from '../../src/machine/errors.js';
 import {
   checkOptions,
   defaultOptions,

@@ -6,7 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import { describe, expect, it } from 'vitest';
-import type { Host } from '../../src/cgroup/host.js';
+import type { Host } from '../../src/machine/host.js';
 import { recordedHost } from '../../src/testing.js';
 import { expectedFor, loadRecording, recordingNames, respelled, respelledNode } from './recordings.js';
 

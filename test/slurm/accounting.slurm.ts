@@ -6,13 +6,13 @@ import process from 'node:process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type AdoptOptions, adopt } from '../../src/adopt/adoption.js';
-import { liveHost } from '../../src/cgroup/host.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import type { Job } from '../../src/jobs/job.js';
 import { readNode, type SlurmNode } from '../../src/jobs/node.js';
 import { verify } from '../../src/jobs/placement.js';
 import { askStepd } from '../../src/jobs/stepd.js';
 import { socketOf } from '../../src/jobs/stepd-socket.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 import { command, type Said } from './command.js';
 

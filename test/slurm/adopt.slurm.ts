@@ -7,12 +7,12 @@ import process from 'node:process';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { adopt } from '../../src/adopt/adoption.js';
 import { reachExternStepd } from '../../src/adopt/extern-stepd.js';
-import { liveHost } from '../../src/cgroup/host.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import type { Job } from '../../src/jobs/job.js';
 import { readNode, type SlurmNode } from '../../src/jobs/node.js';
 import { askStepd } from '../../src/jobs/stepd.js';
 import { socketOf } from '../../src/jobs/stepd-socket.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 
 const host = liveHost();

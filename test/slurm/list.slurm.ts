@@ -7,7 +7,6 @@ import path from 'node:path';
 import process from 'node:process';
 import readline from 'node:readline';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { type JobEvent, watchJobs } from '../../src/jobs/live.js';
 import { readNode } from '../../src/jobs/node.js';
@@ -15,6 +14,7 @@ import { findOwners } from '../../src/jobs/owners.js';
 import { askOwners } from '../../src/jobs/owners-asked.js';
 import { askStepd, askSteps } from '../../src/jobs/stepd.js';
 import { socketOf, socketsInSpool } from '../../src/jobs/stepd-socket.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 import { command, program } from './command.js';
 

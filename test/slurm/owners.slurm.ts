@@ -3,13 +3,14 @@
 
 import process from 'node:process';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { readNode, type SlurmNode } from '../../src/jobs/node.js';
 import { findOwners } from '../../src/jobs/owners.js';
 import { askOwners } from '../../src/jobs/owners-asked.js';
 import { askStepd } from '../../src/jobs/stepd.js';
 import { socketOf } from '../../src/jobs/stepd-socket.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { type Cluster, startCluster, users } from './cluster.js';
 
 const slow = { timeoutMs: 60_000, eachTimeoutMs: 30_000 };

@@ -2,9 +2,9 @@
 
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { adopt } from '../../src/adopt/adoption.js';
-import { liveHost } from '../../src/cgroup/host.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { readNode } from '../../src/jobs/node.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 import { accounting } from './database.js';
 import { type Burner, burner, type Counted, countedOf, type Target, waysIn } from './sacct.js';

@@ -5,11 +5,11 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import process from 'node:process';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
 import { askStepd, askSteps, openStepd } from '../../src/jobs/stepd.js';
 import type { StepdConnection } from '../../src/jobs/stepd-connection.js';
 import type { StepdQuestion } from '../../src/jobs/stepd-protocol.js';
 import { listeningSockets, type StepSocket, socketOf, socketsInSpool } from '../../src/jobs/stepd-socket.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { int32s } from '../jobs/stepd-server.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 

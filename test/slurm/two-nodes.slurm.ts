@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { stateFolder } from '../../src/cgroup/state-folder.js';
+import { stateFolder } from '../../src/machine/state-folder.js';
 import { type Cluster, type NodePlace, startCluster, until, users } from './cluster.js';
 import { program, type Said } from './command.js';
 

@@ -4,13 +4,13 @@
 import { type AdoptionResult, adopt } from '../../adopt/adoption.js';
 import { parseSshConnection } from '../../adopt/connection.js';
 import { admitSession, decideSession } from '../../adopt/session.js';
-import { SlurmCgroupsError } from '../../cgroup/errors.js';
 import { hierarchyKey } from '../../cgroup/membership.js';
 import { withProcess } from '../../cgroup/process.js';
 import { discoverJobs } from '../../jobs/discovery.js';
 import { type Job, nameOfJob, type OwnedJob } from '../../jobs/job.js';
 import { findOwners } from '../../jobs/owners.js';
 import { refusalToMove } from '../../jobs/protected.js';
+import { SlurmCgroupsError } from '../../machine/errors.js';
 import type { AdoptionTarget } from '../../policy/answer.js';
 import { type AdoptionOptions, checkOptions, defaultOptions, optionTable, readOption } from '../../policy/options.js';
 import { type Context, openContext, requireSlurm } from '../context.js';

@@ -1,10 +1,10 @@
 // slurm-cgroups clean: end everything of a job on this node, nothing else, and say what survived.
 
-import { SlurmCgroupsError } from '../../cgroup/errors.js';
 import { type CleanOptions, cleanJob } from '../../cleanup/ending.js';
 import type { CleanReport } from '../../cleanup/report.js';
 import { nameOfJob } from '../../jobs/job.js';
 import { type JobName, parseJobName } from '../../jobs/layout.js';
+import { SlurmCgroupsError } from '../../machine/errors.js';
 import { openContext, requireSlurm } from '../context.js';
 import { columns, count, json, type Output, standardOutput, visible } from '../output.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, numberOf, type Words } from '../spec.js';

@@ -2,9 +2,10 @@
 // user, a session from outside: found, decided, adopted, proven, and everything removed again.
 
 import path from 'node:path';
-import { hasCode, SlurmCgroupsError } from '../../cgroup/errors.js';
-import { type Host, liveHost } from '../../cgroup/host.js';
-import { recordedHost } from '../../cgroup/recording.js';
+import { hasCode, SlurmCgroupsError } from '../../machine/errors.js';
+import type { Host } from '../../machine/host.js';
+import { liveHost } from '../../machine/live-host.js';
+import { recordedHost } from '../../machine/recording.js';
 import type { Output } from '../output.js';
 import { standardOutput, visible } from '../output.js';
 import type { Sandbox } from '../sandbox.js';

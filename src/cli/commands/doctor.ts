@@ -2,8 +2,6 @@
 // of a node, by which others can look at it.
 
 import { loginChecks } from '../../adopt/login-checks.js';
-import { hasCode, SlurmCgroupsError } from '../../cgroup/errors.js';
-import type { Host } from '../../cgroup/host.js';
 import { rootPath } from '../../cgroup/path.js';
 import { type Check, type CheckOutcome, check, type Finding, ok, unknown, unreadable } from '../../jobs/check.js';
 import { discoverJobs } from '../../jobs/discovery.js';
@@ -13,6 +11,8 @@ import { readNode, type SlurmNode } from '../../jobs/node.js';
 import { nodeChecks } from '../../jobs/node-checks.js';
 import { findOwners } from '../../jobs/owners.js';
 import { ownersAnswer, ownersText } from '../../jobs/owners-recorded.js';
+import { hasCode, SlurmCgroupsError } from '../../machine/errors.js';
+import type { Host } from '../../machine/host.js';
 import { hostOf, logOf, nodeOptions, patienceMs, recordedOptions, requireSlurm, slurmdLine } from '../context.js';
 import { usageError } from '../exit.js';
 import { columns, count, json, type Output, standardOutput, visible } from '../output.js';
@@ -144,7 +144,7 @@ async function machineOf(host: Host, lines: string[]): Promise<Finding> {
 
 async function recorder(host: Host, lines: string[]): Promise<Host> {
   const [{ recordingHost }, { keepingTitles, withoutPasswords }] = await Promise.all([
-    import('../../cgroup/recording.js'),
+    import('../../machine/recording.js'),
     import('../recorded-reads.js'),
   ]);
   const keep = (line: string) => {

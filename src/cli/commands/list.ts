@@ -1,8 +1,6 @@
 // slurm-cgroups list: the jobs on this node, their steps and processes, jobs first.
 
 import { CgroupSet, type SetMember } from '../../cgroup/cgroup-set.js';
-import { isGone, SlurmCgroupsError } from '../../cgroup/errors.js';
-import type { Host } from '../../cgroup/host.js';
 import { parseProcStat, parseProcStatus } from '../../cgroup/process.js';
 import { dateJobs } from '../../jobs/beginnings.js';
 import { discoverJobs } from '../../jobs/discovery.js';
@@ -10,6 +8,8 @@ import { type Job, nameOfJob, type OwnedJob, type Step } from '../../jobs/job.js
 import { cgroupOf } from '../../jobs/job-cgroups.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners.js';
+import { isGone, SlurmCgroupsError } from '../../machine/errors.js';
+import type { Host } from '../../machine/host.js';
 import { newestJob } from '../../policy/newest.js';
 import { openContext, requireSlurm } from '../context.js';
 import { columns, count, json, type Output, standardOutput, type TreeNode, treeLines, visible } from '../output.js';

@@ -2,10 +2,10 @@
 // one JSON object a line.
 
 import process from 'node:process';
-import { Bell } from '../../jobs/bell.js';
 import type { Job } from '../../jobs/job.js';
 import { type JobEvent, type WatchJobsOptions, watchJobs } from '../../jobs/live.js';
 import type { SlurmNode } from '../../jobs/node.js';
+import { Bell } from '../../machine/wakeup.js';
 import { nodeOptions, openContext, requireSlurm } from '../context.js';
 import { JobTable, pageOf } from '../job-table.js';
 import { type Output, standardOutput } from '../output.js';

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { liveHost } from '../../../src/cgroup/host.js';
 import { adoptSpec, runAdopt } from '../../../src/cli/commands/adopt.js';
 import { Sandbox, type Sleeper } from '../../../src/cli/sandbox.js';
 import { parseWords } from '../../../src/cli/spec.js';
+import { liveHost } from '../../../src/machine/live-host.js';
 import { capture } from '../capture.js';
 import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../program-run.js';
 

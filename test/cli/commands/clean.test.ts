@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { liveHost } from '../../../src/cgroup/host.js';
 import { Sandbox } from '../../../src/cli/sandbox.js';
+import { liveHost } from '../../../src/machine/live-host.js';
 import { titledNode } from '../../cleanup/titled.js';
 import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../program-run.js';
 

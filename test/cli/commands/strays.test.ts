@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { liveHost } from '../../../src/cgroup/host.js';
 import { runStrays, straysSpec } from '../../../src/cli/commands/strays.js';
 import { Sandbox } from '../../../src/cli/sandbox.js';
 import { parseWords } from '../../../src/cli/spec.js';
+import { liveHost } from '../../../src/machine/live-host.js';
 import { rootTest } from '../../sandbox.js';
 import { capture } from '../capture.js';
 import { recording } from '../program-run.js';

@@ -1,12 +1,12 @@
 // What pam_slurm_adopt asks of slurmstepd, for a process of which the caller says the pid: pam_slurm_adopt itself only
 // ever names its own.
 
-import { liveHost } from '../../../src/cgroup/host.js';
 import { discoverJobs } from '../../../src/jobs/discovery.js';
 import { readNode } from '../../../src/jobs/node.js';
 import { findOwners } from '../../../src/jobs/owners.js';
 import { openStepd } from '../../../src/jobs/stepd.js';
 import { socketOf } from '../../../src/jobs/stepd-socket.js';
+import { liveHost } from '../../../src/machine/live-host.js';
 import { type Adopter, outcomeOf, patienceOn, type Site } from './adopter.js';
 
 const host = liveHost();

@@ -5,10 +5,11 @@ import process from 'node:process';
 import { setTimeout as pause } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { SystemCallError } from '../../src/cgroup/errors.js';
-import { decodeKernelText, encodeKernelText, liveHost } from '../../src/cgroup/host.js';
+import { SystemCallError } from '../../src/machine/errors.js';
+import { decodeKernelText, encodeKernelText } from '../../src/machine/kernel-text.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { anyText } from '../cgroup/any-cgroups.js';
 import { descriptors, rootTest } from '../sandbox.js';
-import { anyText } from './any-cgroups.js';
 
 const host = liveHost();
 

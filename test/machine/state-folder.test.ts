@@ -1,9 +1,9 @@
 import fs from 'node:fs';
 import process from 'node:process';
 import { afterEach, describe, expect } from 'vitest';
-import { hasCode } from '../../src/cgroup/errors.js';
-import { liveHost } from '../../src/cgroup/host.js';
-import { makeStateFolder, requireRootsFolder, stateFolder } from '../../src/cgroup/state-folder.js';
+import { hasCode } from '../../src/machine/errors.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { makeStateFolder, requireRootsFolder, stateFolder } from '../../src/machine/state-folder.js';
 import { rootTest } from '../sandbox.js';
 
 const host = liveHost();

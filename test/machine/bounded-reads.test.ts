@@ -1,9 +1,17 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
-import { boundedReads } from '../../src/jobs/config-bounded.js';
-import { hangingMount, hostWithMount, isRoot, needsRoot, nodeWith, put, trustedFolder } from './config-sandbox.js';
+import { boundedReads } from '../../src/machine/bounded-reads.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import {
+  hangingMount,
+  hostWithMount,
+  isRoot,
+  needsRoot,
+  nodeWith,
+  put,
+  trustedFolder,
+} from '../jobs/config-sandbox.js';
 
 describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${needsRoot})`, () => {
   test('asks a child, and never touches the path itself', async () => {

@@ -1,7 +1,7 @@
 // A wait that something can cut short: who waits sleeps until the bell rings or the time is over. A ring that
 // nobody waited for is kept until the next wait; many rings are one.
 
-import type { Host } from '../cgroup/host.js';
+import type { Host } from './host.js';
 
 export class Bell {
   readonly #host: Pick<Host, 'sleep'>;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
-import { Bell } from '../../src/jobs/bell.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { Bell } from '../../src/machine/wakeup.js';
 
 describe('Bell', () => {
   it('wait() ends with the ring, long before the time is over', async () => {

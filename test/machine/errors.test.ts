@@ -8,8 +8,8 @@ import {
   quote,
   SlurmCgroupsError,
   SystemCallError,
-} from '../../src/cgroup/errors.js';
-import { anyText } from './any-cgroups.js';
+} from '../../src/machine/errors.js';
+import { anyText } from '../cgroup/any-cgroups.js';
 
 test.each([
   ['EACCES', 'ERR_NOT_PERMITTED'],

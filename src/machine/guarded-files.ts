@@ -2,9 +2,9 @@
 // who could change it. Whether its owners are believed is said in config-trust.ts.
 
 import path from 'node:path';
-import { ConfigError, hasCode, quote } from '../cgroup/errors.js';
-import type { Host } from '../cgroup/host.js';
-import { type BoundedReads, boundedReads, type Look, type ReadLimits } from './config-bounded.js';
+import { type BoundedReads, boundedReads, type Look, type ReadLimits } from './bounded-reads.js';
+import { ConfigError, hasCode, quote } from './errors.js';
+import type { Host } from './host.js';
 
 /** Something on the way to a file, or the file itself. */
 export interface Owned {

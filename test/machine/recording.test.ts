@@ -2,12 +2,13 @@ import fs from 'node:fs';
 import process from 'node:process';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ParseError, SlurmCgroupsError } from '../../src/cgroup/errors.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
-import { type Host, liveHost } from '../../src/cgroup/host.js';
 import { holdProcess } from '../../src/cgroup/process.js';
-import { recordedHost, recordedStat, recordingHost } from '../../src/cgroup/recording.js';
-import { anyName, anyText } from './any-cgroups.js';
+import { ParseError, SlurmCgroupsError } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { recordedHost, recordedStat, recordingHost } from '../../src/machine/recording.js';
+import { anyName, anyText } from '../cgroup/any-cgroups.js';
 
 const header = { recording: 'slurm-cgroups', version: 1, self: { pid: 4711, uid: 1000 } };
 const text = (...answers: readonly object[]) =>

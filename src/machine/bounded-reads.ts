@@ -1,9 +1,9 @@
 // Looking at files so that it ends in time. What lies on a file system that may not answer is looked at by a
 // child with a deadline, never by this process: a process that waits for a dead server cannot be helped.
 
-import { ConfigError, quote, SlurmCgroupsError, SystemCallError } from '../cgroup/errors.js';
-import type { FileStat, Host, RunResult } from '../cgroup/host.js';
-import { answersAtOnce, fileSystemAt, type Mount, parseMounts } from './config-mounts.js';
+import { ConfigError, quote, SlurmCgroupsError, SystemCallError } from './errors.js';
+import type { FileStat, Host, RunResult } from './host.js';
+import { answersAtOnce, fileSystemAt, type Mount, parseMounts } from './mount-table.js';
 
 export interface ReadLimits {
   /** For everything that is waited for together, in ms, from the moment the reads are made. */

@@ -2,10 +2,10 @@ import os from 'node:os';
 import process from 'node:process';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { SystemCallError } from '../../src/cgroup/errors.js';
-import { liveHost } from '../../src/cgroup/host.js';
-import { parseAddress } from '../../src/cgroup/ip-address.js';
-import { isInFibTrie, isInInet6, isOwnAddress } from '../../src/cgroup/own-addresses.js';
+import { SystemCallError } from '../../src/machine/errors.js';
+import { parseAddress } from '../../src/machine/ip-address.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { isInFibTrie, isInInet6, isOwnAddress } from '../../src/machine/own-addresses.js';
 
 const trie = `Main:
   +-- 0.0.0.0/0 3 0 5

@@ -2,8 +2,8 @@ import fs from 'node:fs';
 import os from 'node:os';
 import process from 'node:process';
 import { describe, expect, it } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
-import { loadLibc } from '../../src/cgroup/libc.js';
+import { loadLibc } from '../../src/machine/libc.js';
+import { liveHost } from '../../src/machine/live-host.js';
 
 describe('loadLibc()', () => {
   it('names the errno of a failure', async () => {

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
-import { Places } from '../../src/jobs/places.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { Places } from '../../src/machine/slots.js';
 
 const host = liveHost();
 const patient = { timeoutMs: 20_000 };

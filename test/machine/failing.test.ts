@@ -1,8 +1,8 @@
 import process from 'node:process';
 import { expect, test } from 'vitest';
-import { SystemCallError } from '../../src/cgroup/errors.js';
-import { failingHost } from '../../src/cgroup/failing.js';
-import { liveHost } from '../../src/cgroup/host.js';
+import { SystemCallError } from '../../src/machine/errors.js';
+import { failingHost } from '../../src/machine/failing.js';
+import { liveHost } from '../../src/machine/live-host.js';
 
 test('failingHost() fails the nth call, which is not made, and no other', () => {
   const written: string[] = [];

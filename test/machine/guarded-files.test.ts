@@ -2,9 +2,9 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
-import { configFiles, formatMode } from '../../src/jobs/config-files.js';
-import { isRoot, needsRoot, nodeWith, put, trustedFolder } from './config-sandbox.js';
+import { configFiles, formatMode } from '../../src/machine/guarded-files.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { isRoot, needsRoot, nodeWith, put, trustedFolder } from '../jobs/config-sandbox.js';
 
 const files = () => configFiles(liveHost(), { timeoutMs: 2000 });
 const locate = (file: string) => files().locate(file);

@@ -1,7 +1,7 @@
 import net from 'node:net';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { addressOf, isLinkLocal, isLoopback, parseAddress } from '../../src/cgroup/ip-address.js';
+import { addressOf, isLinkLocal, isLoopback, parseAddress } from '../../src/machine/ip-address.js';
 
 const text = (address: string) => parseAddress(address)?.text;
 

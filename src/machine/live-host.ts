@@ -1,157 +1,22 @@
-// The one door to the machine: every read, write, signal, start and wait of the product goes through a
-// Host, which is given once at the top and carried by what is made from it. It knows no cgroup and no job.
-// Names are the kernel's bytes, decoded so that every byte can be written back (`decodeKernelText`).
+// The machine this process runs on, as a Host: the one file that calls node:fs, node:process and
+// node:child_process. Each refusal of the kernel becomes a SystemCallError here, once.
 
 import fs from 'node:fs';
 import process from 'node:process';
 import { SlurmCgroupsError, SystemCallError } from './errors.js';
-import type { Connection, WaitOptions } from './socket.js';
-
-/** What lstat(2) tells; all bigint, as Node's BigIntStats gives it without a conversion. */
-export interface FileStat {
-  readonly mode: bigint;
-  readonly uid: bigint;
-  readonly gid: bigint;
-  readonly dev: bigint;
-  readonly ino: bigint;
-  /** On cgroup file systems 2 + the number of child cgroups. */
-  readonly nlink: bigint;
-  readonly size: bigint;
-  readonly mtimeNs: bigint;
-  readonly ctimeNs: bigint;
-}
-
-/** S_IFMT, S_IFDIR, S_IFREG and S_IFSOCK */
-const [typeBits, directoryType, fileType, socketType] = [0o170000n, 0o040000n, 0o100000n, 0o140000n];
-
-export function isDirectory({ mode }: Pick<FileStat, 'mode'>): boolean {
-  return (mode & typeBits) === directoryType;
-}
-
-export function isRegularFile({ mode }: Pick<FileStat, 'mode'>): boolean {
-  return (mode & typeBits) === fileType;
-}
-
-export function isSocket({ mode }: Pick<FileStat, 'mode'>): boolean {
-  return (mode & typeBits) === socketType;
-}
-
-export type EntryKind = 'directory' | 'file' | 'symlink' | 'socket' | 'other';
-
-export interface Entry {
-  readonly name: string;
-  readonly kind: EntryKind;
-}
-
-/**
- * A directory held open: names are looked up in this very directory, wherever its path leads meanwhile. A
- * /proc/PID so held answers ESRCH once the process is dead, a cgroup ENOENT or ENODEV once it is removed,
- * also when another of the same name has come (measured).
- */
-export interface Directory {
-  readonly path: string;
-  read(name: string): string;
-  names(name?: string): readonly string[];
-  readlink(name: string): string;
-  /** lstat of `name`, or of the directory itself. `undefined`: there is nothing of that name. */
-  stat(name?: string): FileStat | undefined;
-  /** One write(2) to an existing file. */
-  write(name: string, text: string): void;
-  /**
-   * Connects to the unix stream socket of that name, however long the path of this directory is. A server whose
-   * queue is full is asked again until the time is over (ERR_IO, ETIMEDOUT). The caller closes the connection.
-   */
-  connect(name: string, options: WaitOptions): Promise<Connection>;
-  close(): void;
-}
-
-export type Signal = 'SIGTERM' | 'SIGKILL' | 'SIGCONT' | 'SIGSTOP' | 'SIGINT';
-
-export interface RunResult {
-  /** `undefined` when a signal or the deadline ended it. */
-  readonly exitCode: number | undefined;
-  readonly stdout: string;
-  readonly stderr: string;
-  readonly timedOut: boolean;
-}
-
-export interface RunOptions {
-  readonly timeoutMs: number;
-  readonly maxBytes?: number;
-}
-
-export interface StartOptions {
-  readonly uid: number;
-  readonly gid: number;
-}
-
-/** A process that this one started: `exited` is fulfilled when it was reaped. */
-export interface Started {
-  readonly pid: number;
-  readonly exited: Promise<void>;
-}
-
-/** A process held by a pidfd: a signal reaches this very process or answers ESRCH. */
-export interface HeldForSignal {
-  send(signal: Signal): void;
-  close(): void;
-}
-
-/** What only libc gives (koffi, an optional package). */
-export interface Libc {
-  /** pidfd_open(2), Linux 5.3. */
-  holdForSignal(pid: number): HeldForSignal;
-  /** flock(2), exclusive, without waiting; `undefined`: somebody else holds it. Gives what unlocks. */
-  tryLock(directory: string): (() => void) | undefined;
-}
-
-export interface Self {
-  readonly pid: number;
-  readonly uid: number;
-}
-
-/**
- * The machine. Reads are synchronous (4–5 µs a file against 170–200 µs for fs/promises, measured), what
- * waits is not. Every refusal of the kernel is a SystemCallError; the errno is translated there, once.
- */
-export interface Host {
-  /** A recording answers reads from memory and refuses everything else. */
-  readonly source: 'live' | 'recording';
-  /** The whole file as text. */
-  read(path: string): string;
-  /** Names in a directory, unsorted. */
-  names(path: string): readonly string[];
-  entries(path: string): readonly Entry[];
-  /** lstat(2). `undefined`: there is nothing at that path. */
-  stat(path: string): FileStat | undefined;
-  readlink(path: string): string;
-  /** Holds a directory open, never through a final symbolic link. The caller closes it. */
-  open(path: string): Directory;
-  mkdir(path: string): void;
-  rmdir(path: string): void;
-  /** One write(2) to an existing file, never through a final symbolic link. */
-  write(path: string, text: string): void;
-  /** A new file with mode 0600; ERR_IO (EEXIST) if there is one. */
-  create(path: string, text: string): void;
-  unlink(path: string): void;
-  /** `undefined` where koffi is not installed, or does not load here. */
-  libc(): Promise<Libc | undefined>;
-  /** Only pids above 1: 0 and negative numbers mean groups, and a pid of another namespace reads as 0. */
-  signal(pid: number, signal: Signal): void;
-  /** Runs a program by absolute path, without a shell and with an empty environment, and waits for its end. */
-  run(file: string, args: readonly string[], options: RunOptions): Promise<RunResult>;
-  /** Starts a program as another user, without input and output. */
-  start(file: string, args: readonly string[], options: StartOptions): Promise<Started>;
-  self(): Self;
-  /** Milliseconds of a clock that never steps back. */
-  now(): number;
-  sleep(ms: number, signal?: AbortSignal): Promise<void>;
-}
-
-/** What most functions of this product take last: the machine they work on. */
-export interface HostOption {
-  readonly host?: Host;
-}
+import type {
+  Directory,
+  Entry,
+  EntryKind,
+  FileStat,
+  Host,
+  Libc,
+  RunOptions,
+  RunResult,
+  Started,
+  StartOptions,
+} from './host.js';
+import { decodeKernelText, encodeKernelText } from './kernel-text.js';
 
 /** The machine this process runs on. */
 export function liveHost(): Host {
@@ -496,53 +361,4 @@ function atTheEndOf<T>(pieces: readonly string[], act: (at: string) => T): T {
   } finally {
     if (held !== undefined) fs.closeSync(held);
   }
-}
-
-/**
- * Bytes as text that keeps every byte: what is not UTF-8 becomes a lone surrogate U+DC80–U+DCFF, one a byte
- * (Python's surrogateescape). JSON keeps them as `\udcff`; a terminal never sees them (cli/output.ts).
- */
-export function decodeKernelText(bytes: Uint8Array): string {
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
-  if (!text.includes('\ufffd')) return text;
-  let out = '';
-  for (let at = 0; at < bytes.length; ) {
-    const length = utf8Length(bytes, at);
-    if (length === 0) out += String.fromCharCode(0xdc00 + (bytes[at] ?? 0));
-    else out += Buffer.from(bytes.subarray(at, at + length)).toString('utf8');
-    at += Math.max(length, 1);
-  }
-  return out;
-}
-
-/** Length of the well-formed UTF-8 sequence at `at`, 0 if there is none (RFC 3629, table 3-7 of Unicode). */
-function utf8Length(bytes: Uint8Array, at: number): number {
-  const lead = bytes[at] ?? 0;
-  if (lead < 0x80) return 1;
-  const length =
-    lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
-  if (length === 0 || at + length > bytes.length) return 0;
-  const second = bytes[at + 1] ?? 0;
-  const low = lead === 0xe0 ? 0xa0 : lead === 0xf0 ? 0x90 : 0x80;
-  const high = lead === 0xed ? 0x9f : lead === 0xf4 ? 0x8f : 0xbf;
-  if (second < low || second > high) return 0;
-  for (let i = 2; i < length; i++) {
-    const next = bytes[at + i] ?? 0;
-    if (next < 0x80 || next > 0xbf) return 0;
-  }
-  return length;
-}
-
-const lone = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
-
-/** The reverse of decodeKernelText: a plain string where it can be one, else the bytes. */
-export function encodeKernelText(text: string): string | Buffer {
-  if (!lone.test(text)) return text;
-  const parts: Buffer[] = [];
-  for (const character of text) {
-    const code = character.codePointAt(0) ?? 0;
-    if (code >= 0xdc80 && code <= 0xdcff) parts.push(Buffer.from([code - 0xdc00]));
-    else parts.push(Buffer.from(character, 'utf8'));
-  }
-  return Buffer.concat(parts);
 }

@@ -4,11 +4,11 @@ import net from 'node:net';
 import path from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
-import { failingHost } from '../../src/cgroup/failing.js';
-import { liveHost } from '../../src/cgroup/host.js';
-import { recordedHost } from '../../src/cgroup/recording.js';
-import type { Connection, WaitOptions } from '../../src/cgroup/socket.js';
-import { unixSandbox } from './unix-server.js';
+import { failingHost } from '../../src/machine/failing.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { recordedHost } from '../../src/machine/recording.js';
+import type { Connection, WaitOptions } from '../../src/machine/socket.js';
+import { unixSandbox } from '../cgroup/unix-server.js';
 
 const sandbox = unixSandbox();
 afterAll(() => sandbox.close());

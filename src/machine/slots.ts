@@ -1,7 +1,7 @@
 // So many at a time, and the others after them: for what must not be done by all at once.
 
-import type { Host } from '../cgroup/host.js';
-import type { WaitOptions } from '../cgroup/socket.js';
+import type { Host } from './host.js';
+import type { WaitOptions } from './socket.js';
 
 /** Connections of one program at a time: Node's connect does not wait where a server's queue is full (measured). */
 export const maxConnections = 8;

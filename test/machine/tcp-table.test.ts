@@ -4,8 +4,8 @@ import os from 'node:os';
 import process from 'node:process';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
-import { parseAddress } from '../../src/cgroup/ip-address.js';
+import { parseAddress } from '../../src/machine/ip-address.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import {
   type Endpoint,
   established,
@@ -17,7 +17,7 @@ import {
   socketsBetween,
   socketsWith,
   tcpSocketsOf,
-} from '../../src/cgroup/tcp-table.js';
+} from '../../src/machine/tcp-table.js';
 import { families, Listener } from '../tcp-listener.js';
 
 /** Of an x86 machine; an address of IPv6 is four words. */

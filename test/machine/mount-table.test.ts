@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { liveHost } from '../../src/cgroup/host.js';
-import { answersAtOnce, fileSystemAt, parseMounts } from '../../src/jobs/config-mounts.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { answersAtOnce, fileSystemAt, parseMounts } from '../../src/machine/mount-table.js';
 
 // As systemd leaves it: the root was mounted after what lies on it.
 const systemd = [
