@@ -8,9 +8,9 @@ import { type Cgroup, holdCgroup } from './cgroup.js';
 import { canFreeze, freeze, frozenAt, isToldToFreeze, thaw, thawAt } from './freezer.js';
 import { writeFrozenNote } from './frozen-note.js';
 import { hierarchyKey, type Membership, parseProcCgroup } from './membership.js';
+import { membershipsOf } from './membership-fallback.js';
 import { pathBelow } from './path.js';
 import { type ProcessIdentity, parseProcStat, parseProcStatus } from './process.js';
-import { membershipsOf } from './untold-place.js';
 
 /** A process of the set, as it was when it was looked at. */
 export interface Member extends ProcessIdentity {

@@ -2,8 +2,8 @@
 // those of people. The whole of a process is read, held open, when somebody is to be named.
 
 import { type Membership, parseProcCgroup } from '../cgroup/membership.js';
+import { isUntold } from '../cgroup/membership-fallback.js';
 import { type HeldProcess, listPids, parseProcStatus } from '../cgroup/process.js';
-import { isUntold } from '../cgroup/untold-place.js';
 import { hasCode, isGone, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
+import { isUntold, membershipsOf } from '../../src/cgroup/membership-fallback.js';
 import { cgroupPath } from '../../src/cgroup/path.js';
-import { isUntold, membershipsOf } from '../../src/cgroup/untold-place.js';
 import { ParseError, SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { treeHost } from '../jobs/trees.js';
