@@ -12,7 +12,7 @@ const root = path.resolve(import.meta.dirname, '..');
 /** What runs in the process: each resolves when it hears everything. */
 const contestants = {
   async ours({ within, steps }) {
-    const { watchJobs } = await import(pathToFileURL(path.join(root, 'dist/jobs/live.js')).href);
+    const { watchJobs } = await import(pathToFileURL(path.join(root, 'dist/jobs/watch/watch.js')).href);
     return async () => {
       const events = watchJobs({ within, steps });
       for (;;) if ((await events.next()).value.event === 'ready') return;

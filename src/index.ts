@@ -31,14 +31,12 @@ export type { ProcessIdentity } from './cgroup/process.js';
 export { type CleanOptions, cleanJob } from './cleanup/ending.js';
 export type { CleanReport, EndedProcess, SparedProcess, Survivor } from './cleanup/report.js';
 export { findStrays } from './cleanup/strays.js';
-export type { NodeEntry, Place, SlurmConfiguration } from './jobs/config.js';
+export type { NodeEntry, Place, SlurmConfiguration } from './jobs/config/read.js';
 export { type DiscoverJobsOptions, discoverJobs } from './jobs/discovery.js';
 export type { ExternCgroup, ExternStep, Job, JobCgroup, OwnedJob, OwnerSource, Step } from './jobs/job.js';
-export type { AboutJob, JobChange } from './jobs/job-changes.js';
 export { formatJobPath, type JobName, type JobPlace, parseJobPath, type SlurmTop } from './jobs/layout.js';
-export { type JobEvent, type WatchJobsOptions, watchJobs } from './jobs/live.js';
 export { type LocatedTop, type ReadNodeOptions, readNode, type SlurmNode } from './jobs/node.js';
-export { type FindOwnersOptions, findOwners } from './jobs/owners.js';
+export { type FindOwnersOptions, findOwners } from './jobs/owners/find.js';
 export {
   type HierarchyPlacement,
   type Limits,
@@ -47,7 +45,9 @@ export {
   type Verification,
   type VerifyOptions,
   verify,
-} from './jobs/placement.js';
+} from './jobs/verification.js';
+export type { AboutJob, JobChange } from './jobs/watch/changes.js';
+export { type JobEvent, type WatchJobsOptions, watchJobs } from './jobs/watch/watch.js';
 export {
   ConfigError,
   type ErrorCode,

@@ -5,9 +5,9 @@ import { hasEnded } from '../cgroup/move.js';
 import type { HeldProcess } from '../cgroup/process.js';
 import type { Job } from '../jobs/job.js';
 import type { SlurmNode } from '../jobs/node.js';
-import type { StepdConnection } from '../jobs/stepd-connection.js';
+import type { StepdConnection } from '../jobs/stepd/connection.js';
+import { reachExternStepd } from '../jobs/stepd/extern.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
-import { reachExternStepd } from './extern-stepd.js';
 
 /**
  * taken: it said that it has; refused: it said no, is ending, or has died, so nobody would end the process with its

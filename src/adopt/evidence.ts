@@ -4,14 +4,15 @@
 import { Cgroup } from '../cgroup/cgroup.js';
 import { frozenAt } from '../cgroup/freezer.js';
 import { childPath } from '../cgroup/path.js';
-import { dateJobs } from '../jobs/beginnings.js';
-import { askCallerId } from '../jobs/caller-id.js';
+import { askCallerId } from '../jobs/caller/ask.js';
 import { discoverJobs } from '../jobs/discovery.js';
+import { dateJobs } from '../jobs/extern-times.js';
 import type { Job } from '../jobs/job.js';
 import { cgroupOf } from '../jobs/job-cgroups.js';
 import type { SlurmNode } from '../jobs/node.js';
-import { findOwners } from '../jobs/owners.js';
-import { isDeserted } from '../jobs/stepd-place.js';
+import { findOwners } from '../jobs/owners/find.js';
+import { reachExternStepd } from '../jobs/stepd/extern.js';
+import { isDeserted } from '../jobs/stepd/process.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import {
@@ -27,7 +28,6 @@ import {
 } from '../policy/facts.js';
 import type { AdoptionOptions } from '../policy/options.js';
 import { connectionOfProcess, type FoundConnection, parseSshConnection } from './connection.js';
-import { reachExternStepd } from './extern-stepd.js';
 
 /** A login, and what caller ID goes by. */
 export interface EvidenceRequest extends AdoptionRequest {

@@ -1,6 +1,6 @@
 // Two settings besides PAM's that decide what becomes of a session: logind's RemoveIPC and sshd's UsePAM.
 
-import type { Place } from '../jobs/config.js';
+import type { Place } from '../jobs/config/read.js';
 import type { Host } from '../machine/host.js';
 import { type EtcFiles, linesOf } from './etc-files.js';
 

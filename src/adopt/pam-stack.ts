@@ -1,6 +1,6 @@
 // What PAM runs for a service, in its order: its file with all that it includes (pam.conf(5)), as Linux-PAM reads it.
 
-import type { Place } from '../jobs/config.js';
+import type { Place } from '../jobs/config/read.js';
 import { ParseError, quote } from '../machine/errors.js';
 import { type EtcFiles, linesOf } from './etc-files.js';
 

@@ -7,10 +7,10 @@ import { at } from '../jobs/check.js';
 import type { Job } from '../jobs/job.js';
 import { closeTargets, type ExternLeaves, externGoals, holdExternLeaves, needsStepd } from '../jobs/leaves.js';
 import type { SlurmNode } from '../jobs/node.js';
-import type { StepdConnection } from '../jobs/stepd-connection.js';
+import type { StepdConnection } from '../jobs/stepd/connection.js';
+import { reachExternStepd } from '../jobs/stepd/extern.js';
 import { quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Directory, Host } from '../machine/host.js';
-import { reachExternStepd } from './extern-stepd.js';
 
 /** What slurmstepd is told of once it stands in the job. */
 export interface Counted {

@@ -5,7 +5,7 @@ import { discoverJobs } from '../jobs/discovery.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import type { JobName } from '../jobs/layout.js';
 import type { SlurmNode } from '../jobs/node.js';
-import { jobIdByPlace } from '../jobs/stepd-place.js';
+import { jobIdByPlace } from '../jobs/stepd/process.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 
 /** More would make the line long. */

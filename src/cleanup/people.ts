@@ -4,7 +4,7 @@
 import type { Membership } from '../cgroup/membership.js';
 import { partsOf } from '../cgroup/path.js';
 import type { SlurmNode } from '../jobs/node.js';
-import { uidsOfSlurm } from '../jobs/slurm-users.js';
+import { uidsOfSlurm } from '../jobs/stepd/trusted-users.js';
 import { quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 

@@ -6,8 +6,8 @@ import { placesLine } from '../cgroup/membership.js';
 import { holdProcess, parseProcStat } from '../cgroup/process.js';
 import { isSameJob, type JobName } from '../jobs/layout.js';
 import type { SlurmNode } from '../jobs/node.js';
-import { placeOf } from '../jobs/placement.js';
 import { isAtSlurmstepdsPlace, rootExecutable } from '../jobs/protected.js';
+import { placeOf } from '../jobs/verification.js';
 import { isGone } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 

@@ -2,8 +2,8 @@
 // command's.
 
 import { type Job, nameOfJob } from '../jobs/job.js';
-import { keyOf } from '../jobs/job-changes.js';
-import type { JobEvent } from '../jobs/live.js';
+import { keyOf } from '../jobs/watch/changes.js';
+import type { JobEvent } from '../jobs/watch/watch.js';
 import { count, type Output, visible } from './output.js';
 import type { ScreenSize } from './screen.js';
 import type { UserNames } from './users.js';

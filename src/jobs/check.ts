@@ -2,7 +2,7 @@
 // be. How the facts are gathered and what is checked is said in the files that make them.
 
 import { type ErrorCode, hasCode, SlurmCgroupsError } from '../machine/errors.js';
-import type { Place } from './config-nodes.js';
+import type { Place } from './config/node-names.js';
 
 /** `fail`: sessions or jobs are harmed. `warn`: something works less well than it could. `unknown`: it cannot be seen. */
 export type CheckOutcome = 'ok' | 'warn' | 'fail' | 'unknown';

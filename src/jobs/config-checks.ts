@@ -2,7 +2,7 @@
 // Sources: slurm.conf(5), cgroup.conf(5), pam_slurm_adopt(8) of Slurm 20.11 to 26.05.
 
 import { at, type Finding, fail, ok, warn } from './check.js';
-import type { SlurmConfiguration } from './config.js';
+import type { SlurmConfiguration } from './config/read.js';
 
 /** The checks of a configuration that was read, by name. */
 export const configChecks: readonly (readonly [name: string, find: (read: SlurmConfiguration) => Finding])[] = [

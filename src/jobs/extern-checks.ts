@@ -10,11 +10,11 @@ import { clocks, type ExternTimes, nowNs } from './clocks.js';
 import { discoverJobs } from './discovery.js';
 import { type Job, nameOfJob } from './job.js';
 import { cgroupOf } from './job-cgroups.js';
-import { JobSockets } from './job-sockets.js';
 import type { SlurmNode } from './node.js';
-import { findOwners } from './owners.js';
-import { askSteps, type StepdReport } from './stepd.js';
-import { socketTime } from './stepd-socket.js';
+import { findOwners } from './owners/find.js';
+import { askSteps, type StepdReport } from './stepd/ask.js';
+import { JobSockets } from './stepd/find.js';
+import { socketTime } from './stepd/sockets.js';
 
 /** What is known of the extern step of one job. */
 export interface ExternLook {

@@ -5,12 +5,12 @@ import type { Hierarchies } from '../cgroup/hierarchies.js';
 import { hasCode, isGone } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
-import type { SlurmConfiguration } from './config.js';
+import type { SlurmConfiguration } from './config/read.js';
 import { configChecks } from './config-checks.js';
 import { mountpointElsewhere, type SlurmNode } from './node.js';
 import { findSlurmd } from './protected.js';
-import { trustedOwners } from './slurm-users.js';
-import { whyStrange } from './stepd-socket.js';
+import { whyStrange } from './stepd/sockets.js';
+import { trustedOwners } from './stepd/trusted-users.js';
 
 /** What the node is looked at for. */
 export interface NodeChecksOptions {

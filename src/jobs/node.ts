@@ -9,8 +9,8 @@ import { type Host, type HostOption, isDirectory } from '../machine/host.js';
 import { liveHost } from '../machine/live-host.js';
 import { answersAtOnce, fileSystemAt, parseMounts } from '../machine/mount-table.js';
 import { at } from './check.js';
-import { readSlurmConfiguration, type SlurmConfiguration } from './config.js';
-import { expandSlurmdPath, nodeNamesOf, shortHostName } from './config-nodes.js';
+import { expandSlurmdPath, nodeNamesOf, shortHostName } from './config/node-names.js';
+import { readSlurmConfiguration, type SlurmConfiguration } from './config/read.js';
 import { parseTopV1, parseTopV2, type SlurmTop } from './layout.js';
 
 /** Slurm's own directory in one hierarchy, as found. */

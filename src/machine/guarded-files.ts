@@ -1,5 +1,5 @@
 // Finding a file that root is asked to believe: through symbolic links, with everything on the way that says
-// who could change it. Whether its owners are believed is said in config-trust.ts.
+// who could change it. Whether its owners are believed is said in jobs/config/trust.ts.
 
 import path from 'node:path';
 import { type BoundedReads, boundedReads, type Look, type ReadLimits } from './bounded-reads.js';

@@ -6,7 +6,7 @@ import process from 'node:process';
 import { describe, expect, it } from 'vitest';
 import { adopt } from '../../src/adopt/adoption.js';
 import type { Job } from '../../src/jobs/job.js';
-import { verify } from '../../src/jobs/placement.js';
+import { verify } from '../../src/jobs/verification.js';
 import { hasCode } from '../../src/machine/errors.js';
 import { newestJob } from '../../src/policy/newest.js';
 import {

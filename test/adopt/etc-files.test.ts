@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { etcFiles, linesOf } from '../../src/adopt/etc-files.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { hostWithMount, put, trustedFolder } from '../jobs/config-sandbox.js';
+import { hostWithMount, put, trustedFolder } from '../jobs/config/config-sandbox.js';
 import { rootTest } from '../sandbox.js';
 
 describe('linesOf()', () => {

@@ -6,10 +6,10 @@ import { expect } from 'vitest';
 import type { Cgroup } from '../../src/cgroup/cgroup.js';
 import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
-import { formatSocketName } from '../../src/jobs/stepd-socket.js';
+import { formatSocketName } from '../../src/jobs/stepd/sockets.js';
 import type { Host } from '../../src/machine/host.js';
 import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
-import { type RecordedStepd, speakAs } from '../jobs/stepd-server.js';
+import { type RecordedStepd, speakAs } from '../jobs/stepd/stepd-server.js';
 import { alice, type World } from './kernel.js';
 
 /** What slurmstepd does otherwise than usual. */

@@ -15,7 +15,7 @@ import { removeLeftovers, Sandbox } from '../../src/cli/sandbox.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import type { Job } from '../../src/jobs/job.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
-import { findOwners } from '../../src/jobs/owners.js';
+import { findOwners } from '../../src/jobs/owners/find.js';
 import type { Directory, Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
 

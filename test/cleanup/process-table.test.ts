@@ -5,7 +5,7 @@ import { readProcessTable, readUse, uptimeOf } from '../../src/cleanup/process-t
 import { SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { nodeWith } from '../jobs/config-sandbox.js';
+import { nodeWith } from '../jobs/config/config-sandbox.js';
 import { rootTest } from '../sandbox.js';
 import { started, stateOf, until } from './stuck.js';
 

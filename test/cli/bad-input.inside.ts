@@ -10,7 +10,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
 import { patienceMs as commandsMs } from '../../src/cli/context.js';
 import { mountSilentFuse, started } from '../cleanup/stuck.js';
-import { afterwards, hangingMount, put, trustedFolder } from '../jobs/config-sandbox.js';
+import { afterwards, hangingMount, put, trustedFolder } from '../jobs/config/config-sandbox.js';
 import { programFile, type Ran } from './program-run.js';
 
 const uid = 64_811;

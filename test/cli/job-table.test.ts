@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ageOf, JobTable, type PageOptions, pageOf } from '../../src/cli/job-table.js';
 import type { Job } from '../../src/jobs/job.js';
-import type { JobEvent } from '../../src/jobs/live.js';
+import type { JobEvent } from '../../src/jobs/watch/watch.js';
 
 const time = '2026-11-24T10:00:00.000Z';
 const start = Date.parse(time);

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { keepingTitles, readForRecording, withoutPasswords } from '../../src/cli/recorded-reads.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { readNode } from '../../src/jobs/node.js';
-import { verify } from '../../src/jobs/placement.js';
+import { verify } from '../../src/jobs/verification.js';
 import { recordedHost, recordingHost } from '../../src/machine/recording.js';
 import { expectedFor, loadRecording, recordingNames } from '../recordings/recordings.js';
 

@@ -4,7 +4,7 @@ import { readNode } from '../../src/jobs/node.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
 import { loadRecording, recordingNames } from '../recordings/recordings.js';
-import { nodeOfStepds, type Stepd } from './stepd-node.js';
+import { nodeOfStepds, type Stepd } from './stepd/stepd-node.js';
 
 const look: ExternLook = {
   name: 'job 7',

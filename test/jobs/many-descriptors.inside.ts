@@ -1,13 +1,13 @@
 // A process may have a descriptor above 65,536 only where its limit allows it, which not every root may raise.
 
 import { describe, expect } from 'vitest';
-import { callerHere } from '../../src/jobs/caller-here.js';
+import { callerHere } from '../../src/jobs/caller/here.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
-import { findOwners } from '../../src/jobs/owners.js';
+import { findOwners } from '../../src/jobs/owners/find.js';
 import type { Host } from '../../src/machine/host.js';
 import { alice, inWorld, onKernels } from '../adopt/kernel.js';
 import { Listener } from '../tcp-listener.js';
-import { connectionOf, said } from './callers.js';
+import { connectionOf, said } from './caller/callers.js';
 
 describe('callerHere()', () => {
   onKernels((kernel) => {

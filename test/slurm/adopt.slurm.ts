@@ -6,12 +6,12 @@ import path from 'node:path';
 import process from 'node:process';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { adopt } from '../../src/adopt/adoption.js';
-import { reachExternStepd } from '../../src/adopt/extern-stepd.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import type { Job } from '../../src/jobs/job.js';
 import { readNode, type SlurmNode } from '../../src/jobs/node.js';
-import { askStepd } from '../../src/jobs/stepd.js';
-import { socketOf } from '../../src/jobs/stepd-socket.js';
+import { askStepd } from '../../src/jobs/stepd/ask.js';
+import { reachExternStepd } from '../../src/jobs/stepd/extern.js';
+import { socketOf } from '../../src/jobs/stepd/sockets.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 

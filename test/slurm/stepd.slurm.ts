@@ -5,12 +5,12 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import process from 'node:process';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { askStepd, askSteps, openStepd } from '../../src/jobs/stepd.js';
-import type { StepdConnection } from '../../src/jobs/stepd-connection.js';
-import type { StepdQuestion } from '../../src/jobs/stepd-protocol.js';
-import { listeningSockets, type StepSocket, socketOf, socketsInSpool } from '../../src/jobs/stepd-socket.js';
+import { askStepd, askSteps, openStepd } from '../../src/jobs/stepd/ask.js';
+import type { StepdConnection } from '../../src/jobs/stepd/connection.js';
+import type { StepdQuestion } from '../../src/jobs/stepd/protocol.js';
+import { listeningSockets, type StepSocket, socketOf, socketsInSpool } from '../../src/jobs/stepd/sockets.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { int32s } from '../jobs/stepd-server.js';
+import { int32s } from '../jobs/stepd/stepd-server.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 
 const host = liveHost();

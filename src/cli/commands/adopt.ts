@@ -8,7 +8,7 @@ import { hierarchyKey } from '../../cgroup/membership.js';
 import { withProcess } from '../../cgroup/process.js';
 import { discoverJobs } from '../../jobs/discovery.js';
 import { type Job, nameOfJob, type OwnedJob } from '../../jobs/job.js';
-import { findOwners } from '../../jobs/owners.js';
+import { findOwners } from '../../jobs/owners/find.js';
 import { refusalToMove } from '../../jobs/protected.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
 import type { AdoptionTarget } from '../../policy/answer.js';

@@ -2,12 +2,12 @@
 
 import { CgroupSet, type SetMember } from '../../cgroup/cgroup-set.js';
 import { parseProcStat, parseProcStatus } from '../../cgroup/process.js';
-import { dateJobs } from '../../jobs/beginnings.js';
 import { discoverJobs } from '../../jobs/discovery.js';
+import { dateJobs } from '../../jobs/extern-times.js';
 import { type Job, nameOfJob, type OwnedJob, type Step } from '../../jobs/job.js';
 import { cgroupOf } from '../../jobs/job-cgroups.js';
 import type { SlurmNode } from '../../jobs/node.js';
-import { findOwners } from '../../jobs/owners.js';
+import { findOwners } from '../../jobs/owners/find.js';
 import { isGone, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import { newestJob } from '../../policy/newest.js';

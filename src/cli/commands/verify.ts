@@ -9,7 +9,7 @@ import {
   type Verdict,
   type Verification,
   verify,
-} from '../../jobs/placement.js';
+} from '../../jobs/verification.js';
 import { openContext } from '../context.js';
 import { columns, json, type Output, standardOutput, visible } from '../output.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, pidOf, type Words } from '../spec.js';

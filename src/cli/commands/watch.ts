@@ -3,8 +3,8 @@
 
 import process from 'node:process';
 import type { Job } from '../../jobs/job.js';
-import { type JobEvent, type WatchJobsOptions, watchJobs } from '../../jobs/live.js';
 import type { SlurmNode } from '../../jobs/node.js';
+import { type JobEvent, type WatchJobsOptions, watchJobs } from '../../jobs/watch/watch.js';
 import { Bell } from '../../machine/wakeup.js';
 import { nodeOptions, openContext, requireSlurm } from '../context.js';
 import { JobTable, pageOf } from '../job-table.js';

@@ -16,7 +16,7 @@ import { type CommandSpec, parseWords, type Words } from '../../../src/cli/spec.
 import { discoverJobs } from '../../../src/jobs/discovery.js';
 import type { OwnedJob } from '../../../src/jobs/job.js';
 import { readNode, type SlurmNode } from '../../../src/jobs/node.js';
-import { findOwners } from '../../../src/jobs/owners.js';
+import { findOwners } from '../../../src/jobs/owners/find.js';
 import { capture } from '../../cli/capture.js';
 
 /** Which machine this is. */

@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import process from 'node:process';
 import { promisify } from 'node:util';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { dateJobs } from '../../../src/jobs/beginnings.js';
+import { dateJobs } from '../../../src/jobs/extern-times.js';
 import { newestJob } from '../../../src/policy/newest.js';
 import { describeAccounting } from './accounting.js';
 import { agent, compareAdopters } from './differential.js';

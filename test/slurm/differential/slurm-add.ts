@@ -3,9 +3,9 @@
 
 import { discoverJobs } from '../../../src/jobs/discovery.js';
 import { readNode } from '../../../src/jobs/node.js';
-import { findOwners } from '../../../src/jobs/owners.js';
-import { openStepd } from '../../../src/jobs/stepd.js';
-import { socketOf } from '../../../src/jobs/stepd-socket.js';
+import { findOwners } from '../../../src/jobs/owners/find.js';
+import { openStepd } from '../../../src/jobs/stepd/ask.js';
+import { socketOf } from '../../../src/jobs/stepd/sockets.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { type Adopter, outcomeOf, patienceOn, type Site } from './adopter.js';
 

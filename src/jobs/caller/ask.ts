@@ -1,0 +1,37 @@
+// Caller ID: from which job does a connection come? Answered on this node where it begins here, else by the slurmd at its
+// source. Whatever goes wrong is an answer, "unknown" with its reason, and comes in time: it refuses no login by itself.
+
+import { SlurmCgroupsError } from '../../machine/errors.js';
+import { callerHere } from './here.js';
+import { type CallerIdAnswer, type CallerIdQuestion, unknown } from './question.js';
+import { rememberSilent, silentFor } from './silent-sources.js';
+import { askSlurmd } from './slurmd.js';
+
+export interface CallerIdOptions {
+  /** Remember a source that did not answer, so that it is not asked again for a minute. Not where nothing may be changed. */
+  readonly remember: boolean;
+}
+
+/**
+ * Asks from which job a connection comes. Answers until `endMs`; ends with the reason of `signal` where that is given.
+ *
+ * What is answered is to be checked by who asked: slurmd names a job whoever owns it, and wherever it runs.
+ */
+export async function askCallerId(question: CallerIdQuestion, { remember }: CallerIdOptions): Promise<CallerIdAnswer> {
+  const { host } = question.node;
+  if (host.source === 'recording') return unknown('a recorded node cannot be asked');
+  try {
+    const here = await callerHere(question);
+    if (here !== undefined) return here;
+    const source = question.connection.source.address;
+    const seconds = silentFor(host, source);
+    if (seconds > 0)
+      return unknown(`${source.text} did not answer lately, and is asked again in ${Math.ceil(seconds)} s`);
+    const { answer, silent } = await askSlurmd(question);
+    if (silent && remember) rememberSilent(host, source);
+    return answer;
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return unknown(error.message);
+    throw error;
+  }
+}

@@ -1,0 +1,169 @@
+// What the slurmd of this node was started with: only its own command line and environment say which
+// configuration it reads. Both can block (they take the target's memory lock), so a child reads them.
+
+import { listPids, parseProcStat, parseProcStatus } from '../../cgroup/process.js';
+import { ConfigError, hasCode, isGone, quote } from '../../machine/errors.js';
+import type { ConfigFiles } from '../../machine/guarded-files.js';
+import type { Host } from '../../machine/host.js';
+import { programName } from '../program-name.js';
+
+/** A running slurmd. */
+export interface SlurmdProcess {
+  readonly pid: number;
+  /** `-N` of its command line. */
+  readonly nodeName?: string;
+  /** The file it was told to read. Absent: it looked for itself. */
+  readonly file?: string;
+  /** What told it so, for people. */
+  readonly toldBy?: string;
+  /** It has its configuration from slurmctld (`--conf-server`), whatever lies in /etc/slurm. */
+  readonly configless: boolean;
+}
+
+export interface FoundSlurmds {
+  readonly slurmds: readonly SlurmdProcess[];
+  readonly notes: readonly string[];
+}
+
+/**
+ * The slurmd processes of this machine. A name proves nothing: it is one with all four uids 0 whose executable
+ * is root's and called slurmd.
+ *
+ * @throws ConfigError where one of them does not tell in time.
+ */
+export async function findSlurmds(host: Host, files: ConfigFiles): Promise<FoundSlurmds> {
+  if (host.source === 'recording') {
+    return {
+      slurmds: [],
+      notes: ['What slurmd was started with is not known: a recording leaves command lines and environments out'],
+    };
+  }
+  const slurmds: SlurmdProcess[] = [];
+  const notes: string[] = [];
+  for (const pid of listPids(host)) {
+    try {
+      if (host.read(`/proc/${pid}/comm`) !== 'slurmd\n') continue; // the cheapest question first: 5 µs a process
+      if (!(await isSlurmd(host, files, pid))) continue;
+      // The paths it names are those of its own mounts.
+      if (host.readlink(`/proc/${pid}/ns/pid`) !== host.readlink('/proc/self/ns/pid')) {
+        notes.push(`Process ${pid} is a slurmd in a container: what it reads is not this node's configuration`);
+        continue;
+      }
+      const { startTime } = parseProcStat(host.read(`/proc/${pid}/stat`));
+      const [commandLine, environment] = await Promise.all([
+        ask(files, pid, '/bin/cat', ['--', `/proc/${pid}/cmdline`]),
+        ask(files, pid, '/bin/cat', ['--', `/proc/${pid}/environ`]),
+      ]);
+      // The pid may have become another's in between.
+      if (commandLine === '' || parseProcStat(host.read(`/proc/${pid}/stat`)).startTime !== startTime) continue;
+      slurmds.push({ pid, ...slurmdWords(commandLine.split('\0').slice(0, -1), environment.split('\0')) });
+    } catch (error) {
+      if (isGone(error)) continue; // ended meanwhile
+      if (!hasCode(error, 'ERR_NOT_PERMITTED')) throw error;
+      notes.push(`What slurmd (process ${pid}) was started with is not known: only root may ask`);
+    }
+  }
+  return { slurmds, notes };
+}
+
+async function isSlurmd(host: Host, files: ConfigFiles, pid: number): Promise<boolean> {
+  if (!parseProcStatus(host.read(`/proc/${pid}/status`)).uids.every((uid) => uid === 0)) return false;
+  if (programName(host.readlink(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, '')) !== 'slurmd') return false;
+  // Through the link itself: that is the file that runs, also when an update has replaced or removed it.
+  return (
+    (await ask(files, pid, '/usr/bin/stat', ['-L', '-c', '%u %F', '--', `/proc/${pid}/exe`])) === '0 regular file\n'
+  );
+}
+
+async function ask(files: ConfigFiles, pid: number, program: string, args: readonly string[]): Promise<string> {
+  const result = await files.run(program, args);
+  if (result !== undefined) return result.exitCode === 0 ? result.stdout : '';
+  throw new ConfigError(
+    `Cannot find out what slurmd (process ${pid}) was started with: it does not answer within ${files.timeoutMs} ms`,
+    { pid },
+  );
+}
+
+/** Long options of slurmd that take a value (Slurm 26.05 src/slurmd/slurmd/slurmd.c). */
+const longWithValue = [
+  'authinfo',
+  'ca-cert-file',
+  'conf',
+  'conf-server',
+  'extra',
+  'instance-id',
+  'instance-type',
+  'parameters',
+];
+/** Its short ones: `bcCd:Df:F::GhL:Mn:N:svVZ`. The value of -F can only be attached. */
+const shortWithValue = 'dfLnN';
+
+/**
+ * What arguments and environment tell slurmd, by its own order: --conf-server, then -f, then SLURM_CONF.
+ * SLURMD_RECONF_CONF_CACHE is what a configless slurmd hands to the one that replaces it on reconfigure.
+ */
+export function slurmdWords(args: readonly string[], environment: readonly string[]): Omit<SlurmdProcess, 'pid'> {
+  let file: string | undefined;
+  let nodeName: string | undefined;
+  let configless = false;
+  for (let at = 1; at < args.length; at++) {
+    const arg = args[at] ?? '';
+    if (arg === '--') break;
+    if (arg.startsWith('--')) {
+      const name = arg.slice(2).replace(/=.*$/s, '');
+      const option = longWithValue.includes(name)
+        ? name
+        : onlyOne(longWithValue.filter((long) => long.startsWith(name)));
+      if (option !== undefined && !arg.includes('=')) at++;
+      if (option === 'conf-server') configless = true;
+    } else if (arg.startsWith('-')) {
+      for (let index = 1; index < arg.length; index++) {
+        const letter = arg.charAt(index);
+        if (letter === 'F') break;
+        if (!shortWithValue.includes(letter)) continue;
+        const value = index + 1 < arg.length ? arg.slice(index + 1) : args[++at];
+        if (letter === 'f') file = value;
+        if (letter === 'N') nodeName = value;
+        break;
+      }
+    }
+  }
+  const variable = (name: string) => {
+    const entry = environment.find((one) => one.startsWith(`${name}=`));
+    return entry?.slice(name.length + 1);
+  };
+  const node = nodeName === undefined ? {} : { nodeName };
+  const cache = variable('SLURMD_RECONF_CONF_CACHE');
+  if (cache !== undefined)
+    return { ...node, file: `${cache}/slurm.conf`, toldBy: 'the configuration cache of slurmd', configless: true };
+  if (configless || variable('SLURM_CONF_SERVER') !== undefined) return { ...node, configless: true };
+  if (file !== undefined) return { ...node, file, toldBy: 'slurmd -f', configless: false };
+  const told = variable('SLURM_CONF');
+  return told === undefined
+    ? { ...node, configless: false }
+    : { ...node, file: told, toldBy: 'SLURM_CONF of slurmd', configless: false };
+}
+
+/** getopt_long(3) takes a shortened name that fits one option only. */
+function onlyOne(names: readonly string[]): string | undefined {
+  return names.length === 1 ? names[0] : undefined;
+}
+
+/**
+ * The slurmd of a node among those of this machine (multiple-slurmd builds start it with `-N`).
+ *
+ * @throws ConfigError where several read different files and no name tells which is meant.
+ */
+export function slurmdOf(slurmds: readonly SlurmdProcess[], nodeName: string | undefined): SlurmdProcess | undefined {
+  const named = slurmds.filter((one) => nodeName !== undefined && one.nodeName === nodeName);
+  const [first, ...others] = named.length > 0 ? named : slurmds;
+  const differs = others.find((other) => other.file !== first?.file || other.configless !== first?.configless);
+  if (first === undefined || differs === undefined) return first;
+  const both = `slurmd ${first.pid} reads ${fileOf(first)}, slurmd ${differs.pid} ${fileOf(differs)}`;
+  throw new ConfigError(`Cannot tell which configuration is meant: ${both}; name the node or the file`);
+}
+
+function fileOf(slurmd: SlurmdProcess): string {
+  if (slurmd.file !== undefined) return quote(slurmd.file);
+  return slurmd.configless ? "slurmctld's" : 'the default file';
+}

@@ -1,0 +1,45 @@
+// When the extern steps of jobs began, as far as it can be seen without asking anybody. A cgroup's mtime can be made
+// "now" by anybody's `ls` (FACTS section 3); the socket of the step keeps its times, and the start of its slurmstepd
+// is on a clock that nobody sets.
+
+import { SlurmCgroupsError } from '../machine/errors.js';
+import type { Job } from './job.js';
+import type { SlurmNode } from './node.js';
+import { externStepdStart } from './stepd/process.js';
+import { isRootsAlone, socketOf, socketTime } from './stepd/sockets.js';
+
+/**
+ * The same jobs with `extern.socketNs` and `extern.stepdStartTicks`, where these are to be seen: a look at one socket
+ * and the processes of one directory each, so it is for jobs that are to be compared. Never throws for what is gone,
+ * hidden or not recorded.
+ */
+export function dateJobs<T extends Job>(jobs: readonly T[], node: SlurmNode): readonly T[] {
+  return jobs.map((job) => {
+    if (job.extern === undefined) return job;
+    const socketNs = externSocketTime(job, node);
+    const stepdStartTicks = externStepdStart(node, job);
+    return {
+      ...job,
+      extern: {
+        ...job.extern,
+        ...(socketNs === undefined ? {} : { socketNs }),
+        ...(stepdStartTicks === undefined ? {} : { stepdStartTicks }),
+      },
+    };
+  });
+}
+
+/** Of a spool that others can write nothing is believed. */
+function externSocketTime({ jobId, nodeName }: Job, { host, nodeName: here, spools }: SlurmNode): bigint | undefined {
+  const name = nodeName ?? here;
+  const spool = name === undefined ? undefined : spools.get(name);
+  if (jobId === undefined || name === undefined || spool === undefined) return undefined;
+  try {
+    const above = host.stat(spool);
+    if (above === undefined || !isRootsAlone(above)) return undefined;
+    return socketTime(host, socketOf(spool, { nodeName: name, jobId, stepId: 'extern' }));
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError || error instanceof RangeError) return undefined; // no such job has a socket
+    throw error;
+  }
+}

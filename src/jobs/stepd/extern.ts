@@ -1,0 +1,118 @@
+// The slurmstepd of a job's extern step, asked before anybody is moved: whether it is this job's, lives, and takes
+// somebody in. Who is moved into a step that is ending would be left behind by it, or ended with it.
+
+import { SlurmCgroupsError } from '../../machine/errors.js';
+import type { Places } from '../../machine/slots.js';
+import { type Job, nameOfJob } from '../job.js';
+import type { SlurmNode } from '../node.js';
+import { openStepd } from './ask.js';
+import type { StepdAnswer, StepdConnection, StepdError } from './connection.js';
+import { JobSockets } from './find.js';
+import { standsIn } from './process.js';
+import type { StepSocket, TrustedOwners } from './sockets.js';
+
+/**
+ * ready: it runs, and the connection is the caller's to close; ending: nobody is to be moved into that step any more;
+ * unasked: nothing is known of it, and why.
+ */
+export type ExternStepd =
+  | { readonly outcome: 'ready'; readonly stepd: StepdConnection }
+  | { readonly outcome: 'ending'; readonly error: SlurmCgroupsError }
+  | {
+      readonly outcome: 'unasked';
+      readonly why: string;
+      /** It is there and did not answer in time: it may later. */
+      readonly isSilent?: true;
+    };
+
+export interface ReachOptions {
+  /** Over all. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+  readonly places?: Places;
+}
+
+/** Connects to it and asks for its state. */
+export async function reachExternStepd(node: SlurmNode, job: Job, options: ReachOptions): Promise<ExternStepd> {
+  const { jobId, nodeName } = job;
+  if (jobId === undefined) return { outcome: 'unasked', why: 'the id of the job is not known' };
+  const until = node.host.now() + options.timeoutMs;
+  const { sockets, trusted, isWhole, notes } = await new JobSockets(node).ofExtern({
+    jobId,
+    ...(nodeName === undefined ? {} : { nodeName }),
+  });
+  if (sockets.length === 0 && isWhole)
+    return ending(job, 'its extern step has no socket in the spool of slurmd, so it is ending, or has ended');
+  const reasons: string[] = [];
+  let isSilent = false;
+  for (const socket of sockets) {
+    const found = await reach({ node, job, socket, trusted }, { ...options, until });
+    if (found.outcome !== 'unasked') return found;
+    reasons.push(found.why);
+    isSilent ||= found.isSilent === true;
+  }
+  if (reasons.length > 0)
+    return { outcome: 'unasked', why: reasons.join('; '), ...(isSilent && { isSilent: true as const }) };
+  return {
+    outcome: 'unasked',
+    why: ['there is no spool of slurmd here, and nobody listens for it', ...notes].join('; '),
+  };
+}
+
+interface Reaching {
+  readonly node: SlurmNode;
+  readonly job: Job;
+  readonly socket: StepSocket;
+  readonly trusted: TrustedOwners;
+}
+
+async function reach(
+  { node, job, socket, trusted }: Reaching,
+  { until, signal, places }: ReachOptions & { readonly until: number },
+): Promise<ExternStepd> {
+  const wait = () => ({ timeoutMs: Math.max(0, until - node.host.now()), ...(signal && { signal }) });
+  const opened = await openStepd(socket, { host: node.host, trusted, ...(places && { places }), ...wait() });
+  if (opened.outcome !== 'answered') return meaningOf(job, opened.error);
+  const stepd = opened.value;
+  let isReady = false;
+  try {
+    const pid = await stepd.ask('daemonPid', wait());
+    if (pid.outcome !== 'answered') return meaningOf(job, pid.error);
+    if (!standsIn(node, job, pid.value))
+      return { outcome: 'unasked', why: `what answers at ${socket.name} is not the slurmstepd of ${nameOfJob(job)}` };
+    const state: StepdAnswer<string> = await stepd.ask('state', wait());
+    if (state.outcome !== 'answered') return meaningOf(job, state.error);
+    if (state.value === 'ending') return ending(job, 'its extern step is ending');
+    isReady = true;
+    return { outcome: 'ready', stepd };
+  } finally {
+    if (!isReady) stepd.close();
+  }
+}
+
+/** Who refuses, has gone or died takes nobody in, and nobody would end the session with the job. */
+function meaningOf(job: Job, error: StepdError): ExternStepd {
+  switch (error.failure) {
+    case 'refused':
+    case 'absent':
+    case 'dead':
+      return ending(job, error.message, error);
+    case 'silent':
+      return { outcome: 'unasked', why: error.message, isSilent: true };
+    case 'garbled':
+    case 'untrusted':
+    case 'unsupported':
+    case 'unreachable':
+      return { outcome: 'unasked', why: error.message };
+  }
+}
+
+function ending(job: Job, why: string, cause?: unknown): ExternStepd {
+  const error = new SlurmCgroupsError(
+    'ERR_STEPD',
+    `Nobody is moved into ${nameOfJob(job)}: ${why}`,
+    job.jobId === undefined ? {} : { jobId: job.jobId },
+    cause,
+  );
+  return { outcome: 'ending', error };
+}

@@ -1,0 +1,214 @@
+// Where the slurmstepd of a step listens: `<SlurmdSpoolDir>/<NodeName>_<JOBID>.<STEPID>[.<HETCOMP>]`, read and
+// written, and found in a spool or, without any configuration, in /proc/net/unix. Names are only candidates: what
+// lies there is looked at by ask.ts before it is asked.
+
+import path from 'node:path';
+import { isGone, SlurmCgroupsError } from '../../machine/errors.js';
+import { type FileStat, type Host, isDirectory, isSocket } from '../../machine/host.js';
+import { answersAtOnce, fileSystemAt, parseMounts } from '../../machine/mount-table.js';
+
+/** What the name of a socket tells. */
+export interface SocketName {
+  readonly nodeName: string;
+  readonly jobId: number;
+  /** As in Job: `extern`, `batch`, `interactive`, a number, or `0+1` with a het component. */
+  readonly stepId: string;
+}
+
+export interface StepSocket extends SocketName {
+  /** SlurmdSpoolDir, absolute. */
+  readonly folder: string;
+  readonly name: string;
+}
+
+/** Users whose folder is believed: root, and SlurmUser where somebody who is believed named him. */
+export type TrustedOwners = ReadonlySet<bigint>;
+
+export const rootOwns: TrustedOwners = new Set([0n]);
+
+/** slurm.h; the greatest plain step is SLURM_MAX_NORMAL_STEP_ID. */
+const special: Readonly<Record<string, string>> = {
+  extern: '4294967292',
+  batch: '4294967291',
+  interactive: '4294967290',
+};
+const maxPlainStep = 0xffff_fff0;
+const words: ReadonlyMap<string, string> = new Map([
+  ...Object.entries(special).map(([word, number]) => [number, word] as const),
+  // Up to 20.02, where a socket tells it by SLURM_EXTERN_CONT and SLURM_BATCH_SCRIPT of that time.
+  ['4294967295', 'extern'],
+  ['4294967294', 'batch'],
+]);
+
+/** NO_VAL (4294967294) and INFINITE are no jobs. */
+const maxJobId = 0xffff_fffd;
+
+/** `vm_7.4294967292` → job 7, extern; `undefined`: it is not named like a socket of a step. */
+export function parseSocketName(name: string): SocketName | undefined {
+  // A node's name may hold dots and underscores; job and step do not, so the last underscore divides.
+  const match = /^([^/]+)_([1-9]\d{0,9})\.(0|[1-9]\d{0,9})(?:\.(0|[1-9]\d{0,4}))?$/.exec(name);
+  const [, nodeName, job, step, component] = match ?? [];
+  if (nodeName === undefined || job === undefined || step === undefined || Number(job) > maxJobId) return undefined;
+  const stepId = words.get(step) ?? (Number(step) <= maxPlainStep ? step : undefined);
+  if (stepId === undefined) return undefined;
+  return { nodeName, jobId: Number(job), stepId: component === undefined ? stepId : `${stepId}+${component}` };
+}
+
+/**
+ * The name that Slurm gives the socket since 20.11: the reverse of parseSocketName.
+ *
+ * @throws RangeError when there is no such step.
+ */
+export function formatSocketName({ nodeName, jobId, stepId }: SocketName): string {
+  const [step = '', component] = stepId.split('+');
+  const number = Object.hasOwn(special, step) ? special[step] : step;
+  const name = `${nodeName}_${jobId}.${number}${component === undefined ? '' : `.${component}`}`;
+  const read = parseSocketName(name);
+  if (read === undefined || read.nodeName !== nodeName || read.jobId !== jobId || read.stepId !== stepId)
+    throw new RangeError(`Job ${jobId}, step ${JSON.stringify(stepId)} on ${JSON.stringify(nodeName)} has no socket`);
+  return name;
+}
+
+/** The socket of one step in the spool of its node, whether it is there or not. */
+export function socketOf(spool: string, name: SocketName): StepSocket {
+  return socketAt(spool, formatSocketName(name), name);
+}
+
+/** Which of the sockets are wanted. */
+export interface SocketFilter {
+  readonly nodeName?: string;
+  readonly jobId?: number;
+  readonly stepId?: string;
+}
+
+/**
+ * Sockets in a spool, by name alone, in the order of jobs. A spool that is not there has none.
+ *
+ * @throws SlurmCgroupsError when it cannot be read: then it is not known which steps there are.
+ */
+export function socketsInSpool(host: Host, spool: string, filter: SocketFilter = {}): readonly StepSocket[] {
+  let names: readonly string[];
+  try {
+    names = host.names(spool);
+  } catch (error) {
+    if (isGone(error)) return [];
+    throw error;
+  }
+  const found: StepSocket[] = [];
+  for (const name of names) {
+    const read = parseSocketName(name);
+    if (read !== undefined && isWanted(read, filter)) found.push(socketAt(spool, name, read));
+  }
+  return found.sort(byJob);
+}
+
+export interface ListeningSockets {
+  readonly sockets: readonly StepSocket[];
+  /** Folders that were left out, for people. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Sockets that somebody listens on in this network namespace, by /proc/net/unix, needing no configuration.
+ * Anybody can bind such a name anywhere, and can write any line into this table by the name he binds (the kernel
+ * prints a line break as it is): what counts is that a socket lies there now, in a folder that nobody but those
+ * trusted can write in.
+ */
+export function listeningSockets(
+  host: Host,
+  options: SocketFilter & { readonly trusted?: TrustedOwners } = {},
+): ListeningSockets {
+  const notes: string[] = [];
+  const mounts = parseMounts(host.read('/proc/self/mountinfo'));
+  const folders = new Map<string, boolean>();
+  const believed = (folder: string): boolean => {
+    const before = folders.get(folder);
+    if (before !== undefined) return before;
+    const why = whyNotBelieved(host, folder, {
+      trusted: options.trusted ?? rootOwns,
+      local: answersAtOnce(fileSystemAt(mounts, folder)),
+    });
+    if (why !== undefined) notes.push(`What listens in "${folder}" is not asked: ${why}`);
+    folders.set(folder, why === undefined);
+    return why === undefined;
+  };
+  const found = new Map<string, StepSocket>();
+  for (const bound of parseNetUnix(host.read('/proc/net/unix'))) {
+    const read = parseSocketName(path.basename(bound));
+    if (read === undefined || !isWanted(read, options) || found.has(bound)) continue;
+    const folder = path.dirname(bound);
+    if (!believed(folder)) continue;
+    const stat = host.stat(bound);
+    if (stat !== undefined && isSocket(stat)) found.set(bound, socketAt(folder, path.basename(bound), read));
+  }
+  return { sockets: [...found.values()].sort(byJob), notes };
+}
+
+/** Absolute paths of listening stream sockets in a text of /proc/net/unix. */
+export function parseNetUnix(text: string): readonly string[] {
+  const paths: string[] = [];
+  for (const line of text.split('\n')) {
+    // Num: RefCount Protocol Flags Type St Inode Path; flag 00010000 is __SO_ACCEPTCON, type 0001 a stream.
+    const bound = /^[0-9a-fA-F]+: [0-9A-F]{8} [0-9A-F]{8} 00010000 0001 01 +\d+ (\/.*)$/.exec(line)?.[1];
+    if (bound !== undefined && path.normalize(bound) === bound) paths.push(bound);
+  }
+  return paths;
+}
+
+/** A directory of root's in which nobody else can write. */
+export function isRootsAlone(stat: FileStat): boolean {
+  return isDirectory(stat) && stat.uid === 0n && (stat.mode & 0o022n) === 0n;
+}
+
+/**
+ * When a socket was made, in ns since 1970; `undefined`: there is none. It keeps its times (measured: adoption, restart
+ * of slurmd, suspension, ls, reclaim); anybody may set those of mode 0777 to now, never back: the earlier counts.
+ */
+export function socketTime(host: Host, { folder, name }: StepSocket): bigint | undefined {
+  const stat = host.stat(`${folder}/${name}`);
+  if (stat === undefined || !isSocket(stat)) return undefined;
+  const { ctimeNs, mtimeNs } = stat;
+  if (ctimeNs < mtimeNs) return ctimeNs; // Math.min takes no bigint
+  return mtimeNs;
+}
+
+/** Why nobody in that folder is asked; `undefined`: only those trusted can have put something there. */
+export function whyStrange(stat: FileStat, trusted: TrustedOwners): string | undefined {
+  if (!isDirectory(stat)) return 'it is not a folder';
+  if (!trusted.has(stat.uid)) return `it belongs to uid ${stat.uid}, not to root or SlurmUser`;
+  // Group and others; a sticky bit does not keep anybody from putting something there.
+  if ((stat.mode & 0o022n) !== 0n) return `others can write in it (mode ${(stat.mode & 0o7777n).toString(8)})`;
+  return undefined;
+}
+
+function whyNotBelieved(
+  host: Host,
+  folder: string,
+  { trusted, local }: { readonly trusted: TrustedOwners; readonly local: boolean },
+): string | undefined {
+  if (!local) return 'it is on a file system that may not answer';
+  try {
+    const stat = host.stat(folder);
+    return stat === undefined ? 'it is not there (any more, or not for us)' : whyStrange(stat, trusted);
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return error.message;
+    throw error;
+  }
+}
+
+/** Field by field: a spread takes seven times as long, of which 10,000 names make a difference (measured). */
+function socketAt(folder: string, name: string, { nodeName, jobId, stepId }: SocketName): StepSocket {
+  return { folder, name, nodeName, jobId, stepId };
+}
+
+function isWanted(name: SocketName, { nodeName, jobId, stepId }: SocketFilter): boolean {
+  return (
+    (nodeName === undefined || name.nodeName === nodeName) &&
+    (jobId === undefined || name.jobId === jobId) &&
+    (stepId === undefined || name.stepId === stepId)
+  );
+}
+
+function byJob(a: StepSocket, b: StepSocket): number {
+  return a.jobId - b.jobId || (a.name < b.name ? -1 : 1);
+}

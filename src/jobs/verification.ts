@@ -1,0 +1,351 @@
+// Where a process stands: its memberships read as jobs and steps, hierarchy by hierarchy, held against the
+// hierarchies in which that job exists, and the limits it is under. It only looks.
+
+import { directoryOf, type Hierarchy, hierarchyOf } from '../cgroup/hierarchies.js';
+import { hierarchyKey, type Membership } from '../cgroup/membership.js';
+import { type CgroupPath, cgroupPath, partsOf } from '../cgroup/path.js';
+import { type HeldProcess, withProcess } from '../cgroup/process.js';
+import { isGone, SlurmCgroupsError } from '../machine/errors.js';
+import type { Host } from '../machine/host.js';
+import { discoverJobs } from './discovery.js';
+import { formatJobPath, isSameJob, type JobName, type JobPlace, parseJobPath } from './layout.js';
+import type { LocatedTop, SlurmNode } from './node.js';
+import { findOwners } from './owners/find.js';
+
+/**
+ * contained: in the job in every hierarchy in which the job has a cgroup; partial: in some of them; outside:
+ * in no job; conflict: in different jobs, hierarchy by hierarchy.
+ */
+export type Verdict = 'contained' | 'partial' | 'outside' | 'conflict';
+
+/**
+ * in-job: in the job's cgroup; missing: the job has a cgroup here, the process is elsewhere; other-job: in
+ * another job than in most hierarchies; outside: the job has no cgroup here; unknown: it could not be seen.
+ */
+export type PlacementState = 'in-job' | 'missing' | 'other-job' | 'outside' | 'unknown';
+
+export interface HierarchyPlacement {
+  readonly hierarchyId: number;
+  readonly version: 1 | 2;
+  readonly controllers: readonly string[];
+  /** As /proc/PID/cgroup writes it. */
+  readonly path: string;
+  readonly jobId?: number;
+  readonly sluid?: string;
+  readonly stepId?: string;
+  readonly state: PlacementState;
+}
+
+/** The tightest limit on the way from the process's cgroup to the root; absent: that controller is not there. */
+export interface Limits {
+  readonly memoryBytes?: number | 'max';
+  /** As the kernel writes it: `0-3,8`. */
+  readonly cpus?: string;
+  /** CPU time in CPUs: 1.5 is one and a half. */
+  readonly cpuQuota?: number | 'max';
+  readonly pids?: number | 'max';
+}
+
+export interface Verification {
+  readonly pid: number;
+  /** Effective uid. */
+  readonly uid: number;
+  readonly comm: string;
+  readonly inJob: boolean;
+  readonly job: {
+    readonly jobId?: number;
+    readonly sluid?: string;
+    readonly uid?: number;
+    readonly nodeName?: string;
+    readonly stepId?: string;
+  } | null;
+  readonly verdict: Verdict;
+  readonly hierarchies: readonly HierarchyPlacement[];
+  readonly limits: Limits;
+  readonly notes: readonly string[];
+}
+
+export interface VerifyOptions {
+  readonly node: SlurmNode;
+  /** How long slurmstepds may be asked which job a directory named by SLUID is. Default 2000. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Proves from /proc what a process belongs to. Which job a directory named by SLUID (26.05 on) is, its slurmstepd
+ * tells, by its place or when asked (`timeoutMs`, default 2000); a note says where nobody does.
+ *
+ * @param pid a process id, or `self`
+ * @throws SlurmCgroupsError ERR_NO_SUCH_PROCESS; ERR_NOT_PERMITTED where /proc is hidden from this user.
+ */
+export async function verify(pid: number | 'self', options: VerifyOptions): Promise<Verification> {
+  const { node } = options;
+  const one = pid === 'self' ? node.host.self().pid : pid;
+  return withProcess(node.host, one, async (held) => identified(verifyHeld(node, held), options));
+}
+
+async function identified(found: Verification, { node, ...options }: VerifyOptions): Promise<Verification> {
+  const { sluid, nodeName } = found.job ?? {};
+  if (found.job === null || sluid === undefined) return found;
+  try {
+    const jobs = discoverJobs(node, { only: { sluid } }).filter((job) => job.nodeName === nodeName);
+    const [job] = await findOwners(jobs, { node, ...options });
+    if (job?.jobId === undefined) {
+      const why = job?.unknownWhy ?? 'it is gone';
+      return { ...found, notes: [...found.notes, `the id of the job is not known: ${why}`] };
+    }
+    const { jobId, uid } = job;
+    const isThat = (one: HierarchyPlacement) => one.sluid === sluid;
+    return {
+      ...found,
+      job: { ...found.job, jobId, ...(uid === undefined ? {} : { uid }) },
+      hierarchies: found.hierarchies.map((one) => (isThat(one) ? { ...one, jobId } : one)),
+    };
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    return { ...found, notes: [...found.notes, `the id of the job is not known: ${error.message}`] };
+  }
+}
+
+interface Placed {
+  readonly membership: Membership;
+  readonly place: JobPlace | undefined;
+}
+
+function verifyHeld(node: SlurmNode, held: HeldProcess): Verification {
+  const notes: string[] = [];
+  const placed = held.memberships().map((membership): Placed => ({ membership, place: placeOf(node, membership) }));
+  const places = placed.flatMap(({ place }) => (place?.job === undefined ? [] : [{ ...place, job: place.job }]));
+  const main = mostNamed(places);
+  const hierarchies = placed.map((one) => stateOf(node, one, main, notes));
+  const count = (state: PlacementState) => hierarchies.filter((one) => one.state === state).length;
+  const verdict: Verdict =
+    main === undefined
+      ? 'outside'
+      : count('other-job') > 0
+        ? 'conflict'
+        : count('missing') + count('unknown') > 0
+          ? 'partial'
+          : 'contained';
+  const steps = [
+    ...new Set(
+      places.filter((one) => main !== undefined && isSameJob(one.job, main.job)).flatMap((one) => one.stepId ?? []),
+    ),
+  ];
+  if (steps.length > 1) notes.push(`it is in different steps: ${steps.join(', ')}`);
+  noteThreads(held, placed, notes);
+  noteLimitless(node, main, notes);
+  const stepId = steps.length === 1 ? steps[0] : undefined;
+  return {
+    pid: held.pid,
+    uid: held.status().uids[1],
+    comm: held.stat().comm,
+    inJob: verdict === 'contained',
+    job:
+      main === undefined
+        ? null
+        : {
+            ...main.job,
+            ...(main.uid === undefined ? {} : { uid: main.uid }),
+            ...(main.nodeName === undefined ? {} : { nodeName: main.nodeName }),
+            ...(stepId === undefined ? {} : { stepId }),
+          },
+    verdict,
+    hierarchies,
+    limits: limitsOf(node, placed),
+    notes,
+  };
+}
+
+/** A place that names a job. */
+export type PlaceInJob = JobPlace & { readonly job: JobName };
+
+/** The place a membership names, if it lies in one of this node's Slurm trees. */
+export function placeOf(node: Pick<SlurmNode, 'tops'>, membership: Membership): JobPlace | undefined {
+  const key = hierarchyKey(membership.controllers);
+  for (const top of node.tops) {
+    if (top.hierarchy.key !== key) continue;
+    const place = parseJobPath(membership.path, top);
+    if (place !== undefined) return place;
+  }
+  return undefined;
+}
+
+/**
+ * The job in which memberships are. `undefined`: none; `several`: not the same in every hierarchy that names one.
+ */
+export function jobPlaceOf(
+  node: Pick<SlurmNode, 'tops'>,
+  memberships: readonly Membership[],
+): PlaceInJob | 'several' | undefined {
+  const places = memberships.flatMap((membership) => {
+    const place = placeOf(node, membership);
+    return place?.job === undefined ? [] : [{ ...place, job: place.job }];
+  });
+  const [first] = places;
+  if (first === undefined) return undefined;
+  const isFirst = (one: PlaceInJob) =>
+    isSameJob(one.job, first.job) && one.nodeName === first.nodeName && one.uid === first.uid;
+  return places.every(isFirst) ? first : 'several';
+}
+
+/** The job that most hierarchies name; of equals the first. */
+function mostNamed(places: readonly PlaceInJob[]): PlaceInJob | undefined {
+  const votes = (job: JobName) => places.filter((one) => isSameJob(one.job, job)).length;
+  return places.reduce<PlaceInJob | undefined>(
+    (best, one) => (best === undefined || votes(one.job) > votes(best.job) ? one : best),
+    undefined,
+  );
+}
+
+function stateOf(
+  node: SlurmNode,
+  { membership, place }: Placed,
+  main: PlaceInJob | undefined,
+  notes: string[],
+): HierarchyPlacement {
+  const base = {
+    hierarchyId: membership.hierarchyId,
+    version: membership.controllers.length === 0 ? (2 as const) : (1 as const),
+    controllers: membership.controllers,
+    path: membership.path,
+    ...(place?.job ?? {}),
+    ...(place?.stepId === undefined ? {} : { stepId: place.stepId }),
+  };
+  if (main === undefined) return { ...base, state: 'outside' };
+  if (place?.job !== undefined) return { ...base, state: isSameJob(place.job, main.job) ? 'in-job' : 'other-job' };
+  const key = hierarchyKey(membership.controllers);
+  const top = node.tops.find(
+    (one) => one.hierarchy.key === key && one.nodeName === main.nodeName && one.version === main.version,
+  );
+  if (top === undefined) return { ...base, state: 'outside' };
+  const directory = jobDirectory(top, main);
+  try {
+    return {
+      ...base,
+      state: directory === undefined || node.host.stat(directory) === undefined ? 'outside' : 'missing',
+    };
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    notes.push(error.message);
+    return { ...base, state: 'unknown' };
+  }
+}
+
+function jobDirectory(top: LocatedTop, main: PlaceInJob): string | undefined {
+  const path = formatJobPath({
+    version: main.version,
+    top: top.path,
+    ...(main.uid === undefined ? {} : { uid: main.uid }),
+    job: main.job,
+    below: [],
+  });
+  return directoryOf(top.hierarchy, path);
+}
+
+/** v1 lets threads of one process stand in different cgroups; the leader's alone would be half the truth. */
+function noteThreads(held: HeldProcess, placed: readonly Placed[], notes: string[]): void {
+  const where = (memberships: readonly Membership[]) =>
+    memberships.map((one) => `${hierarchyKey(one.controllers)}:${one.path}`).join('\n');
+  const leader = where(placed.map((one) => one.membership));
+  const apart = held.threads().filter((tid) => {
+    if (tid === held.pid) return false;
+    try {
+      return where(held.membershipsOf(tid)) !== leader;
+    } catch (error) {
+      if (isGone(error)) return false; // that thread has ended
+      throw error;
+    }
+  });
+  if (apart.length > 0)
+    notes.push(`${apart.length} of its threads are in other cgroups than its first: ${apart.slice(0, 5).join(', ')}`);
+}
+
+/** Where this node's Slurm has a tree but the job has no cgroup, nothing limits it there. */
+function noteLimitless(node: SlurmNode, main: PlaceInJob | undefined, notes: string[]): void {
+  if (main === undefined) return;
+  const without = node.tops
+    .filter((top) => top.version === main.version && top.nodeName === main.nodeName)
+    .filter((top) => {
+      const directory = jobDirectory(top, main);
+      try {
+        return directory !== undefined && node.host.stat(directory) === undefined;
+      } catch (error) {
+        if (error instanceof SlurmCgroupsError) return false; // it cannot be seen: stateOf says so where it counts
+        throw error;
+      }
+    })
+    .map((top) => top.hierarchy.key);
+  if (without.length > 0)
+    notes.push(`the job has no cgroup in ${without.join(', ')}: nothing of the job limits it there`);
+}
+
+function limitsOf(node: SlurmNode, placed: readonly Placed[]): Limits {
+  const at = (controller: string): readonly [Hierarchy, CgroupPath] | undefined => {
+    const one =
+      placed.find(({ membership }) => membership.controllers.includes(controller)) ??
+      placed.find(({ membership }) => membership.controllers.length === 0);
+    const hierarchy = one === undefined ? undefined : hierarchyOf(node.hierarchies, one.membership);
+    return one === undefined || hierarchy === undefined ? undefined : [hierarchy, one.membership.path];
+  };
+  const read = (controller: string, v1: string, v2: string) => {
+    const found = at(controller);
+    return found === undefined ? [] : upwards(node.host, found[0], found[1], found[0].version === 1 ? v1 : v2);
+  };
+  const memory = tightest(read('memory', 'memory.limit_in_bytes', 'memory.max').map(toBytes));
+  const pids = tightest(read('pids', 'pids.max', 'pids.max').map(toBytes));
+  const cpus = read('cpuset', 'cpuset.cpus', 'cpuset.cpus.effective')[0]?.trim();
+  const quota = quotaOf(node, at('cpu'));
+  return {
+    ...(memory === undefined ? {} : { memoryBytes: memory }),
+    ...(cpus === undefined || cpus === '' ? {} : { cpus }),
+    ...(quota === undefined ? {} : { cpuQuota: quota }),
+    ...(pids === undefined ? {} : { pids }),
+  };
+}
+
+/** The file in the cgroup and each one above, nearest first; a level without it (the root) is left out. */
+function upwards(host: Host, hierarchy: Hierarchy, path: CgroupPath, file: string): readonly string[] {
+  const values: string[] = [];
+  for (let parts = partsOf(path); ; parts = parts.slice(0, -1)) {
+    const directory = directoryOf(hierarchy, cgroupPath(`/${parts.join('/')}`));
+    if (directory === undefined) return values;
+    try {
+      values.push(host.read(`${directory}/${file}`));
+    } catch (error) {
+      if (!(error instanceof SlurmCgroupsError)) throw error; // that level has no such file, or it is gone
+    }
+    if (parts.length === 0) return values;
+  }
+}
+
+/** v1 writes "no limit" as the greatest multiple of the page size that fits a signed 64-bit number. */
+function toBytes(text: string): number | 'max' {
+  const value = text.trim();
+  return value === 'max' || BigInt(/^\d+$/.test(value) ? value : 0) > 2n ** 62n ? 'max' : Number(value);
+}
+
+function tightest(values: readonly (number | 'max')[]): number | 'max' | undefined {
+  if (values.length === 0) return undefined;
+  const numbers = values.filter((value) => value !== 'max');
+  return numbers.length === 0 ? 'max' : Math.min(...numbers);
+}
+
+function quotaOf(node: SlurmNode, found: readonly [Hierarchy, CgroupPath] | undefined): number | 'max' | undefined {
+  if (found === undefined) return undefined;
+  const [hierarchy, path] = found;
+  if (hierarchy.version === 2) {
+    return tightest(
+      upwards(node.host, hierarchy, path, 'cpu.max').map((text) => {
+        const [quota = 'max', period = '100000'] = text.trim().split(' ');
+        return quota === 'max' ? 'max' : Number(quota) / Number(period);
+      }),
+    );
+  }
+  const quotas = upwards(node.host, hierarchy, path, 'cpu.cfs_quota_us');
+  const periods = upwards(node.host, hierarchy, path, 'cpu.cfs_period_us');
+  return tightest(
+    quotas.map((text, level) => (text.trim() === '-1' ? 'max' : Number(text) / Number(periods[level] ?? '100000'))),
+  );
+}

@@ -1,0 +1,108 @@
+// Where a change of the jobs of a node shows first: the directories to watch, and what a name that comes or
+// goes in one of them is about. As few as they can be: each costs the kernel a watch.
+
+import path from 'node:path';
+import { directoryOf } from '../../cgroup/hierarchies.js';
+import { type CgroupPath, childPath, rootPath } from '../../cgroup/path.js';
+import { ifThere } from '../../machine/errors.js';
+import type { Job } from '../job.js';
+import { parseJobName, parseStepName, parseTopV1, parseTopV2, parseUidName } from '../layout.js';
+import type { SlurmNode } from '../node.js';
+
+export interface LivePlace {
+  readonly directory: string;
+  /** `top`: Slurm's own directory; `above`: where it stands, or will; `further`: where what it stands in will. */
+  readonly kind: 'further' | 'above' | 'top' | 'user' | 'job';
+  readonly version: 1 | 2;
+  /** v1: whose directory it is. */
+  readonly uid?: number;
+}
+
+/** What is to be looked at again. */
+export type Affected = { readonly what: 'node' | 'all' } | { readonly what: 'user'; readonly uid: number } | undefined;
+
+/**
+ * Slurm's own directories, on v1 those of the users below them, and what stands above only where it must be: a cgroup
+ * that has children cannot be removed, so the parent (which alone tells of a removal: the kernel says nothing to a
+ * watch on the cgroup itself, measured on 6.18) is watched while there is none; and where directories are named by
+ * node, for another node's.
+ */
+export function placesOf(node: SlurmNode, within: CgroupPath = rootPath): readonly LivePlace[] {
+  const places = new Map<string, LivePlace>();
+  const add = (place: LivePlace) => {
+    if (!places.has(place.directory)) places.set(place.directory, place);
+  };
+  for (const { directory, version, nodeName } of node.tops) {
+    const stat = node.host.stat(directory);
+    const isEmpty = stat === undefined || stat.nlink <= 2n;
+    if (isEmpty || nodeName !== undefined) add(above(node, path.dirname(directory), version));
+    if (stat === undefined) continue;
+    add({ directory, kind: 'top', version });
+    if (version === 2 || isEmpty) continue;
+    for (const name of ifThere(() => node.host.names(directory)) ?? []) {
+      const uid = parseUidName(name);
+      if (uid !== undefined) add({ directory: `${directory}/${name}`, kind: 'user', version, uid });
+    }
+  }
+  if (node.tops.length === 0) for (const place of placesOfNone(node, within)) add(place);
+  return [...places.values()];
+}
+
+/** Where Slurm's trees will stand (findTops of node.ts). */
+function* placesOfNone(node: SlurmNode, within: CgroupPath): Generator<LivePlace> {
+  const { cgroupPrepend: prepend, cgroupSlice: slice = 'system.slice' } = node.configuration ?? {};
+  const parents = prepend?.split('/').filter((part) => part !== '') ?? [];
+  for (const hierarchy of node.hierarchies.all) {
+    const names = hierarchy.version === 2 ? [slice] : parents.slice(0, -1);
+    const directory = directoryOf(hierarchy, childPath(within, ...names));
+    if (directory !== undefined) yield above(node, directory, hierarchy.version);
+  }
+}
+
+/** That directory, or the nearest above it that is there. */
+function above(node: SlurmNode, directory: string, version: 1 | 2): LivePlace {
+  let there = directory;
+  while (there !== '/' && node.host.stat(there) === undefined) there = path.dirname(there);
+  // CgroupPrepend gives Slurm's directory any name.
+  const isParent = there === directory && (version === 2 || node.configuration?.cgroupPrepend === undefined);
+  return { directory: there, kind: isParent ? 'above' : 'further', version };
+}
+
+/**
+ * For the steps of a job one directory more: the freezer's, where Slurm tracks all of them, else its first.
+ */
+export function stepPlaceOf(job: Job): LivePlace | undefined {
+  const cgroup = job.cgroups.find(({ controllers }) => controllers.includes('freezer')) ?? job.cgroups[0];
+  if (cgroup === undefined) return undefined;
+  if (cgroup.hierarchy === 'unified') return { directory: cgroup.path, kind: 'job', version: 2 };
+  return { directory: cgroup.path, kind: 'job', version: 1, ...(job.uid === undefined ? {} : { uid: job.uid }) };
+}
+
+/** Whether a step stands only where nobody watches: made before, or removed after, the one that is watched. */
+export function hasHiddenSteps(job: Job): boolean {
+  const place = stepPlaceOf(job);
+  return job.steps.some(({ cgroups }) => !cgroups.some((cgroup) => path.dirname(cgroup.path) === place?.directory));
+}
+
+/** What a name that came or went in a watched directory is about; `undefined`: nothing of Slurm's. */
+export function affectedBy(place: LivePlace, name: string | undefined): Affected {
+  const user: Affected = place.uid === undefined ? { what: 'all' } : { what: 'user', uid: place.uid };
+  switch (place.kind) {
+    case 'further':
+      return { what: 'node' };
+    case 'above': {
+      const isTop = name === undefined || (place.version === 1 ? parseTopV1(name) : parseTopV2(name)) !== undefined;
+      return isTop ? { what: 'node' } : undefined;
+    }
+    case 'top': {
+      if (name === undefined) return { what: 'all' };
+      if (place.version === 2) return parseJobName(name) === undefined ? undefined : { what: 'all' };
+      const uid = parseUidName(name);
+      return uid === undefined ? undefined : { what: 'user', uid };
+    }
+    case 'user':
+      return name === undefined || parseJobName(name) !== undefined ? user : undefined;
+    case 'job':
+      return name === undefined || parseStepName(name) !== undefined ? user : undefined;
+  }
+}
