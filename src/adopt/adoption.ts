@@ -12,7 +12,7 @@ import { refusalToMove } from '../jobs/protected.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import { type Told, tellStepd } from './accounting.js';
 import { moveDescendants } from './descendants.js';
-import { type Counted, closeWay, findWay, type StepdWay, type Way, wayBehind } from './way.js';
+import { type Counted, closeWay, findWay, type StepdWay, type Way, wayBehind } from './route.js';
 
 /** A user's own cgroup (`action_unknown=user`, v1 only): no job's accounting, no job's memory limit. */
 export interface UserTarget {

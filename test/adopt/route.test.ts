@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { adopt } from '../../src/adopt/adoption.js';
-import { closeWay, findWay, wayBehind } from '../../src/adopt/way.js';
+import { closeWay, findWay, wayBehind } from '../../src/adopt/route.js';
 import { Move } from '../../src/cgroup/move.js';
 import { withProcess } from '../../src/cgroup/process.js';
 import { externGoals } from '../../src/jobs/leaves.js';
