@@ -30,7 +30,7 @@ export { type CgroupPath, cgroupPath } from './cgroup/path.js';
 export type { ProcessIdentity } from './cgroup/process.js';
 export { type CleanOptions, cleanJob } from './cleanup/ending.js';
 export type { CleanReport, EndedProcess, SparedProcess, Survivor } from './cleanup/report.js';
-export { findStrays } from './cleanup/strays.js';
+export { findStrays } from './cleanup/strays/find.js';
 export type { NodeEntry, Place, SlurmConfiguration } from './jobs/config/read.js';
 export { type DiscoverJobsOptions, discoverJobs } from './jobs/discovery.js';
 export type { ExternCgroup, ExternStep, Job, JobCgroup, OwnedJob, OwnerSource, Step } from './jobs/job.js';

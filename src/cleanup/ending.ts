@@ -12,10 +12,10 @@ import type { SlurmNode } from '../jobs/node.js';
 import { withSlurmLock } from '../jobs/slurm-lock.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import { askToEnd, emptyAndRemove, hasEnded, membersIn } from './emptying.js';
-import { jobsMeant } from './meant.js';
+import { jobsMeant } from './named-job.js';
 import type { CleanReport, EndedProcess, SparedProcess } from './report.js';
 import { isSlurmstepd, lineOfDescent, proofOf, spareReason } from './spared.js';
-import { closeLookMs, describeSurvivor } from './survivors.js';
+import { closeLookMs, describeSurvivor } from './survivors/describe.js';
 
 export interface CleanOptions {
   readonly node: SlurmNode;

@@ -4,7 +4,7 @@
 import { decideSession } from '../adopt/session.js';
 import { CgroupSet } from '../cgroup/cgroup-set.js';
 import { listPids, withProcess } from '../cgroup/process.js';
-import { findStrays } from '../cleanup/strays.js';
+import { findStrays } from '../cleanup/strays/find.js';
 import { discoverJobs } from '../jobs/discovery.js';
 import type { Job } from '../jobs/job.js';
 import { cgroupOf } from '../jobs/job-cgroups.js';

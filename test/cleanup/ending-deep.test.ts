@@ -6,7 +6,7 @@ import type { Cgroup } from '../../src/cgroup/cgroup.js';
 import type { CgroupSet } from '../../src/cgroup/cgroup-set.js';
 import { isThere, parseProcStat } from '../../src/cgroup/process.js';
 import { cleanJob } from '../../src/cleanup/ending.js';
-import { findStrays } from '../../src/cleanup/strays.js';
+import { findStrays } from '../../src/cleanup/strays/find.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
 import { SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';

@@ -1,6 +1,6 @@
 // slurm-cgroups strays: processes of people who have no job on this node, with the reason.
 
-import { findStrays, type Stray, type StraysReport } from '../../cleanup/strays.js';
+import { findStrays, type Stray, type StraysReport } from '../../cleanup/strays/find.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { openContext, requireSlurm } from '../context.js';
 import { columns, count, json, type Output, standardOutput, treeLines, visible } from '../output.js';

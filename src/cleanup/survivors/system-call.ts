@@ -2,7 +2,7 @@
 // waits for. Names are kept for x86_64 and for calls that can wait; the path a call was given lies in the
 // process's memory, which is never read.
 
-import type { Host } from '../machine/host.js';
+import type { Host } from '../../machine/host.js';
 
 /** What a thread asked the kernel for. */
 export interface CurrentCall {

@@ -7,8 +7,8 @@ import {
   scarceDevices,
   socketInodes,
   withoutDeleted,
-} from '../../src/cleanup/held-open.js';
-import { liveHost } from '../../src/machine/live-host.js';
+} from '../../../src/cleanup/survivors/open-files.js';
+import { liveHost } from '../../../src/machine/live-host.js';
 
 const open = (...links: readonly string[]) => ({ links: new Map(links.entries()), left: 0 });
 

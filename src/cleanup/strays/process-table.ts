@@ -1,11 +1,11 @@
 // Who runs what on this machine, at the least cost: for each process one lstat of /proc/PID, and more only for
 // those of people. The whole of a process is read, held open, when somebody is to be named.
 
-import { type Membership, parseProcCgroup } from '../cgroup/membership.js';
-import { isUntold } from '../cgroup/membership-fallback.js';
-import { type HeldProcess, listPids, parseProcStatus } from '../cgroup/process.js';
-import { hasCode, isGone, SlurmCgroupsError } from '../machine/errors.js';
-import type { Host } from '../machine/host.js';
+import { type Membership, parseProcCgroup } from '../../cgroup/membership.js';
+import { isUntold } from '../../cgroup/membership-fallback.js';
+import { type HeldProcess, listPids, parseProcStatus } from '../../cgroup/process.js';
+import { hasCode, isGone, SlurmCgroupsError } from '../../machine/errors.js';
+import type { Host } from '../../machine/host.js';
 
 /** What is needed to tell whose a process is and where it stands. */
 export interface ProcessRow {

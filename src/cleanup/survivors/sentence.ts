@@ -1,8 +1,8 @@
 // Why a process outlived its killing, as one sentence for a person. Pure: it takes what was seen.
 
 import { type BlockedMount, whoAnswers } from './blocked-mount.js';
-import type { CurrentCall } from './current-call.js';
-import type { Activity } from './kernel-place.js';
+import type { Activity } from './kernel-stack.js';
+import type { CurrentCall } from './system-call.js';
 
 /** A process by what a person knows it by. */
 export interface NamedProcess {

@@ -1,12 +1,12 @@
 // Whose processes can be strays: people's. Never root's, nobody's, those of system accounts, or of services
 // that systemd runs for the machine, nor Slurm's own.
 
-import type { Membership } from '../cgroup/membership.js';
-import { partsOf } from '../cgroup/path.js';
-import type { SlurmNode } from '../jobs/node.js';
-import { uidsOfSlurm } from '../jobs/stepd/trusted-users.js';
-import { quote, SlurmCgroupsError } from '../machine/errors.js';
-import type { Host } from '../machine/host.js';
+import type { Membership } from '../../cgroup/membership.js';
+import { partsOf } from '../../cgroup/path.js';
+import type { SlurmNode } from '../../jobs/node.js';
+import { uidsOfSlurm } from '../../jobs/stepd/trusted-users.js';
+import { quote, SlurmCgroupsError } from '../../machine/errors.js';
+import type { Host } from '../../machine/host.js';
 
 /** UID_MIN where login.defs(5) does not say. */
 const usualUidMin = 1000;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { explainSurvivor, type SurvivorFacts } from '../../src/cleanup/survivor-sentence.js';
+import { explainSurvivor, type SurvivorFacts } from '../../../src/cleanup/survivors/sentence.js';
 
 const nothing: SurvivorFacts = { pid: 4711, comm: 'rsync', state: 'D', devices: [], ports: [] };
 const mount = { point: '/scratch', type: 'nfs4', source: 'filer:/export', by: 'descriptor 3', sure: true };

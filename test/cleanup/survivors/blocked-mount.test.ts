@@ -6,7 +6,7 @@ import {
   mountTable,
   type WaitFacts,
   whoAnswers,
-} from '../../src/cleanup/blocked-mount.js';
+} from '../../../src/cleanup/survivors/blocked-mount.js';
 
 const table = mountTable(
   [

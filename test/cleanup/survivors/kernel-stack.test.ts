@@ -6,7 +6,7 @@ import {
   frameOfChannel,
   moduleIn,
   parseStack,
-} from '../../src/cleanup/kernel-place.js';
+} from '../../../src/cleanup/survivors/kernel-stack.js';
 
 const nfs = `[<0>] rpc_wait_bit_killable+0x20/0xa0 [sunrpc]
 [<0>] nfs4_do_close+0x1d8/0x290 [nfsv4 1a2b]

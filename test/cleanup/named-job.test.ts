@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { cleanJob, planJob } from '../../src/cleanup/ending.js';
-import { jobsMeant } from '../../src/cleanup/meant.js';
+import { jobsMeant } from '../../src/cleanup/named-job.js';
 import type { JobName } from '../../src/jobs/layout.js';
 import { readNode } from '../../src/jobs/node.js';
 import { recordedHost } from '../../src/machine/recording.js';

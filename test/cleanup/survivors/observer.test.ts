@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { Look } from '../../src/cleanup/look.js';
-import { SystemCallError } from '../../src/machine/errors.js';
-import { liveHost } from '../../src/machine/live-host.js';
+import { Look } from '../../../src/cleanup/survivors/observer.js';
+import { SystemCallError } from '../../../src/machine/errors.js';
+import { liveHost } from '../../../src/machine/live-host.js';
 
 const refuse = (errno: string) => () => {
   throw new SystemCallError('read', '/proc/7/x', errno);

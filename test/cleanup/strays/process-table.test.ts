@@ -1,13 +1,13 @@
 import fs from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { holdProcess } from '../../src/cgroup/process.js';
-import { readProcessTable, readUse, uptimeOf } from '../../src/cleanup/process-table.js';
-import { SystemCallError } from '../../src/machine/errors.js';
-import type { Host } from '../../src/machine/host.js';
-import { liveHost } from '../../src/machine/live-host.js';
-import { nodeWith } from '../jobs/config/config-sandbox.js';
-import { rootTest } from '../sandbox.js';
-import { started, stateOf, until } from './stuck.js';
+import { holdProcess } from '../../../src/cgroup/process.js';
+import { readProcessTable, readUse, uptimeOf } from '../../../src/cleanup/strays/process-table.js';
+import { SystemCallError } from '../../../src/machine/errors.js';
+import type { Host } from '../../../src/machine/host.js';
+import { liveHost } from '../../../src/machine/live-host.js';
+import { nodeWith } from '../../jobs/config/config-sandbox.js';
+import { rootTest } from '../../sandbox.js';
+import { started, stateOf, until } from '../stuck.js';
 
 const status = (uid: number, effective = uid) => ({
   text: `Tgid:\t1\nPid:\t1\nUid:\t${uid}\t${effective}\t${effective}\t${effective}\n`,

@@ -1,8 +1,8 @@
 // On which mounted file system a process waits, told from its mount table and the paths behind its descriptors,
 // working directory and executable. None of these paths is ever touched: a look at them would wait, too.
 
-import { answersAtOnce, fileSystemAt, type Mount, parseMounts } from '../machine/mount-table.js';
-import { type Family, familyOfType } from './kernel-place.js';
+import { answersAtOnce, fileSystemAt, type Mount, parseMounts } from '../../machine/mount-table.js';
+import { type Family, familyOfType } from './kernel-stack.js';
 
 /** A mounted file system and who stands behind it. */
 export interface MountPlace {

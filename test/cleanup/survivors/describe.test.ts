@@ -1,11 +1,11 @@
 import fs from 'node:fs';
 import { describe, expect } from 'vitest';
-import type { Survivor } from '../../src/cleanup/report.js';
-import { describeSurvivor } from '../../src/cleanup/survivors.js';
-import { failingHost } from '../../src/machine/failing.js';
-import { liveHost } from '../../src/machine/live-host.js';
-import { kernelTest, rootTest } from '../sandbox.js';
-import { fuseTest, lineFrom, memberFor, mountSilentFuse, started, stateOf, until } from './stuck.js';
+import type { Survivor } from '../../../src/cleanup/report.js';
+import { describeSurvivor } from '../../../src/cleanup/survivors/describe.js';
+import { failingHost } from '../../../src/machine/failing.js';
+import { liveHost } from '../../../src/machine/live-host.js';
+import { kernelTest, rootTest } from '../../sandbox.js';
+import { fuseTest, lineFrom, memberFor, mountSilentFuse, started, stateOf, until } from '../stuck.js';
 
 const host = liveHost();
 /** Nothing that could wait: not its memory, not a path that it uses. */

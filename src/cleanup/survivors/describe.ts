@@ -3,22 +3,14 @@
 // its kernel stack and system call stand behind a lock that execve(2) can hold for long, so a child with a
 // deadline reads them. What cannot be read is left out, with the reason in the evidence.
 
-import { Cgroup } from '../cgroup/cgroup.js';
-import { frozenAt } from '../cgroup/freezer.js';
-import { directoryOf, discoverHierarchies, hierarchyOf } from '../cgroup/hierarchies.js';
-import type { Member } from '../cgroup/killing.js';
-import { type HeldProcess, holdProcess, parseProcStat } from '../cgroup/process.js';
-import type { Host } from '../machine/host.js';
+import { Cgroup } from '../../cgroup/cgroup.js';
+import { frozenAt } from '../../cgroup/freezer.js';
+import { directoryOf, discoverHierarchies, hierarchyOf } from '../../cgroup/hierarchies.js';
+import type { Member } from '../../cgroup/killing.js';
+import { type HeldProcess, holdProcess, parseProcStat } from '../../cgroup/process.js';
+import type { Host } from '../../machine/host.js';
+import type { Survivor } from '../report.js';
 import { type BlockedMount, blockedMount, type HeldPath, mountTable, type WaitFacts } from './blocked-mount.js';
-import { type CallState, type CurrentCall, hasNumbersOfX86, parseCurrentCall } from './current-call.js';
-import {
-  listeningPorts,
-  type OpenLinks,
-  readOpenLinks,
-  scarceDevices,
-  socketInodes,
-  withoutDeleted,
-} from './held-open.js';
 import {
   type Activity,
   activityIn,
@@ -27,10 +19,18 @@ import {
   frameOfChannel,
   moduleIn,
   parseStack,
-} from './kernel-place.js';
-import { Look } from './look.js';
-import type { Survivor } from './report.js';
-import { explainSurvivor, type NamedProcess, type SurvivorFacts } from './survivor-sentence.js';
+} from './kernel-stack.js';
+import { Look } from './observer.js';
+import {
+  listeningPorts,
+  type OpenLinks,
+  readOpenLinks,
+  scarceDevices,
+  socketInodes,
+  withoutDeleted,
+} from './open-files.js';
+import { explainSurvivor, type NamedProcess, type SurvivorFacts } from './sentence.js';
+import { type CallState, type CurrentCall, hasNumbersOfX86, parseCurrentCall } from './system-call.js';
 
 /** Enough to start a child and hear from it on a busy or emulated machine too: in a guest 500 ms were not always. */
 export const closeLookMs = 5000;

@@ -1,18 +1,18 @@
 // Strays: processes of people who have no job on this node. First form: told by uid alone. Where it is not known
 // whose jobs are here, nobody is called a stray (law 7). It only looks.
 
-import type { Membership } from '../cgroup/membership.js';
-import { type HeldProcess, holdProcess } from '../cgroup/process.js';
-import { discoverJobs } from '../jobs/discovery.js';
-import { type Job, nameOfJob, type OwnedJob } from '../jobs/job.js';
-import type { SlurmNode } from '../jobs/node.js';
-import { findOwners } from '../jobs/owners/find.js';
-import { placeOf } from '../jobs/verification.js';
-import { hasCode, isGone, SlurmCgroupsError } from '../machine/errors.js';
-import type { Host } from '../machine/host.js';
+import type { Membership } from '../../cgroup/membership.js';
+import { type HeldProcess, holdProcess } from '../../cgroup/process.js';
+import { discoverJobs } from '../../jobs/discovery.js';
+import { type Job, nameOfJob, type OwnedJob } from '../../jobs/job.js';
+import type { SlurmNode } from '../../jobs/node.js';
+import { findOwners } from '../../jobs/owners/find.js';
+import { placeOf } from '../../jobs/verification.js';
+import { hasCode, isGone, SlurmCgroupsError } from '../../machine/errors.js';
+import type { Host } from '../../machine/host.js';
+import { lineOfDescent } from '../spared.js';
 import { isPersonsUid, readUidMin, serviceOf, slurmsUsers } from './people.js';
 import { type ProcessRow, readProcessTable, readUse, uptimeOf } from './process-table.js';
-import { lineOfDescent } from './spared.js';
 
 /** A process that should not be here. */
 export interface Stray {

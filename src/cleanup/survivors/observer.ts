@@ -1,7 +1,7 @@
 // Looking at a process of which not everything can be seen: what is refused is left out, and why is kept.
 
-import { isGone, SlurmCgroupsError } from '../machine/errors.js';
-import type { Host } from '../machine/host.js';
+import { isGone, SlurmCgroupsError } from '../../machine/errors.js';
+import type { Host } from '../../machine/host.js';
 
 /** Looks one by one; a refusal is kept as the reason why something is not known. */
 export class Look {

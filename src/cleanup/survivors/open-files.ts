@@ -1,8 +1,8 @@
 // What a process holds open, from the links of its descriptors: files, devices others wait for, listening
 // ports. Links are read, never followed.
 
-import { isGone } from '../machine/errors.js';
-import type { Directory } from '../machine/host.js';
+import { isGone } from '../../machine/errors.js';
+import type { Directory } from '../../machine/host.js';
 
 /** The links behind a process's descriptors. */
 export interface OpenLinks {

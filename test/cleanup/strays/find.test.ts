@@ -1,18 +1,18 @@
 import fs from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Membership, parseProcCgroup } from '../../src/cgroup/membership.js';
-import { cgroupPath } from '../../src/cgroup/path.js';
-import { findStrays, type JobsKnown, knowJobs, personBehind, strayProof } from '../../src/cleanup/strays.js';
-import { Sandbox } from '../../src/cli/sandbox.js';
-import { readNode, type SlurmNode } from '../../src/jobs/node.js';
-import { SystemCallError } from '../../src/machine/errors.js';
-import { failingHost } from '../../src/machine/failing.js';
-import type { Host } from '../../src/machine/host.js';
-import { liveHost } from '../../src/machine/live-host.js';
-import { treeHost } from '../jobs/trees.js';
-import { rootTest } from '../sandbox.js';
-import { started, stateOf, until } from './stuck.js';
+import { type Membership, parseProcCgroup } from '../../../src/cgroup/membership.js';
+import { cgroupPath } from '../../../src/cgroup/path.js';
+import { findStrays, type JobsKnown, knowJobs, personBehind, strayProof } from '../../../src/cleanup/strays/find.js';
+import { Sandbox } from '../../../src/cli/sandbox.js';
+import { readNode, type SlurmNode } from '../../../src/jobs/node.js';
+import { SystemCallError } from '../../../src/machine/errors.js';
+import { failingHost } from '../../../src/machine/failing.js';
+import type { Host } from '../../../src/machine/host.js';
+import { liveHost } from '../../../src/machine/live-host.js';
+import { treeHost } from '../../jobs/trees.js';
+import { rootTest } from '../../sandbox.js';
+import { started, stateOf, until } from '../stuck.js';
 
 const [alice, bob] = [64_701, 64_702];
 const known = (...owners: readonly number[]): JobsKnown => ({
