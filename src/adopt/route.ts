@@ -3,7 +3,7 @@
 
 import { type Cgroup, holdCgroup } from '../cgroup/cgroup.js';
 import type { Move, MoveTarget } from '../cgroup/move.js';
-import { at } from '../jobs/check.js';
+import { at } from '../jobs/config/place.js';
 import type { Job } from '../jobs/job.js';
 import { closeTargets, type ExternLeaves, externGoals, holdExternLeaves, needsStepd } from '../jobs/leaves.js';
 import type { SlurmNode } from '../jobs/node.js';

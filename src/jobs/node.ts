@@ -8,8 +8,8 @@ import { hasCode, isGone, quote, SlurmCgroupsError } from '../machine/errors.js'
 import { type Host, type HostOption, isDirectory } from '../machine/host.js';
 import { liveHost } from '../machine/live-host.js';
 import { answersAtOnce, fileSystemAt, parseMounts } from '../machine/mount-table.js';
-import { at } from './check.js';
 import { expandSlurmdPath, nodeNamesOf, shortHostName } from './config/node-names.js';
+import { at } from './config/place.js';
 import { readSlurmConfiguration, type SlurmConfiguration } from './config/read.js';
 import { parseTopV1, parseTopV2, type SlurmTop } from './layout.js';
 

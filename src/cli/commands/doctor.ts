@@ -1,14 +1,14 @@
 // slurm-cgroups doctor: is this node fit to put sessions into jobs, and what is to be done if not; and the recording
 // of a node, by which others can look at it.
 
-import { loginChecks } from '../../adopt/login-checks.js';
 import { rootPath } from '../../cgroup/path.js';
-import { type Check, type CheckOutcome, check, type Finding, ok, unknown, unreadable } from '../../jobs/check.js';
+import { type Check, type CheckOutcome, check, type Finding, ok, unknown, unreadable } from '../../doctor/check.js';
+import { externChecks } from '../../doctor/extern-checks.js';
+import { loginChecks } from '../../doctor/login-checks.js';
+import { nodeChecks } from '../../doctor/node-checks.js';
 import { discoverJobs } from '../../jobs/discovery.js';
-import { externChecks } from '../../jobs/extern-checks.js';
 import type { OwnedJob } from '../../jobs/job.js';
 import { readNode, type SlurmNode } from '../../jobs/node.js';
-import { nodeChecks } from '../../jobs/node-checks.js';
 import { findOwners } from '../../jobs/owners/find.js';
 import { ownersAnswer, ownersText } from '../../jobs/owners/recorded.js';
 import { hasCode, SlurmCgroupsError } from '../../machine/errors.js';

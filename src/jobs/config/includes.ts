@@ -4,14 +4,15 @@
 import path from 'node:path';
 import { ConfigError, quote } from '../../machine/errors.js';
 import type { ConfigFiles, LocatedFile } from '../../machine/guarded-files.js';
-import type { NodeEntry, Place } from './node-names.js';
+import type { NodeEntry } from './node-names.js';
+import type { SourceLine } from './place.js';
 import { type ConfigPair, configLines } from './syntax.js';
 import { requireTrusted, strangerAt, type TrustedUids } from './trust.js';
 
 /** The value of a key. Where a key stands more than once, Slurm takes the last. */
 export interface Setting {
   readonly value: string;
-  readonly place: Place;
+  readonly place: SourceLine;
 }
 
 export interface LoadedConfig {
@@ -67,12 +68,12 @@ export async function loadConfig(files: ConfigFiles, main: LocatedFile, options:
   const leftOut: LocatedFile[] = [];
   const notes: string[] = [];
   let unsaid = 0;
-  const say = ({ file, line }: Place, what: string) => {
+  const say = ({ file, line }: SourceLine, what: string) => {
     if (notes.length < maxNotes) notes.push(`${quote(file)}, line ${line}: ${what}`);
     else unsaid++;
   };
 
-  const take = (pairs: readonly [ConfigPair, ...ConfigPair[]], place: Place) => {
+  const take = (pairs: readonly [ConfigPair, ...ConfigPair[]], place: SourceLine) => {
     const [{ key, value }, ...attributes] = pairs;
     const name = key.toLowerCase();
     settings.set(name, { value, place });
@@ -83,7 +84,7 @@ export async function loadConfig(files: ConfigFiles, main: LocatedFile, options:
     nodes.push({ nodeNames: value, ...(hosts === undefined ? {} : { nodeHostNames: hosts }), place });
   };
 
-  const include = async (name: string, place: Place, chain: readonly string[]): Promise<void> => {
+  const include = async (name: string, place: SourceLine, chain: readonly string[]): Promise<void> => {
     if (name.includes('*')) {
       say(place, `${quote(name)} is not included: Slurm takes no patterns here`);
       return;
@@ -125,7 +126,7 @@ export async function loadConfig(files: ConfigFiles, main: LocatedFile, options:
 }
 
 /** `%c` in the name of an included file is the cluster's name in lower case, if it was set above. */
-function withClusterName(name: string, cluster: string | undefined, place: Place): string {
+function withClusterName(name: string, cluster: string | undefined, place: SourceLine): string {
   if (!name.includes('%c')) return name;
   if (cluster === undefined) throw atPlace(place, `${quote(name)} needs ClusterName, which is not set above it`);
   return name.replaceAll('%c', () => cluster.toLowerCase());
@@ -134,7 +135,7 @@ function withClusterName(name: string, cluster: string | undefined, place: Place
 async function locateIncluded(
   files: ConfigFiles,
   name: string,
-  from: { readonly folder: string; readonly place: Place },
+  from: { readonly folder: string; readonly place: SourceLine },
 ): Promise<{ readonly file: LocatedFile; readonly note?: string }> {
   const { folder, place } = from;
   const wanted = name.startsWith('/') ? name : `${folder}/${name}`;
@@ -153,7 +154,7 @@ async function locateIncluded(
 }
 
 /** Adds to an error who included the file that it is about. */
-async function included<T>({ file, line }: Place, act: () => Promise<T>): Promise<T> {
+async function included<T>({ file, line }: SourceLine, act: () => Promise<T>): Promise<T> {
   try {
     return await act();
   } catch (error) {
@@ -162,6 +163,6 @@ async function included<T>({ file, line }: Place, act: () => Promise<T>): Promis
   }
 }
 
-function atPlace({ file, line }: Place, why: string): ConfigError {
+function atPlace({ file, line }: SourceLine, why: string): ConfigError {
   return new ConfigError(`Cannot read ${quote(file)}, line ${line}: ${why}`, { path: file, line });
 }

@@ -2,20 +2,14 @@
 // slurmd. Learned from Slurm 26.05 src/common/hostlist.c, node_conf.c and read_config.c.
 
 import { ParseError, quote } from '../../machine/errors.js';
-
-/** Where something is said. */
-export interface Place {
-  readonly file: string;
-  /** 1-based; of a continued line the first. */
-  readonly line: number;
-}
+import type { SourceLine } from './place.js';
 
 /** A line `NodeName=…` of slurm.conf, its host lists as they are written. */
 export interface NodeEntry {
   readonly nodeNames: string;
   /** NodeHostname. Absent: hosts are called as nodes are. */
   readonly nodeHostNames?: string;
-  readonly place: Place;
+  readonly place: SourceLine;
 }
 
 /** MAX_SLURM_NODES of slurm.h, which bounds a range as well. */

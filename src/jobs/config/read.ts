@@ -10,7 +10,7 @@ import { findSlurmds, type SlurmdProcess, slurmdOf } from './slurmd.js';
 import { rootOnly, strangerAt, type TrustedUids, trustAlso, uidOfUser, usualSlurmUser } from './trust.js';
 import { meaningOf, type SlurmConfiguration } from './values.js';
 
-export type { NodeEntry, Place } from './node-names.js';
+export type { NodeEntry } from './node-names.js';
 export type { SlurmdProcess } from './slurmd.js';
 export type { SlurmConfiguration } from './values.js';
 

@@ -2,7 +2,8 @@
 
 import { ConfigError, quote } from '../../machine/errors.js';
 import type { LoadedConfig, Setting } from './includes.js';
-import type { NodeEntry, Place } from './node-names.js';
+import type { NodeEntry } from './node-names.js';
+import type { SourceLine } from './place.js';
 import type { SlurmdProcess } from './slurmd.js';
 
 /** What is set in the configuration; a field that is absent or undefined is not set, and Slurm's default holds. */
@@ -43,7 +44,7 @@ export interface SlurmConfiguration {
   readonly constrainSwapSpace?: boolean | undefined;
   readonly constrainDevices?: boolean | undefined;
   /** File and line of each field that is set, by the field's name. */
-  readonly places: ReadonlyMap<string, Place>;
+  readonly places: ReadonlyMap<string, SourceLine>;
   /** What was not read, or not as Slurm would, for people. */
   readonly notes: readonly string[];
 }
@@ -54,7 +55,7 @@ export interface SlurmConfiguration {
  * @throws ConfigError with file and line of a value that Slurm would not take, or that is no text.
  */
 export function meaningOf(slurm: LoadedConfig, cgroup: LoadedConfig | undefined): Omit<SlurmConfiguration, 'notes'> {
-  const places = new Map<string, Place>();
+  const places = new Map<string, SourceLine>();
   const from = (config: LoadedConfig | undefined) => {
     const find = <T>(field: string, meaning: (setting: Setting) => T): T | undefined => {
       const setting = config?.settings.get(field.toLowerCase());
@@ -132,6 +133,6 @@ function yesOrNo(field: string): (setting: Setting) => boolean {
   };
 }
 
-function wrongValue({ file, line }: Place, why: string): ConfigError {
+function wrongValue({ file, line }: SourceLine, why: string): ConfigError {
   return new ConfigError(`Cannot use ${quote(file)}, line ${line}: ${why}`, { path: file, line });
 }

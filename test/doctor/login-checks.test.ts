@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { adopter, loginChecks, removeIpc, systemd, usePam } from '../../src/adopt/login-checks.js';
-import { readPamStack } from '../../src/adopt/pam-stack.js';
+import { adopter, loginChecks, removeIpc, systemd, usePam } from '../../src/doctor/login-checks.js';
+import { readPamStack } from '../../src/doctor/pam-stack.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { filesOf } from './files-of.js';
 

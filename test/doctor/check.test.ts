@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { at, check, ok, some, unreadable, unseen, warn } from '../../src/jobs/check.js';
+import { check, ok, some, unreadable, unseen, warn } from '../../src/doctor/check.js';
 import { ConfigError, SlurmCgroupsError, SystemCallError } from '../../src/machine/errors.js';
 
 describe('check()', () => {
@@ -50,10 +50,8 @@ describe('unreadable()', () => {
   });
 });
 
-describe('at(), some()', () => {
-  it('say where, and the first few', () => {
-    expect(at({ file: '/etc/slurm/slurm.conf', line: 12 })).toBe(' (/etc/slurm/slurm.conf:12)');
-    expect(at(undefined)).toBe('');
+describe('some()', () => {
+  it('says the first few', () => {
     expect(some(['a', 'b'])).toBe('a, b');
     expect(some(['a', 'b', 'c'], 1)).toBe('a and 2 more');
   });

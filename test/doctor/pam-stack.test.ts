@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readPamStack } from '../../src/adopt/pam-stack.js';
+import { readPamStack } from '../../src/doctor/pam-stack.js';
 import { filesOf } from './files-of.js';
 
 describe('readPamStack()', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readRemoveIpc, readUsePam } from '../../src/adopt/logind-sshd.js';
+import { readRemoveIpc, readUsePam } from '../../src/doctor/login-settings.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { filesOf } from './files-of.js';

@@ -1,8 +1,9 @@
 // What slurm.conf and cgroup.conf must say so that sessions can be put into jobs, and are limited there. Pure.
 // Sources: slurm.conf(5), cgroup.conf(5), pam_slurm_adopt(8) of Slurm 20.11 to 26.05.
 
-import { at, type Finding, fail, ok, warn } from './check.js';
-import type { SlurmConfiguration } from './config/read.js';
+import { at } from '../jobs/config/place.js';
+import type { SlurmConfiguration } from '../jobs/config/read.js';
+import { type Finding, fail, ok, warn } from './check.js';
 
 /** The checks of a configuration that was read, by name. */
 export const configChecks: readonly (readonly [name: string, find: (read: SlurmConfiguration) => Finding])[] = [

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { clocks, nowNs } from '../../src/jobs/clocks.js';
+import { clocks, nowNs } from '../../src/doctor/clock-check.js';
 import { liveHost } from '../../src/machine/live-host.js';
 
 const second = 1_000_000_000n;

@@ -1,6 +1,6 @@
 // What PAM runs for a service, in its order: its file with all that it includes (pam.conf(5)), as Linux-PAM reads it.
 
-import type { Place } from '../jobs/config/read.js';
+import type { SourceLine } from '../jobs/config/place.js';
 import { ParseError, quote } from '../machine/errors.js';
 import { type EtcFiles, linesOf } from './etc-files.js';
 
@@ -14,7 +14,7 @@ export interface PamLine {
   /** Without folder and `.so`: `pam_systemd`. */
   readonly module: string;
   readonly args: readonly string[];
-  readonly place: Place;
+  readonly place: SourceLine;
 }
 
 /** Where services are described; the first that has one counts (vendors' files: Linux-PAM 1.3 on). */
@@ -61,7 +61,7 @@ async function readService(files: EtcFiles, wanted: Wanted): Promise<readonly Pa
   return stack;
 }
 
-async function included(files: EtcFiles, wanted: Wanted, { file, line }: Place): Promise<readonly PamLine[]> {
+async function included(files: EtcFiles, wanted: Wanted, { file, line }: SourceLine): Promise<readonly PamLine[]> {
   const stack = await readService(files, wanted);
   if (stack !== undefined) return stack;
   throw new ParseError(`${quote(file)}, line ${line}: it includes ${quote(wanted.service)}, which is not there`, {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { configChecks } from '../../src/doctor/config-checks.js';
 import type { SlurmConfiguration } from '../../src/jobs/config/read.js';
-import { configChecks } from '../../src/jobs/config-checks.js';
 
 const empty: SlurmConfiguration = { file: '/etc/slurm/slurm.conf', files: [], nodes: [], places: new Map(), notes: [] };
 

@@ -1,10 +1,11 @@
 // Whether this machine lets sessions into jobs, and leaves them there: sshd, PAM's stack for it, and logind.
 // What each of these does to an adopted session was measured (Debian 12 and 13, systemd 257 and 262).
 
-import { at, type Check, check, type Finding, fail, ok, warn } from '../jobs/check.js';
+import { at } from '../jobs/config/place.js';
 import type { Host } from '../machine/host.js';
+import { type Check, check, type Finding, fail, ok, warn } from './check.js';
 import { etcFiles } from './etc-files.js';
-import { readRemoveIpc, readUsePam, type YesNo } from './logind-sshd.js';
+import { readRemoveIpc, readUsePam, type YesNo } from './login-settings.js';
 import { type PamLine, readPamStack } from './pam-stack.js';
 
 export async function loginChecks(host: Host): Promise<readonly Check[]> {

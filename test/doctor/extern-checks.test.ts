@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type ExternLook, externChecks, externSteps, suspended } from '../../src/jobs/extern-checks.js';
+import { type ExternLook, externChecks, externSteps, suspended } from '../../src/doctor/extern-checks.js';
 import { readNode } from '../../src/jobs/node.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
+import { nodeOfStepds, type Stepd } from '../jobs/stepd/stepd-node.js';
 import { loadRecording, recordingNames } from '../recordings/recordings.js';
-import { nodeOfStepds, type Stepd } from './stepd/stepd-node.js';
 
 const look: ExternLook = {
   name: 'job 7',

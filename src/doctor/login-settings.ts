@@ -1,13 +1,13 @@
 // Two settings besides PAM's that decide what becomes of a session: logind's RemoveIPC and sshd's UsePAM.
 
-import type { Place } from '../jobs/config/read.js';
+import type { SourceLine } from '../jobs/config/place.js';
 import type { Host } from '../machine/host.js';
 import { type EtcFiles, linesOf } from './etc-files.js';
 
 /** A yes or no, and where it is said; without a place it is the program's default. */
 export interface YesNo {
   readonly yes: boolean;
-  readonly place?: Place;
+  readonly place?: SourceLine;
 }
 
 /** logind.conf(5): a file of the same name in a folder before hides the later one. */

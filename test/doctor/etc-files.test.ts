@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { etcFiles, linesOf } from '../../src/adopt/etc-files.js';
+import { etcFiles, linesOf } from '../../src/doctor/etc-files.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { hostWithMount, put, trustedFolder } from '../jobs/config/config-sandbox.js';
 import { rootTest } from '../sandbox.js';

@@ -2,7 +2,6 @@
 // be. How the facts are gathered and what is checked is said in the files that make them.
 
 import { type ErrorCode, hasCode, SlurmCgroupsError } from '../machine/errors.js';
-import type { Place } from './config/node-names.js';
 
 /** `fail`: sessions or jobs are harmed. `warn`: something works less well than it could. `unknown`: it cannot be seen. */
 export type CheckOutcome = 'ok' | 'warn' | 'fail' | 'unknown';
@@ -58,11 +57,6 @@ function reasonOf(error: SlurmCgroupsError): readonly [detail: string, remedy: s
   const [detail = error.message, ...said] = error.message.split('; ');
   const remedy = said.length > 0 ? said.join('; ') : remedies[error.code];
   return [detail, remedy ?? 'see to what it names, then ask again'];
-}
-
-/** Where something is set, for people: ` (/etc/slurm/slurm.conf:12)`. */
-export function at(place: Place | undefined): string {
-  return place === undefined ? '' : ` (${place.file}:${place.line})`;
 }
 
 /** The first few of a list, and how many more there are. */

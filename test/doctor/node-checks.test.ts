@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { fail } from '../../src/jobs/check.js';
+import { fail } from '../../src/doctor/check.js';
+import { nodeChecks } from '../../src/doctor/node-checks.js';
 import { readNode } from '../../src/jobs/node.js';
-import { nodeChecks } from '../../src/jobs/node-checks.js';
 import type { Host } from '../../src/machine/host.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import { loadRecording, recordingNames } from '../recordings/recordings.js';

@@ -4,17 +4,17 @@
 import { Cgroup } from '../cgroup/cgroup.js';
 import { frozenAt } from '../cgroup/freezer.js';
 import { childPath } from '../cgroup/path.js';
+import { discoverJobs } from '../jobs/discovery.js';
+import { type Job, nameOfJob } from '../jobs/job.js';
+import { cgroupOf } from '../jobs/job-cgroups.js';
+import type { SlurmNode } from '../jobs/node.js';
+import { findOwners } from '../jobs/owners/find.js';
+import { askSteps, type StepdReport } from '../jobs/stepd/ask.js';
+import { JobSockets } from '../jobs/stepd/find.js';
+import { socketTime } from '../jobs/stepd/sockets.js';
 import { hasCode, SlurmCgroupsError } from '../machine/errors.js';
 import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
-import { clocks, type ExternTimes, nowNs } from './clocks.js';
-import { discoverJobs } from './discovery.js';
-import { type Job, nameOfJob } from './job.js';
-import { cgroupOf } from './job-cgroups.js';
-import type { SlurmNode } from './node.js';
-import { findOwners } from './owners/find.js';
-import { askSteps, type StepdReport } from './stepd/ask.js';
-import { JobSockets } from './stepd/find.js';
-import { socketTime } from './stepd/sockets.js';
+import { clocks, type ExternTimes, nowNs } from './clock-check.js';
 
 /** What is known of the extern step of one job. */
 export interface ExternLook {

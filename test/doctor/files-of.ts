@@ -1,6 +1,6 @@
 // Files of /etc in memory.
 
-import type { EtcFiles } from '../../src/adopt/etc-files.js';
+import type { EtcFiles } from '../../src/doctor/etc-files.js';
 
 export function filesOf(texts: Readonly<Record<string, string>>): EtcFiles {
   return {

@@ -2,15 +2,15 @@
 // slurmd, its configuration and its spool.
 
 import type { Hierarchies } from '../cgroup/hierarchies.js';
+import type { SlurmConfiguration } from '../jobs/config/read.js';
+import { mountpointElsewhere, type SlurmNode } from '../jobs/node.js';
+import { findSlurmd } from '../jobs/protected.js';
+import { whyStrange } from '../jobs/stepd/sockets.js';
+import { trustedOwners } from '../jobs/stepd/trusted-users.js';
 import { hasCode, isGone } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
-import type { SlurmConfiguration } from './config/read.js';
 import { configChecks } from './config-checks.js';
-import { mountpointElsewhere, type SlurmNode } from './node.js';
-import { findSlurmd } from './protected.js';
-import { whyStrange } from './stepd/sockets.js';
-import { trustedOwners } from './stepd/trusted-users.js';
 
 /** What the node is looked at for. */
 export interface NodeChecksOptions {
