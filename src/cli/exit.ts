@@ -3,7 +3,7 @@
 
 import process from 'node:process';
 import { type ErrorCode, SlurmCgroupsError } from '../machine/errors.js';
-import { visible } from './output.js';
+import { visible } from './terminal/output.js';
 
 /**
  * 0 done · 1 the answer is no · 2 usage, configuration or unreadable input · 3 not permitted · 4 no cgroups, or

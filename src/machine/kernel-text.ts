@@ -2,7 +2,7 @@
 
 /**
  * Bytes as text that keeps every byte: what is not UTF-8 becomes a lone surrogate U+DC80–U+DCFF, one a byte
- * (Python's surrogateescape). JSON keeps them as `\udcff`; a terminal never sees them (cli/output.ts).
+ * (Python's surrogateescape). JSON keeps them as `\udcff`; a terminal never sees them (cli/terminal/output.ts).
  */
 export function decodeKernelText(bytes: Uint8Array): string {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');

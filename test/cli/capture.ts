@@ -1,6 +1,6 @@
 // What a command prints, kept instead of shown.
 
-import type { Output } from '../../src/cli/output.js';
+import type { Output } from '../../src/cli/terminal/output.js';
 
 export interface Captured extends Output {
   readonly lines: string[];

@@ -10,8 +10,8 @@ import { adoptSpec, runAdopt } from '../../src/cli/commands/adopt.js';
 import { doctorSpec, runDoctor } from '../../src/cli/commands/doctor.js';
 import { listSpec, runList } from '../../src/cli/commands/list.js';
 import { runVerify, verifySpec } from '../../src/cli/commands/verify.js';
-import type { Output } from '../../src/cli/output.js';
 import { type CommandSpec, parseWords, type Words } from '../../src/cli/spec.js';
+import type { Output } from '../../src/cli/terminal/output.js';
 import { capture } from '../cli/capture.js';
 import { cells } from '../matrix/cells.js';
 

@@ -15,8 +15,8 @@ import type { AdoptionTarget } from '../../policy/answer.js';
 import { type AdoptionOptions, checkOptions, defaultOptions, optionTable, readOption } from '../../policy/options.js';
 import { type Context, openContext, requireSlurm } from '../context.js';
 import { usageError } from '../exit.js';
-import { columns, count, json, type Output, standardOutput, visible } from '../output.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, pidOf, type Words, whose } from '../spec.js';
+import { columns, count, json, type Output, standardOutput, visible } from '../terminal/output.js';
 
 /** Options of a login that steer the decision; the rest is about PAM and has no meaning here. */
 const decisionOptions = optionTable.filter((option) =>

@@ -6,9 +6,9 @@ import { nameOfJob } from '../../jobs/job.js';
 import { type JobName, parseJobName } from '../../jobs/layout.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
 import { openContext, requireSlurm } from '../context.js';
-import { columns, count, json, type Output, standardOutput, visible } from '../output.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, numberOf, type Words } from '../spec.js';
 import { stoppable } from '../stop.js';
+import { columns, count, json, type Output, standardOutput, visible } from '../terminal/output.js';
 
 export const cleanSpec: CommandSpec = {
   name: 'clean',

@@ -15,8 +15,8 @@ import { hasCode, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import { hostOf, logOf, nodeOptions, patienceMs, recordedOptions, requireSlurm, slurmdLine } from '../context.js';
 import { usageError } from '../exit.js';
-import { columns, count, json, type Output, standardOutput, visible } from '../output.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, type Words } from '../spec.js';
+import { columns, count, json, type Output, standardOutput, visible } from '../terminal/output.js';
 
 export const doctorSpec: CommandSpec = {
   name: 'doctor',
@@ -46,7 +46,7 @@ export async function runDoctor(words: Words, output: Output = standardOutput())
   const log = await logOf('doctor', words);
   const lines: string[] = [];
   const source = await hostOf(words);
-  if (asked.record !== undefined) await (await import('../recording-file.js')).checkRecordingFile(asked.record, asked);
+  if (asked.record !== undefined) await (await import('../record/file.js')).checkRecordingFile(asked.record, asked);
   const host = asked.record === undefined ? source : await recorder(source, lines);
   const machine = asked.brief ? undefined : await machineOf(host, lines);
   let found: Examination | undefined;
@@ -127,7 +127,7 @@ function isAboutConfiguration(error: unknown): error is SlurmCgroupsError {
 const machineAnswer = 'machine';
 
 async function machineOf(host: Host, lines: string[]): Promise<Finding> {
-  const { machineLine, parseMachine, readMachine } = await import('../machine.js');
+  const { machineLine, parseMachine, readMachine } = await import('../record/machine-facts.js');
   const isLive = host.source === 'live';
   try {
     const machine = isLive ? await readMachine(host) : parseMachine(host.read(machineAnswer));
@@ -145,7 +145,7 @@ async function machineOf(host: Host, lines: string[]): Promise<Finding> {
 async function recorder(host: Host, lines: string[]): Promise<Host> {
   const [{ recordingHost }, { keepingTitles, withoutPasswords }] = await Promise.all([
     import('../../machine/recording.js'),
-    import('../recorded-reads.js'),
+    import('../record/reads.js'),
   ]);
   const keep = (line: string) => {
     lines.push(withoutPasswords(line));
@@ -162,8 +162,8 @@ interface Recording {
 
 async function writeRecording(file: string, lines: string[], { host, words, found, force }: Recording): Promise<void> {
   const [{ writeRecordingFile }, { readForRecording }] = await Promise.all([
-    import('../recording-file.js'),
-    import('../recorded-reads.js'),
+    import('../record/file.js'),
+    import('../record/reads.js'),
   ]);
   if (found !== undefined) {
     const jobs = await ownedJobsOn(found.node);

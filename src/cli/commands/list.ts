@@ -12,8 +12,17 @@ import { isGone, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import { newestJob } from '../../policy/newest.js';
 import { openContext, requireSlurm } from '../context.js';
-import { columns, count, json, type Output, standardOutput, type TreeNode, treeLines, visible } from '../output.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, type Words, whose } from '../spec.js';
+import {
+  columns,
+  count,
+  json,
+  type Output,
+  standardOutput,
+  type TreeNode,
+  treeLines,
+  visible,
+} from '../terminal/output.js';
 import { namesOf, type UserNames, uidOfUser } from '../users.js';
 
 export const listSpec: CommandSpec = {

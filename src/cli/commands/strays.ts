@@ -3,8 +3,8 @@
 import { findStrays, type Stray, type StraysReport } from '../../cleanup/strays/find.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { openContext, requireSlurm } from '../context.js';
-import { columns, count, json, type Output, standardOutput, treeLines, visible } from '../output.js';
 import { type CommandSpec, commonFlags, fromFlag, type Words, whose } from '../spec.js';
+import { columns, count, json, type Output, standardOutput, treeLines, visible } from '../terminal/output.js';
 import { namesOf, type UserNames, uidOfUser } from '../users.js';
 
 export const straysSpec: CommandSpec = {

@@ -11,8 +11,8 @@ import {
   verify,
 } from '../../jobs/verification.js';
 import { openContext } from '../context.js';
-import { columns, json, type Output, standardOutput, visible } from '../output.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, pidOf, type Words } from '../spec.js';
+import { columns, json, type Output, standardOutput, visible } from '../terminal/output.js';
 import { namesOf } from '../users.js';
 
 export const verifySpec: CommandSpec = {

@@ -7,12 +7,12 @@ import type { SlurmNode } from '../../jobs/node.js';
 import { type JobEvent, type WatchJobsOptions, watchJobs } from '../../jobs/watch/watch.js';
 import { Bell } from '../../machine/wakeup.js';
 import { nodeOptions, openContext, requireSlurm } from '../context.js';
-import { JobTable, pageOf } from '../job-table.js';
-import { type Output, standardOutput } from '../output.js';
-import { canDraw, isTerminalGone, Screen } from '../screen.js';
 import { type CommandSpec, commonFlags, type Words } from '../spec.js';
 import { stoppable } from '../stop.js';
+import { type Output, standardOutput } from '../terminal/output.js';
+import { canDraw, isTerminalGone, Screen } from '../terminal/screen.js';
 import { namesOf, type UserNames } from '../users.js';
+import { JobTable, pageOf } from '../watch-page.js';
 import { processesOf } from './list.js';
 
 export const watchSpec: CommandSpec = {

@@ -3,8 +3,8 @@
 
 import path from 'node:path';
 import fsExtra from 'fs-extra';
-import { quote, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
-import { usageError } from './exit.js';
+import { quote, SlurmCgroupsError, SystemCallError } from '../../machine/errors.js';
+import { usageError } from '../exit.js';
 
 export interface WriteOptions {
   /** A regular file of that name may be replaced. */

@@ -4,8 +4,8 @@
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { keyOf } from '../jobs/watch/changes.js';
 import type { JobEvent } from '../jobs/watch/watch.js';
-import { count, type Output, visible } from './output.js';
-import type { ScreenSize } from './screen.js';
+import { count, type Output, visible } from './terminal/output.js';
+import type { ScreenSize } from './terminal/screen.js';
 import type { UserNames } from './users.js';
 
 export interface TableJob {

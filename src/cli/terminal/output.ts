@@ -2,8 +2,8 @@
 // and columns. Nothing here knows what it prints.
 
 import process from 'node:process';
-import { SystemCallError } from '../machine/errors.js';
-import { outputIsTerminal, writeOutput } from '../machine/live-host.js';
+import { SystemCallError } from '../../machine/errors.js';
+import { outputIsTerminal, writeOutput } from '../../machine/live-host.js';
 
 /** Control, format and direction characters, and the bytes that are not UTF-8 (see decodeKernelText). */
 const hidden = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { columns, count, json, treeLines, visible } from '../../src/cli/output.js';
+import { columns, count, json, treeLines, visible } from '../../../src/cli/terminal/output.js';
 
 describe('visible()', () => {
   it.each([

@@ -1,20 +1,20 @@
 // What the commands that only look would read of a recording of this node, read once through a host that records.
 // What fails is recorded as well, and is no error here.
 
-import { decideSession } from '../adopt/session.js';
-import { CgroupSet } from '../cgroup/cgroup-set.js';
-import { listPids, withProcess } from '../cgroup/process.js';
-import { findStrays } from '../cleanup/strays/find.js';
-import { discoverJobs } from '../jobs/discovery.js';
-import type { Job } from '../jobs/job.js';
-import { cgroupOf } from '../jobs/job-cgroups.js';
-import type { SlurmNode } from '../jobs/node.js';
-import { findOwners } from '../jobs/owners/find.js';
-import { findSlurmd, refusalToMove } from '../jobs/protected.js';
-import { verify } from '../jobs/verification.js';
-import { SlurmCgroupsError } from '../machine/errors.js';
-import type { Host } from '../machine/host.js';
-import { defaultOptions } from '../policy/options.js';
+import { decideSession } from '../../adopt/session.js';
+import { CgroupSet } from '../../cgroup/cgroup-set.js';
+import { listPids, withProcess } from '../../cgroup/process.js';
+import { findStrays } from '../../cleanup/strays/find.js';
+import { discoverJobs } from '../../jobs/discovery.js';
+import type { Job } from '../../jobs/job.js';
+import { cgroupOf } from '../../jobs/job-cgroups.js';
+import type { SlurmNode } from '../../jobs/node.js';
+import { findOwners } from '../../jobs/owners/find.js';
+import { findSlurmd, refusalToMove } from '../../jobs/protected.js';
+import { verify } from '../../jobs/verification.js';
+import { SlurmCgroupsError } from '../../machine/errors.js';
+import type { Host } from '../../machine/host.js';
+import { defaultOptions } from '../../policy/options.js';
 
 /** So long processes are looked at one by one, those of jobs first; a recording says by itself what it does not hold. */
 const budgetMs = 20_000;

@@ -1,7 +1,7 @@
 import process from 'node:process';
 import { afterEach, describe, expect, it } from 'vitest';
-import { canDraw, isTerminalGone } from '../../src/cli/screen.js';
-import { SystemCallError } from '../../src/machine/errors.js';
+import { canDraw, isTerminalGone } from '../../../src/cli/terminal/screen.js';
+import { SystemCallError } from '../../../src/machine/errors.js';
 
 const term = process.env['TERM'];
 

@@ -2,9 +2,9 @@
 // write that overwrites the last. Whatever ends it, the terminal is left as it was found.
 
 import process from 'node:process';
-import { SystemCallError } from '../machine/errors.js';
-import type { Host } from '../machine/host.js';
-import { outputIsTerminal, writeOutput } from '../machine/live-host.js';
+import { SystemCallError } from '../../machine/errors.js';
+import type { Host } from '../../machine/host.js';
+import { outputIsTerminal, writeOutput } from '../../machine/live-host.js';
 
 export interface ScreenSize {
   readonly rows: number;

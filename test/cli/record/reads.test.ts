@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { keepingTitles, readForRecording, withoutPasswords } from '../../src/cli/recorded-reads.js';
-import { discoverJobs } from '../../src/jobs/discovery.js';
-import { readNode } from '../../src/jobs/node.js';
-import { verify } from '../../src/jobs/verification.js';
-import { recordedHost, recordingHost } from '../../src/machine/recording.js';
-import { expectedFor, loadRecording, recordingNames } from '../recordings/recordings.js';
+import { keepingTitles, readForRecording, withoutPasswords } from '../../../src/cli/record/reads.js';
+import { discoverJobs } from '../../../src/jobs/discovery.js';
+import { readNode } from '../../../src/jobs/node.js';
+import { verify } from '../../../src/jobs/verification.js';
+import { recordedHost, recordingHost } from '../../../src/machine/recording.js';
+import { expectedFor, loadRecording, recordingNames } from '../../recordings/recordings.js';
 
 describe('readForRecording()', () => {
   it.each(recordingNames)('reads all of %s that list and verify need', async (name) => {

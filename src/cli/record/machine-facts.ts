@@ -3,8 +3,8 @@
 // osInfo(): that runs `hostname -f` and waits for it with the whole program, as long as a name server is silent.
 
 import process from 'node:process';
-import { SlurmCgroupsError } from '../machine/errors.js';
-import type { Host } from '../machine/host.js';
+import { SlurmCgroupsError } from '../../machine/errors.js';
+import type { Host } from '../../machine/host.js';
 
 /** Nothing in it names a single machine: no serial number, no address. */
 export interface Machine {

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { writeRecordingFile } from '../../src/cli/recording-file.js';
+import { writeRecordingFile } from '../../../src/cli/record/file.js';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-recording-'));
 const at = (name: string) => path.join(folder, name);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ageOf, JobTable, type PageOptions, pageOf } from '../../src/cli/job-table.js';
+import { ageOf, JobTable, type PageOptions, pageOf } from '../../src/cli/watch-page.js';
 import type { Job } from '../../src/jobs/job.js';
 import type { JobEvent } from '../../src/jobs/watch/watch.js';
 

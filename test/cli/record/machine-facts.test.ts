@@ -1,7 +1,7 @@
 import process from 'node:process';
 import { describe, expect, it } from 'vitest';
-import { machineLine, parseMachine, readMachine } from '../../src/cli/machine.js';
-import { liveHost } from '../../src/machine/live-host.js';
+import { machineLine, parseMachine, readMachine } from '../../../src/cli/record/machine-facts.js';
+import { liveHost } from '../../../src/machine/live-host.js';
 
 const machine = {
   model: 'Dell Inc. PowerEdge R750',
