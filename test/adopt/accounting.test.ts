@@ -6,8 +6,8 @@ import { describe, expect } from 'vitest';
 import { type AdoptionResult, type AdoptOptions, adopt } from '../../src/adopt/adoption.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import type { Host } from '../../src/machine/host.js';
-import { ExternStep, type Oddities } from './extern-step.js';
-import { childrenOf, inWorld, obeys, onKernels, stateOf, until, type World } from './kernel.js';
+import { ExternStep, type Oddities } from '../support/extern-step.js';
+import { childrenOf, inWorld, obeys, onKernels, stateOf, until, type World } from '../support/kernel-jobs.js';
 
 const ADD = 22;
 const long = { stepdTimeoutMs: 20_000, timeoutMs: 20_000 };

@@ -21,7 +21,7 @@ import {
   stateOf,
   until,
   type World,
-} from './kernel.js';
+} from '../support/kernel-jobs.js';
 
 const fails = (code: Parameters<typeof hasCode>[1]) => expect.toSatisfy((error: unknown) => hasCode(error, code));
 
@@ -428,7 +428,7 @@ onKernels((kernel) => {
 
 describe('adopt() of what no process is', () => {
   it.each([0, -1, 2 ** 31, 1.5, Number.NaN])('throws for the pid %s', async (pid) => {
-    const { treeHost } = await import('../jobs/trees.js');
+    const { treeHost } = await import('../support/small-trees.js');
     const { readNode } = await import('../../src/jobs/node.js');
     const { rootPath } = await import('../../src/cgroup/path.js');
     const node = await readNode({

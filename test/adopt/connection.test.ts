@@ -10,8 +10,8 @@ import { describe, expect, it } from 'vitest';
 import { connectionOfProcess, formatConnection, parseSshConnection } from '../../src/adopt/connection.js';
 import { failingHost } from '../../src/machine/failing.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { families, Listener } from '../tcp-listener.js';
-import { alice, inWorld, kernels, onKernels, until, type World } from './kernel.js';
+import { alice, inWorld, kernels, onKernels, until, type World } from '../support/kernel-jobs.js';
+import { families, Listener } from '../support/tcp-listener.js';
 
 const read = (text: string) => {
   const found = parseSshConnection(text);

@@ -3,8 +3,8 @@ import { type Descent, moveDescendants } from '../../src/adopt/descendants.js';
 import { type HeldProcess, holdProcess } from '../../src/cgroup/process.js';
 import { SlurmCgroupsError, SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
-import { descriptors } from '../sandbox.js';
-import { alice, bob, descendantsOf, inWorld, onKernels, until, type World } from './kernel.js';
+import { alice, bob, descendantsOf, inWorld, onKernels, until, type World } from '../support/kernel-jobs.js';
+import { descriptors } from '../support/test-cgroups.js';
 
 onKernels((kernel) => {
   /** A shell with a child and a grandchild; nobody is really moved. */

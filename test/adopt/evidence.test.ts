@@ -8,10 +8,10 @@ import { SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import { defaultOptions } from '../../src/policy/options.js';
-import { mountPoint, type Tree, treeHost } from '../jobs/trees.js';
 import { loadRecording } from '../recordings/recordings.js';
-import { Listener } from '../tcp-listener.js';
-import { alice, bob, inWorld, onKernels } from './kernel.js';
+import { alice, bob, inWorld, onKernels } from '../support/kernel-jobs.js';
+import { mountPoint, type Tree, treeHost } from '../support/small-trees.js';
+import { Listener } from '../support/tcp-listener.js';
 
 async function sourceOf(host: Host): Promise<FactSource> {
   return { node: await readNode({ host }), request: { uid: 1001 }, options: defaultOptions };

@@ -8,8 +8,8 @@ import type { Job } from '../../src/jobs/job.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import { SlurmCgroupsError } from '../../src/machine/errors.js';
 import { type FailingHost, type FailingOptions, failingHost } from '../../src/machine/failing.js';
-import { ExternStep } from './extern-step.js';
-import { childrenOf, inWorld, onKernels, until, type World } from './kernel.js';
+import { ExternStep } from '../support/extern-step.js';
+import { childrenOf, inWorld, onKernels, until, type World } from '../support/kernel-jobs.js';
 
 const errnos: Readonly<Record<string, readonly string[]>> = {
   read: ['EACCES', 'ESRCH', 'ENOENT', 'EIO'],

@@ -8,8 +8,8 @@ import { externGoals } from '../../src/jobs/leaves.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import { hasCode } from '../../src/machine/errors.js';
 import { failingHost } from '../../src/machine/failing.js';
-import { ExternStep, type Oddities } from './extern-step.js';
-import { inWorld, onKernels, type World } from './kernel.js';
+import { ExternStep, type Oddities } from '../support/extern-step.js';
+import { inWorld, onKernels, type World } from '../support/kernel-jobs.js';
 
 const NODEID = 21;
 

@@ -11,9 +11,19 @@ import type { Host } from '../../src/machine/host.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import { type AdoptionOptions, defaultOptions } from '../../src/policy/options.js';
 import { loadRecording } from '../recordings/recordings.js';
-import { Listener } from '../tcp-listener.js';
-import { ExternStep } from './extern-step.js';
-import { alice, bob, childrenOf, interrupted, inWorld, obeys, onKernels, stateOf, until } from './kernel.js';
+import { ExternStep } from '../support/extern-step.js';
+import {
+  alice,
+  bob,
+  childrenOf,
+  interrupted,
+  inWorld,
+  obeys,
+  onKernels,
+  stateOf,
+  until,
+} from '../support/kernel-jobs.js';
+import { Listener } from '../support/tcp-listener.js';
 
 const options = (changes: Partial<AdoptionOptions> = {}): AdoptionOptions => ({
   ...defaultOptions,

@@ -7,7 +7,16 @@ import { SlurmCgroupsError } from '../../src/machine/errors.js';
 import { failingHost } from '../../src/machine/failing.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { descriptors, isIn, kernelTest, put, putThread, type TestCgroups, threadIds, whereabouts } from '../sandbox.js';
+import {
+  descriptors,
+  isIn,
+  kernelTest,
+  put,
+  putThread,
+  type TestCgroups,
+  threadIds,
+  whereabouts,
+} from '../support/test-cgroups.js';
 
 const code = (name: string) => expect.objectContaining({ code: name });
 

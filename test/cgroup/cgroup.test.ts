@@ -11,8 +11,17 @@ import type { Directory } from '../../src/machine/host.js';
 import { encodeKernelText } from '../../src/machine/kernel-text.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { recordedHost } from '../../src/machine/recording.js';
-import { descriptors, isIn, kernelTest, put, putThread, type TestCgroups, threadIds, whereabouts } from '../sandbox.js';
-import { anyText } from './any-cgroups.js';
+import { anyText } from '../support/any-cgroups.js';
+import {
+  descriptors,
+  isIn,
+  kernelTest,
+  put,
+  putThread,
+  type TestCgroups,
+  threadIds,
+  whereabouts,
+} from '../support/test-cgroups.js';
 
 const memory: Hierarchy = {
   key: 'memory',

@@ -7,7 +7,7 @@ import type { Hierarchy } from '../../src/cgroup/hierarchies.js';
 import { cgroupPath, rootPath } from '../../src/cgroup/path.js';
 import { SystemCallError } from '../../src/machine/errors.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { kernelTest } from '../sandbox.js';
+import { kernelTest } from '../support/test-cgroups.js';
 
 const v1: Hierarchy = {
   key: 'freezer',

@@ -8,7 +8,7 @@ import { ParseError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { recordedHost } from '../../src/machine/recording.js';
-import { anyInnerPath, anyPath } from './any-cgroups.js';
+import { anyInnerPath, anyPath } from '../support/any-cgroups.js';
 
 function nodeWith(mountinfo: string): Host {
   const header = { recording: 'slurm-cgroups', version: 1, self: { pid: 4711, uid: 0 } };

@@ -5,7 +5,7 @@ import { isUntold, membershipsOf } from '../../src/cgroup/membership-fallback.js
 import { cgroupPath } from '../../src/cgroup/path.js';
 import { ParseError, SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
-import { treeHost } from '../jobs/trees.js';
+import { treeHost } from '../support/small-trees.js';
 
 const tree = treeHost({
   hierarchies: ['freezer', 'memory'],

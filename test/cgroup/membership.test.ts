@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { hierarchyKey, type Membership, parseProcCgroup } from '../../src/cgroup/membership.js';
 import { ParseError } from '../../src/machine/errors.js';
 import { decodeKernelText } from '../../src/machine/kernel-text.js';
-import { anyControllers, anyPath, anyText } from './any-cgroups.js';
+import { anyControllers, anyPath, anyText } from '../support/any-cgroups.js';
 
 /** Membership in short: `[id, controllers, path]`, and `true` behind it where it is deleted. */
 const short = (text: string) =>

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { type CgroupMount, parseMountInfo } from '../../src/cgroup/mounts.js';
 import { ParseError } from '../../src/machine/errors.js';
 import { decodeKernelText } from '../../src/machine/kernel-text.js';
-import { anyControllers, anyPath, anyText } from './any-cgroups.js';
+import { anyControllers, anyPath, anyText } from '../support/any-cgroups.js';
 
 /** Mount in short: version, mount point, root, controllers, and `ro` where it is. */
 const short = (text: string) =>

@@ -6,7 +6,16 @@ import { cgroupPath } from '../../src/cgroup/path.js';
 import { type HeldProcess, withProcess } from '../../src/cgroup/process.js';
 import { SystemCallError } from '../../src/machine/errors.js';
 import type { Directory, Host } from '../../src/machine/host.js';
-import { descriptors, isIn, kernelTest, put, putThread, type TestCgroups, threadIds, whereabouts } from '../sandbox.js';
+import {
+  descriptors,
+  isIn,
+  kernelTest,
+  put,
+  putThread,
+  type TestCgroups,
+  threadIds,
+  whereabouts,
+} from '../support/test-cgroups.js';
 
 /** Ours called `name` in each hierarchy, made where it is not there. */
 function ensure(area: TestCgroups, name: string, keys: readonly string[]): readonly Cgroup[] {

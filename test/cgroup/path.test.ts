@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { cgroupPath, childPath, partsOf, pathBelow, rootPath } from '../../src/cgroup/path.js';
 import { ParseError } from '../../src/machine/errors.js';
-import { anyName, anyPath, anyText } from './any-cgroups.js';
+import { anyName, anyPath, anyText } from '../support/any-cgroups.js';
 
 test.each([
   '/',

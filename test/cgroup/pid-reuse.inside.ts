@@ -9,8 +9,8 @@ import { killMembers, signalMembers } from '../../src/cgroup/killing.js';
 import { isThere, type ProcessIdentity } from '../../src/cgroup/process.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { kernelTest, put, type TestCgroups } from '../sandbox.js';
-import { endIfThere, startOrphan, swappingHost } from './swapped.js';
+import { endIfThere, startOrphan, swappingHost } from '../support/swapped-pid.js';
+import { kernelTest, put, type TestCgroups } from '../support/test-cgroups.js';
 
 const live = liveHost();
 const started: ProcessIdentity[] = [];

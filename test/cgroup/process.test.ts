@@ -20,8 +20,8 @@ import { ParseError } from '../../src/machine/errors.js';
 import { failingHost } from '../../src/machine/failing.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { descriptors, threadIds } from '../sandbox.js';
-import { anyText } from './any-cgroups.js';
+import { anyText } from '../support/any-cgroups.js';
+import { descriptors, threadIds } from '../support/test-cgroups.js';
 
 const host = liveHost();
 const gone = expect.objectContaining({ code: 'ERR_NO_SUCH_PROCESS' });

@@ -13,8 +13,8 @@ import { Sandbox } from '../../src/cli/sandbox.js';
 import { ifThere } from '../../src/machine/errors.js';
 import type { Host, Libc } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { canUseCgroups, mayBeSkipped } from '../cli/program-run.js';
-import { until } from './stuck.js';
+import { canUseCgroups, mayBeSkipped } from '../support/program-run.js';
+import { until } from '../support/stuck-processes.js';
 
 const uid = 64_754;
 const host = liveHost();

@@ -14,8 +14,8 @@ import { Sandbox, type Sleeper } from '../../src/cli/sandbox.js';
 import { ifThere } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { canUseCgroups, mayBeSkipped, programFile } from '../cli/program-run.js';
-import { until } from './stuck.js';
+import { canUseCgroups, mayBeSkipped, programFile } from '../support/program-run.js';
+import { until } from '../support/stuck-processes.js';
 
 const uid = 64_753;
 const host = liveHost();

@@ -16,8 +16,8 @@ import { ifThere, SlurmCgroupsError } from '../../src/machine/errors.js';
 import { failingHost } from '../../src/machine/failing.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { recordedHost } from '../../src/machine/recording.js';
-import { canUseCgroups, mayBeSkipped, programFile } from '../cli/program-run.js';
 import { loadRecording } from '../recordings/recordings.js';
+import { canUseCgroups, mayBeSkipped, programFile } from '../support/program-run.js';
 
 const uid = 64_744;
 const host = liveHost();

@@ -8,8 +8,8 @@ import { cleanJob } from '../../src/cleanup/ending.js';
 import type { CleanReport } from '../../src/cleanup/report.js';
 import { Sandbox, type Sleeper } from '../../src/cli/sandbox.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { mountSilentNfs } from './silent-nfs.js';
-import { afterwards, mountSilentFuse, stateOf, until } from './stuck.js';
+import { mountSilentNfs } from '../support/silent-nfs.js';
+import { afterwards, mountSilentFuse, stateOf, until } from '../support/stuck-processes.js';
 
 const host = liveHost();
 const uid = 64_747;

@@ -7,7 +7,7 @@ import type { JobName } from '../../src/jobs/layout.js';
 import { readNode } from '../../src/jobs/node.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import { expectedFor, loadRecording } from '../recordings/recordings.js';
-import { type Titles, titledNode } from './titled.js';
+import { type Titles, titledNode } from '../support/titled-stepds.js';
 
 const recorded = 'slurm-26.05-v2';
 const [one, two] = ['s9BNM865MKYJ00', 's9BNM865MRM100'] as const;

@@ -5,8 +5,8 @@ import { isThere, type ProcessIdentity } from '../../src/cgroup/process.js';
 import { cleanJob } from '../../src/cleanup/ending.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { endIfThere, type SwapOptions, startOrphan, swap, swappingHost } from '../cgroup/swapped.js';
-import { put } from '../sandbox.js';
+import { endIfThere, type SwapOptions, startOrphan, swap, swappingHost } from '../support/swapped-pid.js';
+import { put } from '../support/test-cgroups.js';
 
 const live = liveHost();
 const uid = 64_746;

@@ -7,7 +7,7 @@ import { planJob } from '../../src/cleanup/ending.js';
 import { type JobName, parseJobName } from '../../src/jobs/layout.js';
 import { readNode } from '../../src/jobs/node.js';
 import { recordedHost } from '../../src/machine/recording.js';
-import { anyProcesses, type PlacedProcess, type RandomNode, randomNode } from './random-node.js';
+import { anyProcesses, type PlacedProcess, type RandomNode, randomNode } from '../support/random-node.js';
 
 /** A node, a job there, and what its directory is called. */
 const jobs = [

@@ -9,9 +9,9 @@ import process from 'node:process';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
 import { patienceMs as commandsMs } from '../../src/cli/context.js';
-import { mountSilentFuse, started } from '../cleanup/stuck.js';
-import { afterwards, hangingMount, put, trustedFolder } from '../jobs/config/config-sandbox.js';
-import { programFile, type Ran } from './program-run.js';
+import { afterwards, hangingMount, put, trustedFolder } from '../support/config-sandbox.js';
+import { programFile, type Ran } from '../support/program-run.js';
+import { mountSilentFuse, started } from '../support/stuck-processes.js';
 
 const uid = 64_811;
 const etc = '/etc/slurm';

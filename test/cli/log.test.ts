@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { openLog } from '../../src/cli/log.js';
-import { runProgramFile } from './program-run.js';
+import { runProgramFile } from '../support/program-run.js';
 
 describe('openLog()', () => {
   it.each(['quiet', 'fatal', 'error', 'info', 'verbose', 'debug', 'debug2', 'debug5', 'DEBUG', '0', '3', '9'])(

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
-import { programFile, recording, runProgramFile } from './program-run.js';
+import { programFile, recording, runProgramFile } from '../support/program-run.js';
 
 describe('main()', () => {
   it('ends quietly when its reader stops early', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { runProgramFile } from './program-run.js';
+import { runProgramFile } from '../support/program-run.js';
 
 describe('The program', () => {
   it.each(['list', 'verify', 'adopt', 'clean', 'strays', 'doctor', 'demo'])(

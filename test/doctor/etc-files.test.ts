@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { etcFiles, linesOf } from '../../src/doctor/etc-files.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { hostWithMount, put, trustedFolder } from '../jobs/config/config-sandbox.js';
-import { rootTest } from '../sandbox.js';
+import { hostWithMount, put, trustedFolder } from '../support/config-sandbox.js';
+import { rootTest } from '../support/test-cgroups.js';
 
 describe('linesOf()', () => {
   it('leaves out comments and blank lines, joins continuations, and counts from 1', () => {

@@ -2,9 +2,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type ExternLook, externChecks, externSteps, suspended } from '../../src/doctor/extern-checks.js';
 import { readNode } from '../../src/jobs/node.js';
 import { recordedHost } from '../../src/machine/recording.js';
-import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
-import { nodeOfStepds, type Stepd } from '../jobs/stepd/stepd-node.js';
 import { loadRecording, recordingNames } from '../recordings/recordings.js';
+import { nodeOfStepds, type Stepd } from '../support/stepd-node.js';
+import { type Sandbox, unixSandbox } from '../support/unix-server.js';
 
 const look: ExternLook = {
   name: 'job 7',

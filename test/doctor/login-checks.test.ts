@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { adopter, loginChecks, removeIpc, systemd, usePam } from '../../src/doctor/login-checks.js';
 import { readPamStack } from '../../src/doctor/pam-stack.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { filesOf } from './files-of.js';
+import { filesOf } from '../support/etc-in-memory.js';
 
 const stackOf = (...lines: readonly string[]) => readPamStack(filesOf({ '/etc/pam.d/sshd': lines.join('\n') }), 'sshd');
 

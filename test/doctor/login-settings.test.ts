@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { readRemoveIpc, readUsePam } from '../../src/doctor/login-settings.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { filesOf } from './files-of.js';
+import { filesOf } from '../support/etc-in-memory.js';
 
 const anything = liveHost().stat('/');
 const withLogind: Host = { ...liveHost(), stat: () => anything };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { readPamStack } from '../../src/doctor/pam-stack.js';
-import { filesOf } from './files-of.js';
+import { filesOf } from '../support/etc-in-memory.js';
 
 describe('readPamStack()', () => {
   it('follows @include, include and substack in the order of the lines', async () => {

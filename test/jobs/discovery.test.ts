@@ -7,7 +7,7 @@ import { hasCode, SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import { loadRecording, recordingNames, respelled } from '../recordings/recordings.js';
-import { mountPoint, type Tree, treeHost } from './trees.js';
+import { mountPoint, type Tree, treeHost } from '../support/small-trees.js';
 
 const nodeOf = (host: Host) => readNode({ host, within: rootPath });
 const jobsOf = async (tree: Tree) => discoverJobs(await nodeOf(treeHost(tree)));

@@ -4,7 +4,7 @@ import { adopt } from '../../src/adopt/adoption.js';
 import { closeTargets, holdExternLeaves, holdUserCgroups } from '../../src/jobs/leaves.js';
 import { hasCode } from '../../src/machine/errors.js';
 import { failingHost } from '../../src/machine/failing.js';
-import { alice, interrupted, inWorld, onKernels, type World } from '../adopt/kernel.js';
+import { alice, interrupted, inWorld, onKernels, type World } from '../support/kernel-jobs.js';
 
 onKernels((kernel) => {
   const v1 = kernel.name === 'v1';

@@ -5,9 +5,9 @@ import { callerHere } from '../../src/jobs/caller/here.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { findOwners } from '../../src/jobs/owners/find.js';
 import type { Host } from '../../src/machine/host.js';
-import { alice, inWorld, onKernels } from '../adopt/kernel.js';
-import { Listener } from '../tcp-listener.js';
-import { connectionOf, said } from './caller/callers.js';
+import { connectionOf, said } from '../support/callers.js';
+import { alice, inWorld, onKernels } from '../support/kernel-jobs.js';
+import { Listener } from '../support/tcp-listener.js';
 
 describe('callerHere()', () => {
   onKernels((kernel) => {

@@ -4,7 +4,7 @@ import { mountpointElsewhere, readNode } from '../../src/jobs/node.js';
 import { hasCode } from '../../src/machine/errors.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import { loadRecording } from '../recordings/recordings.js';
-import { mountPoint, type Tree, treeHost } from './trees.js';
+import { mountPoint, type Tree, treeHost } from '../support/small-trees.js';
 
 const read = (tree: Tree, within = rootPath) => readNode({ host: treeHost(tree), within });
 

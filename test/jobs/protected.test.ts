@@ -13,8 +13,18 @@ import { readNode } from '../../src/jobs/node.js';
 import { connectionsOfMonitor, findSlurmd, refusalToMove, rootExecutable } from '../../src/jobs/protected.js';
 import { hasCode, SlurmCgroupsError } from '../../src/machine/errors.js';
 import { recordedHost } from '../../src/machine/recording.js';
-import { alice, bob, childrenOf, inWorld, kernels, onKernels, stateOf, until, type World } from '../adopt/kernel.js';
 import { expectedFor, loadRecording, recordingNames } from '../recordings/recordings.js';
+import {
+  alice,
+  bob,
+  childrenOf,
+  inWorld,
+  kernels,
+  onKernels,
+  stateOf,
+  until,
+  type World,
+} from '../support/kernel-jobs.js';
 
 const wait = (world: World) => `setTimeout(() => {}, ${world.lifetime}000);`;
 

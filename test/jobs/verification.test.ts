@@ -6,9 +6,9 @@ import { jobPlaceOf, verify } from '../../src/jobs/verification.js';
 import { hasCode, SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { recordedHost } from '../../src/machine/recording.js';
-import { unixSandbox } from '../cgroup/unix-server.js';
-import { nodeOfStepds } from './stepd/stepd-node.js';
-import { mountPoint, type Tree, treeText } from './trees.js';
+import { mountPoint, type Tree, treeText } from '../support/small-trees.js';
+import { nodeOfStepds } from '../support/stepd-node.js';
+import { unixSandbox } from '../support/unix-server.js';
 
 interface Process {
   /** Lines of /proc/PID/cgroup, the first thread's first. */

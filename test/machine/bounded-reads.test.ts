@@ -11,7 +11,7 @@ import {
   nodeWith,
   put,
   trustedFolder,
-} from '../jobs/config/config-sandbox.js';
+} from '../support/config-sandbox.js';
 
 describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${needsRoot})`, () => {
   test('asks a child, and never touches the path itself', async () => {

@@ -9,7 +9,7 @@ import {
   SlurmCgroupsError,
   SystemCallError,
 } from '../../src/machine/errors.js';
-import { anyText } from '../cgroup/any-cgroups.js';
+import { anyText } from '../support/any-cgroups.js';
 
 test.each([
   ['EACCES', 'ERR_NOT_PERMITTED'],

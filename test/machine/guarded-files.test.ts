@@ -4,7 +4,7 @@ import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { configFiles, formatMode } from '../../src/machine/guarded-files.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { isRoot, needsRoot, nodeWith, put, trustedFolder } from '../jobs/config/config-sandbox.js';
+import { isRoot, needsRoot, nodeWith, put, trustedFolder } from '../support/config-sandbox.js';
 
 const files = () => configFiles(liveHost(), { timeoutMs: 2000 });
 const locate = (file: string) => files().locate(file);

@@ -8,8 +8,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { SystemCallError } from '../../src/machine/errors.js';
 import { decodeKernelText, encodeKernelText } from '../../src/machine/kernel-text.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { anyText } from '../cgroup/any-cgroups.js';
-import { descriptors, rootTest } from '../sandbox.js';
+import { anyText } from '../support/any-cgroups.js';
+import { descriptors, rootTest } from '../support/test-cgroups.js';
 
 const host = liveHost();
 

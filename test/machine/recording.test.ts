@@ -8,7 +8,7 @@ import { ParseError, SlurmCgroupsError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { recordedHost, recordedStat, recordingHost } from '../../src/machine/recording.js';
-import { anyName, anyText } from '../cgroup/any-cgroups.js';
+import { anyName, anyText } from '../support/any-cgroups.js';
 
 const header = { recording: 'slurm-cgroups', version: 1, self: { pid: 4711, uid: 1000 } };
 const text = (...answers: readonly object[]) =>

@@ -8,7 +8,7 @@ import { failingHost } from '../../src/machine/failing.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import type { Connection, WaitOptions } from '../../src/machine/socket.js';
-import { unixSandbox } from '../cgroup/unix-server.js';
+import { unixSandbox } from '../support/unix-server.js';
 
 const sandbox = unixSandbox();
 afterAll(() => sandbox.close());

@@ -4,7 +4,7 @@ import { afterEach, describe, expect } from 'vitest';
 import { hasCode } from '../../src/machine/errors.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { makeStateFolder, requireRootsFolder, stateFolder } from '../../src/machine/state-folder.js';
-import { rootTest } from '../sandbox.js';
+import { rootTest } from '../support/test-cgroups.js';
 
 const host = liveHost();
 const folder = stateFolder(`test-${process.pid}`);

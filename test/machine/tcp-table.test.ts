@@ -18,7 +18,7 @@ import {
   socketsWith,
   tcpSocketsOf,
 } from '../../src/machine/tcp-table.js';
-import { families, Listener } from '../tcp-listener.js';
+import { families, Listener } from '../support/tcp-listener.js';
 
 /** Of an x86 machine; an address of IPv6 is four words. */
 const table4 = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode

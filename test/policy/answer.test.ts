@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { failureReason, observed, suspendedReason } from '../../src/policy/answer.js';
-import { job } from './sample-jobs.js';
+import { job } from '../support/sample-jobs.js';
 
 describe('observed()', () => {
   it('ignores the login and keeps what would have been decided', () => {

@@ -7,8 +7,8 @@ import type { AdoptionFacts, AdoptionRequest, Fact, NamedJob } from '../../src/p
 import { afterWaiting, jobName, saidOf, withEnding, withExcluded } from '../../src/policy/facts.js';
 import type { AdoptionOptions } from '../../src/policy/options.js';
 import { defaultOptions } from '../../src/policy/options.js';
-import { anyOptions } from './any-options.js';
-import { alice, bob, job } from './sample-jobs.js';
+import { anyOptions } from '../support/any-options.js';
+import { alice, bob, job } from '../support/sample-jobs.js';
 
 const login: AdoptionRequest = { uid: alice, user: 'alice', service: 'sshd' };
 const v1: AdoptionFacts = { node: { known: { isSlurmNode: true, nodeName: 'vm', cgroupVersion: 1 } } };

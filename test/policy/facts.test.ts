@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { afterWaiting, jobName, jobNames, saidOf, withEnding, withExcluded, withJobs } from '../../src/policy/facts.js';
-import { job } from './sample-jobs.js';
+import { job } from '../support/sample-jobs.js';
 
 describe('saidOf()', () => {
   it('finds what is said of a job by its id, its SLUID or itself', () => {

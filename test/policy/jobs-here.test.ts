@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { describeJobs, sortOut, whyNone, whyNot } from '../../src/policy/jobs-here.js';
-import { alice, bob, job } from './sample-jobs.js';
+import { alice, bob, job } from '../support/sample-jobs.js';
 
 const request = { uid: alice, user: 'alice' };
 const facts = {

@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest';
 import type { Job } from '../../src/jobs/job.js';
 import type { RankName } from '../../src/policy/newest.js';
 import { newestJob, rankJobs, rankNames } from '../../src/policy/newest.js';
-import type { Sample } from './sample-jobs.js';
-import { job, ns } from './sample-jobs.js';
+import type { Sample } from '../support/sample-jobs.js';
+import { job, ns } from '../support/sample-jobs.js';
 
 /** Alice's jobs as recorded (fixtures: tree.txt, spool-stat.txt). */
 const recorded = {

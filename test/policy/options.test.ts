@@ -11,7 +11,7 @@ import {
   parseOptions,
   readOption,
 } from '../../src/policy/options.js';
-import { anyOptions } from './any-options.js';
+import { anyOptions } from '../support/any-options.js';
 
 function messageOf(run: () => unknown): string {
   try {

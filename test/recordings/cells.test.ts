@@ -12,8 +12,8 @@ import { listSpec, runList } from '../../src/cli/commands/list.js';
 import { runVerify, verifySpec } from '../../src/cli/commands/verify.js';
 import { type CommandSpec, parseWords, type Words } from '../../src/cli/spec.js';
 import type { Output } from '../../src/cli/terminal/output.js';
-import { capture } from '../cli/capture.js';
 import { cells } from '../matrix/cells.js';
+import { capture } from '../support/captured-output.js';
 
 interface Step {
   readonly stepId: string;

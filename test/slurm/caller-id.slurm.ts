@@ -10,8 +10,8 @@ import { parseSshConnection } from '../../src/adopt/connection.js';
 import { askSlurmd } from '../../src/jobs/caller/slurmd.js';
 import { readNode } from '../../src/jobs/node.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { said } from '../jobs/caller/callers.js';
-import { families, Listener } from '../tcp-listener.js';
+import { said } from '../support/callers.js';
+import { families, Listener } from '../support/tcp-listener.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 import { command } from './command.js';
 

@@ -10,7 +10,7 @@ import type { StepdConnection } from '../../src/jobs/stepd/connection.js';
 import type { StepdQuestion } from '../../src/jobs/stepd/protocol.js';
 import { listeningSockets, type StepSocket, socketOf, socketsInSpool } from '../../src/jobs/stepd/sockets.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { int32s } from '../jobs/stepd/stepd-server.js';
+import { int32s } from '../support/stepd-server.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 
 const host = liveHost();

@@ -10,9 +10,9 @@ import { SystemCallError } from '../../../src/machine/errors.js';
 import { failingHost } from '../../../src/machine/failing.js';
 import type { Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { treeHost } from '../../jobs/trees.js';
-import { rootTest } from '../../sandbox.js';
-import { started, stateOf, until } from '../stuck.js';
+import { treeHost } from '../../support/small-trees.js';
+import { started, stateOf, until } from '../../support/stuck-processes.js';
+import { rootTest } from '../../support/test-cgroups.js';
 
 const [alice, bob] = [64_701, 64_702];
 const known = (...owners: readonly number[]): JobsKnown => ({

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { parseProcCgroup } from '../../../src/cgroup/membership.js';
 import { isPersonsUid, parseUidMin, readUidMin, serviceOf, slurmsUsers } from '../../../src/cleanup/strays/people.js';
-import { nodeWith } from '../../jobs/config/config-sandbox.js';
+import { nodeWith } from '../../support/config-sandbox.js';
 
 describe('readUidMin()', () => {
   it.each([

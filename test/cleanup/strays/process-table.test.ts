@@ -5,9 +5,9 @@ import { readProcessTable, readUse, uptimeOf } from '../../../src/cleanup/strays
 import { SystemCallError } from '../../../src/machine/errors.js';
 import type { Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { nodeWith } from '../../jobs/config/config-sandbox.js';
-import { rootTest } from '../../sandbox.js';
-import { started, stateOf, until } from '../stuck.js';
+import { nodeWith } from '../../support/config-sandbox.js';
+import { started, stateOf, until } from '../../support/stuck-processes.js';
+import { rootTest } from '../../support/test-cgroups.js';
 
 const status = (uid: number, effective = uid) => ({
   text: `Tgid:\t1\nPid:\t1\nUid:\t${uid}\t${effective}\t${effective}\t${effective}\n`,

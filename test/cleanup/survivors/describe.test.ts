@@ -4,8 +4,16 @@ import type { Survivor } from '../../../src/cleanup/report.js';
 import { describeSurvivor } from '../../../src/cleanup/survivors/describe.js';
 import { failingHost } from '../../../src/machine/failing.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { kernelTest, rootTest } from '../../sandbox.js';
-import { fuseTest, lineFrom, memberFor, mountSilentFuse, started, stateOf, until } from '../stuck.js';
+import {
+  fuseTest,
+  lineFrom,
+  memberFor,
+  mountSilentFuse,
+  started,
+  stateOf,
+  until,
+} from '../../support/stuck-processes.js';
+import { kernelTest, rootTest } from '../../support/test-cgroups.js';
 
 const host = liveHost();
 /** Nothing that could wait: not its memory, not a path that it uses. */

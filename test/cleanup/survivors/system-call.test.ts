@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { hasNumbersOfX86, parseCurrentCall } from '../../../src/cleanup/survivors/system-call.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { nodeWith } from '../../jobs/config/config-sandbox.js';
+import { nodeWith } from '../../support/config-sandbox.js';
 
 const stack = '0x7ffe94ddf2f8 0x7f45d53002ad';
 

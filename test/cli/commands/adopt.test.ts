@@ -3,8 +3,8 @@ import { adoptSpec, runAdopt } from '../../../src/cli/commands/adopt.js';
 import { Sandbox, type Sleeper } from '../../../src/cli/sandbox.js';
 import { parseWords } from '../../../src/cli/spec.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { capture } from '../capture.js';
-import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../program-run.js';
+import { capture } from '../../support/captured-output.js';
+import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../../support/program-run.js';
 
 async function dryRun(name: string, ...words: readonly string[]) {
   const output = capture();

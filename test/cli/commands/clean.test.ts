@@ -2,8 +2,8 @@ import fs from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Sandbox } from '../../../src/cli/sandbox.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { titledNode } from '../../cleanup/titled.js';
-import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../program-run.js';
+import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../../support/program-run.js';
+import { titledNode } from '../../support/titled-stepds.js';
 
 describe('clean --dry-run', () => {
   it('refuses a job that slurmstepd still runs: exit code 1, and says what to do', () => {

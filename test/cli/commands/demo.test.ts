@@ -4,7 +4,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { discoverHierarchies } from '../../../src/cgroup/hierarchies.js';
-import { canUseCgroups, mayBeSkipped, programFile } from '../program-run.js';
+import { canUseCgroups, mayBeSkipped, programFile } from '../../support/program-run.js';
 
 function leftBehind(): readonly string[] {
   const folders = [...discoverHierarchies().all.map((hierarchy) => hierarchy.mountPoint), '/run/slurm-cgroups'];

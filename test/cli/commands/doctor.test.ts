@@ -11,8 +11,8 @@ import { Sandbox } from '../../../src/cli/sandbox.js';
 import { parseWords } from '../../../src/cli/spec.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { loadRecording, recordingNames } from '../../recordings/recordings.js';
-import { capture } from '../capture.js';
-import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../program-run.js';
+import { capture } from '../../support/captured-output.js';
+import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../../support/program-run.js';
 
 const uid = 64_735;
 let folder: string;

@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { listSpec, runList } from '../../../src/cli/commands/list.js';
 import { parseWords } from '../../../src/cli/spec.js';
 import { expectedFor, recordingNames } from '../../recordings/recordings.js';
-import { capture } from '../capture.js';
-import { recording, runProgramFile } from '../program-run.js';
+import { capture } from '../../support/captured-output.js';
+import { recording, runProgramFile } from '../../support/program-run.js';
 
 async function list(name: string, ...words: readonly string[]) {
   const output = capture();

@@ -6,8 +6,8 @@ import fs from 'node:fs';
 import process from 'node:process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
-import { kernelTest, type TestCgroups } from '../../sandbox.js';
-import { programFile, runProgramFile } from '../program-run.js';
+import { programFile, runProgramFile } from '../../support/program-run.js';
+import { kernelTest, type TestCgroups } from '../../support/test-cgroups.js';
 
 /** The first hierarchy that is there, its layout the right one. */
 class Tree {

@@ -8,10 +8,10 @@ import { SystemCallError } from '../../../src/machine/errors.js';
 import type { Host, RunResult } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { stateFolder } from '../../../src/machine/state-folder.js';
-import { rootTest } from '../../sandbox.js';
-import { Listener } from '../../tcp-listener.js';
-import { treeHost } from '../trees.js';
-import { connectionOf, said } from './callers.js';
+import { connectionOf, said } from '../../support/callers.js';
+import { treeHost } from '../../support/small-trees.js';
+import { Listener } from '../../support/tcp-listener.js';
+import { rootTest } from '../../support/test-cgroups.js';
 
 const host = liveHost();
 

@@ -15,9 +15,9 @@ import { SystemCallError } from '../../../src/machine/errors.js';
 import { failingHost } from '../../../src/machine/failing.js';
 import type { Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { alice, bob, inWorld, onKernels, type World } from '../../adopt/kernel.js';
-import { families, Listener } from '../../tcp-listener.js';
-import { connectionOf, said } from './callers.js';
+import { connectionOf, said } from '../../support/callers.js';
+import { alice, bob, inWorld, onKernels, type World } from '../../support/kernel-jobs.js';
+import { families, Listener } from '../../support/tcp-listener.js';
 
 interface Calling {
   readonly jobId?: number;

@@ -7,7 +7,7 @@ import type { Host } from '../../../src/machine/host.js';
 import { parseAddress } from '../../../src/machine/ip-address.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { stateFolder } from '../../../src/machine/state-folder.js';
-import { rootTest } from '../../sandbox.js';
+import { rootTest } from '../../support/test-cgroups.js';
 
 const host = liveHost();
 const folder = stateFolder('silent');

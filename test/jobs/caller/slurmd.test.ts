@@ -10,8 +10,8 @@ import type { SlurmNode } from '../../../src/jobs/node.js';
 import { failingHost } from '../../../src/machine/failing.js';
 import { configFiles } from '../../../src/machine/guarded-files.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { rootTest } from '../../sandbox.js';
-import { connectionOf, said } from './callers.js';
+import { connectionOf, said } from '../../support/callers.js';
+import { rootTest } from '../../support/test-cgroups.js';
 
 const host = liveHost();
 let folder = '';

@@ -6,7 +6,7 @@ import { rootOnly, type TrustedUids } from '../../../src/jobs/config/trust.js';
 import { configFiles } from '../../../src/machine/guarded-files.js';
 import type { Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { isRoot, type NodeFile, needsRoot, nodeWith, put, trustedFolder } from './config-sandbox.js';
+import { isRoot, type NodeFile, needsRoot, nodeWith, put, trustedFolder } from '../../support/config-sandbox.js';
 
 const main = '/etc/slurm/slurm.conf';
 const load = async (host: Host, file = main, options: Partial<LoadOptions> = {}) => {

@@ -9,7 +9,15 @@ import { SlurmCgroupsError } from '../../../src/machine/errors.js';
 import type { Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { recordedHost } from '../../../src/machine/recording.js';
-import { afterwards, hostWithMount, isRoot, needsRoot, nodeWith, put, trustedFolder } from './config-sandbox.js';
+import {
+  afterwards,
+  hostWithMount,
+  isRoot,
+  needsRoot,
+  nodeWith,
+  put,
+  trustedFolder,
+} from '../../support/config-sandbox.js';
 
 const file = '/etc/slurm/slurm.conf';
 const passwd = { text: 'root:x:0:0::/root:/bin/sh\nslurm:x:64030:64030::/:/bin/false\nalice:x:1001:1001::/:/bin/sh\n' };

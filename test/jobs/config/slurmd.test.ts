@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { findSlurmds, type SlurmdProcess, slurmdOf, slurmdWords } from '../../../src/jobs/config/slurmd.js';
 import { configFiles } from '../../../src/machine/guarded-files.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { afterwards, isRoot, needsRoot, nodeWith, trustedFolder } from './config-sandbox.js';
+import { afterwards, isRoot, needsRoot, nodeWith, trustedFolder } from '../../support/config-sandbox.js';
 
 describe('slurmdWords()', () => {
   test.each([

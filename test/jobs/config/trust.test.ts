@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { requireTrusted, rootOnly, strangerAt, trustAlso, uidOfUser } from '../../../src/jobs/config/trust.js';
 import { configFiles, type LocatedFile } from '../../../src/machine/guarded-files.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { nodeWith } from './config-sandbox.js';
+import { nodeWith } from '../../support/config-sandbox.js';
 
 const passwd = 'root:x:0:0:root:/root:/bin/bash\nslurm:x:64030:64030::/nonexistent:/usr/sbin/nologin\n';
 const node = nodeWith({ '/etc/passwd': { text: passwd } });

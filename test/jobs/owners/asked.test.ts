@@ -4,10 +4,10 @@ import { readNode } from '../../../src/jobs/node.js';
 import { askOwners } from '../../../src/jobs/owners/asked.js';
 import { findOwners } from '../../../src/jobs/owners/find.js';
 import { recordedHost } from '../../../src/machine/recording.js';
-import { type Sandbox, unixSandbox } from '../../cgroup/unix-server.js';
 import { expectedFor, loadRecording } from '../../recordings/recordings.js';
-import { mixed, nodeOfStepds, type Stepd, scope } from '../stepd/stepd-node.js';
-import { recordedStepds, speakAs } from '../stepd/stepd-server.js';
+import { mixed, nodeOfStepds, type Stepd, scope } from '../../support/stepd-node.js';
+import { recordedStepds, speakAs } from '../../support/stepd-server.js';
+import { type Sandbox, unixSandbox } from '../../support/unix-server.js';
 
 let sandbox: Sandbox;
 beforeEach(() => {

@@ -5,7 +5,7 @@ import { readNode, type SlurmNode } from '../../../src/jobs/node.js';
 import { findOwners } from '../../../src/jobs/owners/find.js';
 import { hasCode, SystemCallError } from '../../../src/machine/errors.js';
 import type { FileStat, Host } from '../../../src/machine/host.js';
-import { treeHost } from '../trees.js';
+import { treeHost } from '../../support/small-trees.js';
 
 const spool = '/var/spool/slurmd';
 const directory = 0o040755n;

@@ -11,8 +11,8 @@ import type { Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { Places } from '../../../src/machine/slots.js';
 import { recordedHost } from '../../../src/testing.js';
-import { unixSandbox } from '../../cgroup/unix-server.js';
-import { answersOf, int32s, type RecordedStepd, recordedStepds, speakAs } from './stepd-server.js';
+import { answersOf, int32s, type RecordedStepd, recordedStepds, speakAs } from '../../support/stepd-server.js';
+import { unixSandbox } from '../../support/unix-server.js';
 
 const host = liveHost();
 const sandbox = unixSandbox();

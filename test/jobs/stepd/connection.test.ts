@@ -4,7 +4,7 @@ import { socketOf } from '../../../src/jobs/stepd/sockets.js';
 import { SystemCallError } from '../../../src/machine/errors.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import type { Connection } from '../../../src/machine/socket.js';
-import { int32s } from './stepd-server.js';
+import { int32s } from '../../support/stepd-server.js';
 
 const host = liveHost();
 const socket = socketOf('/spool', { nodeName: 'vm', jobId: 7, stepId: 'extern' });

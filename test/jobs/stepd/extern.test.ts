@@ -8,7 +8,7 @@ import { describe, expect } from 'vitest';
 import { type AdoptOptions, adopt } from '../../../src/adopt/adoption.js';
 import { reachExternStepd } from '../../../src/jobs/stepd/extern.js';
 import { hasCode, SystemCallError } from '../../../src/machine/errors.js';
-import { ExternStep, type Oddities } from '../../adopt/extern-step.js';
+import { ExternStep, type Oddities } from '../../support/extern-step.js';
 import {
   childrenOf,
   descendantsOf,
@@ -19,8 +19,8 @@ import {
   stateOf,
   until,
   type World,
-} from '../../adopt/kernel.js';
-import { descriptors } from '../../sandbox.js';
+} from '../../support/kernel-jobs.js';
+import { descriptors } from '../../support/test-cgroups.js';
 
 const ADD = 22;
 /** What may lie where a slurmstepd should listen. */

@@ -2,9 +2,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { SlurmNode } from '../../../src/jobs/node.js';
 import { JobSockets } from '../../../src/jobs/stepd/find.js';
 import { SystemCallError } from '../../../src/machine/errors.js';
-import { type Sandbox, unixSandbox } from '../../cgroup/unix-server.js';
-import { put } from '../config/config-sandbox.js';
-import { nodeOfStepds } from './stepd-node.js';
+import { put } from '../../support/config-sandbox.js';
+import { nodeOfStepds } from '../../support/stepd-node.js';
+import { type Sandbox, unixSandbox } from '../../support/unix-server.js';
 
 let sandbox: Sandbox;
 beforeEach(() => {

@@ -6,10 +6,10 @@ import { formatSluid } from '../../../src/jobs/stepd/protocol.js';
 import { parseSocketName } from '../../../src/jobs/stepd/sockets.js';
 import { SystemCallError } from '../../../src/machine/errors.js';
 import { recordedHost } from '../../../src/machine/recording.js';
-import { type Sandbox, unixSandbox } from '../../cgroup/unix-server.js';
 import { loadRecording } from '../../recordings/recordings.js';
-import { nodeOfStepds, type Stepd } from './stepd-node.js';
-import { recordedStepds, sluidOf } from './stepd-server.js';
+import { nodeOfStepds, type Stepd } from '../../support/stepd-node.js';
+import { recordedStepds, sluidOf } from '../../support/stepd-server.js';
+import { type Sandbox, unixSandbox } from '../../support/unix-server.js';
 
 let sandbox: Sandbox;
 beforeEach(() => {

@@ -14,7 +14,7 @@ import {
   type StepdQuestion,
 } from '../../../src/jobs/stepd/protocol.js';
 import { ParseError } from '../../../src/machine/errors.js';
-import { answersOf, bytesOf, int32s, recordedStepds, sluidOf } from './stepd-server.js';
+import { answersOf, bytesOf, int32s, recordedStepds, sluidOf } from '../../support/stepd-server.js';
 
 const questions: readonly StepdQuestion[] = ['uid', 'state', 'daemonPid', 'nodeId', 'pids', 'x11Display', 'sluid'];
 const recorded = recordedStepds();

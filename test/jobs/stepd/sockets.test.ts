@@ -14,8 +14,8 @@ import {
 } from '../../../src/jobs/stepd/sockets.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { recordedHost } from '../../../src/testing.js';
-import { unixSandbox } from '../../cgroup/unix-server.js';
-import { recordedStepds } from './stepd-server.js';
+import { recordedStepds } from '../../support/stepd-server.js';
+import { unixSandbox } from '../../support/unix-server.js';
 
 const host = liveHost();
 

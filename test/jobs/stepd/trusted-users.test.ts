@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { trustedOwners, uidsOfSlurm } from '../../../src/jobs/stepd/trusted-users.js';
-import { nodeWith } from '../config/config-sandbox.js';
+import { nodeWith } from '../../support/config-sandbox.js';
 
 const passwd = { text: 'root:x:0:0::/:/bin/sh\nslurm:x:64030:64030::/:/bin/false\nd:x:1500:1500::/:/bin/sh\n' };
 const plain = { files: [], nodes: [], places: new Map(), notes: [] };

@@ -9,7 +9,7 @@ import {
   placesOf,
   stepPlaceOf,
 } from '../../../src/jobs/watch/directories.js';
-import { treeHost } from '../trees.js';
+import { treeHost } from '../../support/small-trees.js';
 
 async function placesIn(hierarchies: readonly string[], directories: readonly string[], within = '/') {
   const node = await readNode({ host: treeHost({ hierarchies, directories }), within: cgroupPath(within) });

@@ -3,7 +3,7 @@ import { cgroupPath } from '../../../src/cgroup/path.js';
 import { readNode, type SlurmNode } from '../../../src/jobs/node.js';
 import { JobIndex } from '../../../src/jobs/watch/index-of-jobs.js';
 import type { Host } from '../../../src/machine/host.js';
-import { type Tree, treeHost } from '../trees.js';
+import { type Tree, treeHost } from '../../support/small-trees.js';
 
 /** A node whose tree is another at each look: `show` says which. */
 async function changing(

@@ -12,7 +12,7 @@ import { readNode } from '../../../src/jobs/node.js';
 import { type JobEvent, type WatchJobsOptions, watchJobs } from '../../../src/jobs/watch/watch.js';
 import { recordedHost } from '../../../src/testing.js';
 import { loadRecording } from '../../recordings/recordings.js';
-import { descriptors, kernelTest, type TestCgroups } from '../../sandbox.js';
+import { descriptors, kernelTest, type TestCgroups } from '../../support/test-cgroups.js';
 
 /** Slurm's tree in some hierarchies at once. */
 class Tree {

@@ -17,7 +17,7 @@ import { discoverJobs } from '../../../src/jobs/discovery.js';
 import type { OwnedJob } from '../../../src/jobs/job.js';
 import { readNode, type SlurmNode } from '../../../src/jobs/node.js';
 import { findOwners } from '../../../src/jobs/owners/find.js';
-import { capture } from '../../cli/capture.js';
+import { capture } from '../../support/captured-output.js';
 
 /** Which machine this is. */
 export interface InsideCell {

@@ -1,8 +1,8 @@
 // What caller ID is asked in tests: a connection by its text, and answers as a person reads them.
 
-import { parseSshConnection } from '../../../src/adopt/connection.js';
-import type { CallerIdAnswer } from '../../../src/jobs/caller/question.js';
-import type { TcpConnection } from '../../../src/machine/tcp-table.js';
+import { parseSshConnection } from '../../src/adopt/connection.js';
+import type { CallerIdAnswer } from '../../src/jobs/caller/question.js';
+import type { TcpConnection } from '../../src/machine/tcp-table.js';
 
 export function connectionOf(text: string): TcpConnection {
   const found = parseSshConnection(text);

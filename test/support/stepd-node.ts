@@ -1,15 +1,15 @@
 // A node of v2 in memory whose slurmstepds listen for real, in a folder of this process: for what has to find them,
 // ask them, and tie them to the directories of their jobs.
 
-import { rootPath } from '../../../src/cgroup/path.js';
-import { readNode, type SlurmNode } from '../../../src/jobs/node.js';
-import { formatSocketName } from '../../../src/jobs/stepd/sockets.js';
-import type { Host } from '../../../src/machine/host.js';
-import { liveHost } from '../../../src/machine/live-host.js';
-import { recordedHost } from '../../../src/machine/recording.js';
-import type { Sandbox } from '../../cgroup/unix-server.js';
-import { mountPoint, treeText } from '../trees.js';
+import { rootPath } from '../../src/cgroup/path.js';
+import { readNode, type SlurmNode } from '../../src/jobs/node.js';
+import { formatSocketName } from '../../src/jobs/stepd/sockets.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { recordedHost } from '../../src/machine/recording.js';
+import { mountPoint, treeText } from './small-trees.js';
 import { type RecordedStepd, speakAs } from './stepd-server.js';
+import type { Sandbox } from './unix-server.js';
 
 export const scope = 'unified/system.slice/slurmstepd.scope';
 

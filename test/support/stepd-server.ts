@@ -4,7 +4,7 @@
 import fs from 'node:fs';
 import type net from 'node:net';
 import path from 'node:path';
-import { formatSluid, type StepdAnswers } from '../../../src/jobs/stepd/protocol.js';
+import { formatSluid, type StepdAnswers } from '../../src/jobs/stepd/protocol.js';
 
 /** A line of a recorded stepd.jsonl. */
 export interface RecordedStepd {
@@ -22,7 +22,7 @@ export interface RecordedStepd {
   readonly seq?: string;
 }
 
-const folder = path.resolve(import.meta.dirname, '../../recordings/stepd');
+const folder = path.resolve(import.meta.dirname, '../recordings/stepd');
 
 /** `slurm-22.05-v1 vm_1.0` and what that slurmstepd answered. */
 export function recordedStepds(): readonly (readonly [name: string, recorded: RecordedStepd])[] {

@@ -9,12 +9,12 @@ import fs from 'node:fs';
 import process from 'node:process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { test } from 'vitest';
-import { Cgroup } from '../src/cgroup/cgroup.js';
-import { CgroupSet } from '../src/cgroup/cgroup-set.js';
-import { discoverHierarchies, type Hierarchies, type Hierarchy } from '../src/cgroup/hierarchies.js';
-import { cgroupPath } from '../src/cgroup/path.js';
-import type { Host } from '../src/machine/host.js';
-import { liveHost } from '../src/machine/live-host.js';
+import { Cgroup } from '../../src/cgroup/cgroup.js';
+import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
+import { discoverHierarchies, type Hierarchies, type Hierarchy } from '../../src/cgroup/hierarchies.js';
+import { cgroupPath } from '../../src/cgroup/path.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
 
 /** Nothing that a killed test left behind lives longer. */
 const lifetimeSeconds = 60;

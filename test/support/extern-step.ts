@@ -8,9 +8,9 @@ import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import { formatSocketName } from '../../src/jobs/stepd/sockets.js';
 import type { Host } from '../../src/machine/host.js';
-import { type Sandbox, unixSandbox } from '../cgroup/unix-server.js';
-import { type RecordedStepd, speakAs } from '../jobs/stepd/stepd-server.js';
-import { alice, type World } from './kernel.js';
+import { alice, type World } from './kernel-jobs.js';
+import { type RecordedStepd, speakAs } from './stepd-server.js';
+import { type Sandbox, unixSandbox } from './unix-server.js';
 
 /** What slurmstepd does otherwise than usual. */
 export interface Oddities {

@@ -6,9 +6,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { afterEach } from 'vitest';
-import type { Host } from '../../../src/machine/host.js';
-import { liveHost } from '../../../src/machine/live-host.js';
-import { recordedHost } from '../../../src/machine/recording.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { recordedHost } from '../../src/machine/recording.js';
 
 export const isRoot: boolean = process.geteuid?.() === 0;
 export const needsRoot = 'needs root: files of other owners, and folders that only root can write';

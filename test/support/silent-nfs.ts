@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import net from 'node:net';
-import { afterwards, until } from './stuck.js';
+import { afterwards, until } from './stuck-processes.js';
 
 /** Numbers of programs, and of procedures in NFS. */
 const program = { nfs: 100_003, mount: 100_005 };
