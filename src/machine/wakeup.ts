@@ -1,35 +1,35 @@
-// A wait that something can cut short: who waits sleeps until the bell rings or the time is over. A ring that
-// nobody waited for is kept until the next wait; many rings are one.
+// A sleep that can be cut short. A notification that comes while nothing sleeps is kept until the next wait; several
+// count as one.
 
 import type { Host } from './host.js';
 
-export class Bell {
+export class Wakeup {
   readonly #host: Pick<Host, 'sleep'>;
-  #rung = false;
+  #notified = false;
   #waiting: AbortController | undefined;
 
   constructor(host: Pick<Host, 'sleep'>) {
     this.#host = host;
   }
 
-  ring(): void {
-    this.#rung = true;
+  notify(): void {
+    this.#notified = true;
     this.#waiting?.abort();
   }
 
-  /** Until the next ring, or that long. Whether it rang. */
+  /** Sleeps until the next notification, or that long. Gives whether it was notified. */
   async wait(timeoutMs: number): Promise<boolean> {
     const waiting = new AbortController();
     this.#waiting = waiting;
     try {
-      if (!this.#rung) await this.#host.sleep(timeoutMs, waiting.signal);
+      if (!this.#notified) await this.#host.sleep(timeoutMs, waiting.signal);
     } catch (error) {
-      if (!waiting.signal.aborted) throw error; // else the bell rang
+      if (!waiting.signal.aborted) throw error; // else it was notified
     } finally {
       this.#waiting = undefined;
     }
-    const rung = this.#rung;
-    this.#rung = false;
-    return rung;
+    const notified = this.#notified;
+    this.#notified = false;
+    return notified;
   }
 }

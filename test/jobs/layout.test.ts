@@ -225,7 +225,7 @@ const below = fc.array(
   { maxLength: 3 },
 );
 
-/** Places as deep as `depth` says: 0 the top itself. */
+/** Slots as deep as `depth` says: 0 the top itself. */
 const anyPlace: fc.Arbitrary<readonly [SlurmTop, JobPlace]> = fc
   .record({
     version: fc.constantFrom(1 as const, 2 as const),

@@ -5,7 +5,7 @@ import process from 'node:process';
 import type { Job } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { type JobEvent, type WatchJobsOptions, watchJobs } from '../../jobs/watch/watch.js';
-import { Bell } from '../../machine/wakeup.js';
+import { Wakeup } from '../../machine/wakeup.js';
 import { nodeOptions, openContext, requireSlurm } from '../context.js';
 import { type CommandSpec, commonFlags, type Words } from '../spec.js';
 import { stoppable } from '../stop.js';
@@ -146,8 +146,8 @@ async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, ou
   const { host } = node;
   const table = new JobTable(steps);
   const users = new Users(node);
-  const bell = new Bell(host);
-  const screen = new Screen(host, () => bell.ring());
+  const bell = new Wakeup(host);
+  const screen = new Screen(host, () => bell.notify());
   const failed = new AbortController();
   const isOver = () => options.signal?.aborted === true || failed.signal.aborted;
   const draw = () =>
@@ -169,7 +169,7 @@ async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, ou
   const follow = async () => {
     for await (const event of watchJobs({ ...options, signal: failed.signal })) {
       table.apply(event);
-      bell.ring();
+      bell.notify();
     }
   };
   const keepDrawn = async () => {
@@ -181,7 +181,7 @@ async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, ou
   };
   const end = () => {
     failed.abort();
-    bell.ring();
+    bell.notify();
   };
   options.signal?.addEventListener('abort', end, { once: true });
   screen.enter();

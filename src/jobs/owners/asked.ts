@@ -1,7 +1,7 @@
 // Asks slurmstepds whose jobs those are of which nothing else tells. One that is stopped costs its deadline, not the
 // others' answers; what answers has to be tied to the job's directory before it is believed.
 
-import { maxConnections, Places } from '../../machine/slots.js';
+import { maxConnections, Slots } from '../../machine/slots.js';
 import type { Job } from '../job.js';
 import { nameOfJob } from '../job.js';
 import type { SlurmNode } from '../node.js';
@@ -19,7 +19,7 @@ export interface AskOwnersOptions {
   readonly eachTimeoutMs?: number;
   readonly signal?: AbortSignal;
   /** Shared by all that connect at the same time. */
-  readonly places?: Places;
+  readonly places?: Slots;
 }
 
 /** What a slurmstepd told of its job, or why none did. */
@@ -46,13 +46,13 @@ export async function askOwners(
 class Asking {
   readonly #options: AskOwnersOptions;
   readonly #sockets: JobSockets;
-  readonly #places: Places;
+  readonly #places: Slots;
   readonly #until: number;
 
   constructor(options: AskOwnersOptions) {
     this.#options = options;
     this.#sockets = new JobSockets(options.node);
-    this.#places = options.places ?? new Places();
+    this.#places = options.places ?? new Slots();
     this.#until = options.node.host.now() + (options.timeoutMs ?? 2000);
   }
 

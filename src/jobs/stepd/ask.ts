@@ -4,7 +4,7 @@
 
 import { quote, SystemCallError } from '../../machine/errors.js';
 import { type Directory, type Host, isSocket } from '../../machine/host.js';
-import { maxConnections, Places } from '../../machine/slots.js';
+import { maxConnections, Slots } from '../../machine/slots.js';
 import type { WaitOptions } from '../../machine/socket.js';
 import { failureOf, readFrom, type StepdAnswer, StepdConnection, StepdError, type StepdFailure } from './connection.js';
 import { encodeVersion, offeredVersions, readVersion, type StepdAnswers, type StepdQuestion } from './protocol.js';
@@ -19,7 +19,7 @@ export interface StepdOptions {
   /** Whose spool is believed. Default: root's. */
   readonly trusted?: TrustedOwners;
   /** Shared by all that connect at the same time. */
-  readonly places?: Places;
+  readonly places?: Slots;
 }
 
 const defaultTimeoutMs = 1000;
@@ -38,7 +38,7 @@ export async function openStepd(
     outcome: failure,
     error: new StepdError(failure, { socket, why }, cause),
   });
-  const leave = await (options.places ?? new Places()).enter(host, wait());
+  const leave = await (options.places ?? new Slots()).acquire(host, wait());
   if (leave === undefined) return failed('silent', 'the time was over before its turn came');
   let opened = false;
   let folder: Directory | undefined;
@@ -120,7 +120,7 @@ export async function askSteps(
   questions: readonly StepdQuestion[],
   options: AskStepsOptions,
 ): Promise<readonly StepdReport[]> {
-  const { host, places = new Places() } = options;
+  const { host, places = new Slots() } = options;
   const until = host.now() + (options.timeoutMs ?? 5000);
   const reports: StepdReport[] = [];
   let next = 0;

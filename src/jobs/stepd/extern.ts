@@ -2,7 +2,7 @@
 // somebody in. Who is moved into a step that is ending would be left behind by it, or ended with it.
 
 import { SlurmCgroupsError } from '../../machine/errors.js';
-import type { Places } from '../../machine/slots.js';
+import type { Slots } from '../../machine/slots.js';
 import { type Job, nameOfJob } from '../job.js';
 import type { SlurmNode } from '../node.js';
 import { openStepd } from './ask.js';
@@ -29,7 +29,7 @@ export interface ReachOptions {
   /** Over all. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
-  readonly places?: Places;
+  readonly places?: Slots;
 }
 
 /** Connects to it and asks for its state. */

@@ -5,7 +5,7 @@
 import type { FSWatcher } from 'chokidar';
 import { quote, SlurmCgroupsError, SystemCallError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
-import { Bell } from '../../machine/wakeup.js';
+import { Wakeup } from '../../machine/wakeup.js';
 import { type ReadNodeOptions, readNode, type SlurmNode } from '../node.js';
 import type { JobChange } from './changes.js';
 import { type Affected, affectedBy, type LivePlace, placesOf, stepPlaceOf } from './directories.js';
@@ -86,14 +86,14 @@ async function* follow(options: WatchJobsOptions, stopped: AbortSignal): AsyncGe
   signal?.throwIfAborted();
   let node = await readNode(options);
   const { host } = node;
-  const bell = new Bell(host);
+  const bell = new Wakeup(host);
   const over = new AbortController();
-  const todo = new Todo(() => bell.ring());
+  const todo = new Todo(() => bell.notify());
   const watches = new Watches(host, todo);
   const end = () => {
     over.abort();
     watches.close();
-    bell.ring();
+    bell.notify();
   };
   for (const one of [signal, stopped]) one?.addEventListener('abort', end, { once: true });
   /** Whether nobody wants to hear more. */

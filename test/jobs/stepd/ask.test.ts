@@ -9,7 +9,7 @@ import { type StepSocket, socketOf } from '../../../src/jobs/stepd/sockets.js';
 import { failingHost } from '../../../src/machine/failing.js';
 import type { Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { Places } from '../../../src/machine/slots.js';
+import { Slots } from '../../../src/machine/slots.js';
 import { recordedHost } from '../../../src/testing.js';
 import { answersOf, int32s, type RecordedStepd, recordedStepds, speakAs } from '../../support/stepd-server.js';
 import { unixSandbox } from '../../support/unix-server.js';
@@ -199,10 +199,10 @@ describe('askStepd()', () => {
     const socket = await serving(speakAs(anyRecorded));
     const run = async (nth?: number) => {
       const failing = failingHost(host, nth === undefined ? {} : { nth });
-      const places = new Places(1);
+      const places = new Slots(1);
       const { failures } = await askStepd(socket, ['uid', 'state'], { ...options, host: failing, places });
       expect(failing.openDirectories()).toBe(0);
-      expect(await places.enter(host, { timeoutMs: 1000 })).toBeDefined();
+      expect(await places.acquire(host, { timeoutMs: 1000 })).toBeDefined();
       return { calls: failing.calls, failures };
     };
     const { calls } = await run();
