@@ -5,8 +5,8 @@ import { Cgroup, holdCgroup } from '../cgroup/cgroup.js';
 import type { Hierarchy } from '../cgroup/hierarchies.js';
 import type { MoveTarget } from '../cgroup/move.js';
 import { type CgroupPath, childPath, partsOf } from '../cgroup/path.js';
-import { isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
-import type { Host } from '../machine/host.js';
+import { hasCode, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
+import type { FileStat, Host } from '../machine/host.js';
 import { type ExternCgroup, type Job, nameOfJob } from './job.js';
 import { cgroupOf } from './job-cgroups.js';
 import { formatJobPath, parseTaskName } from './layout.js';
@@ -158,6 +158,8 @@ function holdLeaf(node: SlurmNode, extern: ExternCgroup, nodeId: number | undefi
     // Looked at after the leaf is held: if the step is still the one that was found, the leaf held lies in it,
     // since inode numbers of cgroups never come again; if it is removed later, the held leaf answers ENODEV.
     if (node.host.stat(step.directory)?.ino !== extern.inode) throw gone(extern.path);
+    // By the held directory: between the look and the opening the user can have put one of theirs in its place.
+    if (leaf !== step && !isMadeByRoot((file) => directory.stat(file))) throw gone(leaf.directory);
     return { cgroup: leaf, directory };
   } catch (error) {
     directory.close();
@@ -166,14 +168,15 @@ function holdLeaf(node: SlurmNode, extern: ExternCgroup, nodeId: number | undefi
 }
 
 /**
- * The only `task_<N>` there is (the number is the node's index in the job, never assume 0); on v2 without one
- * `task_special`, on v1 the step itself. Up to 23.02 the step's directory belongs to the job's user, so what
- * stands below may be of his making: of several tasks Slurm's is the one that slurmstepd names, or none is taken.
+ * The only `task_<N>` that root made (the number is the node's index in the job, never assume 0); on v2 without one
+ * `task_special`, on v1 the step itself. Of several tasks Slurm's is the one that slurmstepd names, or none is taken.
  */
 function leafOf(host: Host, step: Cgroup, nodeId: number | undefined): Cgroup | NeedsStepd {
   const { hierarchy } = step;
   const parent = hierarchy.version === 2 ? new Cgroup(host, hierarchy, childPath(step.path, 'user')) : step;
-  const tasks = tasksIn(parent);
+  const tasks = tasksIn(parent).filter((name) =>
+    isMadeByRoot((file) => host.stat(`${parent.directory}/${name}/${file}`)),
+  );
   const numbered = tasks.filter((name) => name !== 'task_special');
   const named = numbered.length > 1 ? numbered.filter((name) => name === `task_${nodeId}`) : numbered;
   if (numbered.length > 0 && named.length === 0)
@@ -182,6 +185,20 @@ function leafOf(host: Host, step: Cgroup, nodeId: number | undefined): Cgroup | 
   if (name !== undefined) return new Cgroup(host, hierarchy, childPath(parent.path, name));
   if (hierarchy.version === 2) return { why: `"${parent.directory}" has no task yet` };
   return step;
+}
+
+/**
+ * Up to 23.02 the step's directory belongs to the job's user, who can make `task_0` in it, freeze what is adopted
+ * there, or let the adoption fail. A chown of a directory leaves its files as they are: `cgroup.procs` tells who made it.
+ */
+function isMadeByRoot(statOf: (file: string) => FileStat | undefined): boolean {
+  try {
+    const stat = statOf('cgroup.procs') ?? statOf('tasks');
+    return stat?.uid === 0n;
+  } catch (error) {
+    if (hasCode(error, 'ERR_NOT_RECORDED')) return true; // recordings up to 0.1 do not tell, and nothing is moved by them
+    throw error;
+  }
 }
 
 function tasksIn(parent: Cgroup): readonly string[] {

@@ -4,6 +4,7 @@ import { adopt } from '../../src/adopt/adoption.js';
 import { closeTargets, holdExternLeaves, holdUserCgroups } from '../../src/jobs/leaves.js';
 import { hasCode } from '../../src/machine/errors.js';
 import { failingHost } from '../../src/machine/failing.js';
+import type { Host } from '../../src/machine/host.js';
 import { alice, interrupted, inWorld, onKernels, type World } from '../support/kernel-jobs.js';
 
 onKernels((kernel) => {
@@ -60,6 +61,39 @@ onKernels((kernel) => {
       const special = v1 ? '' : '/task_special';
       const leaves = Object.entries(world.leaves(102)).map(([key, place]) => [key, place.replace('/task_0', special)]);
       expect(await heldPaths(world)).toEqual(Object.fromEntries(leaves));
+    });
+
+    inWorld(kernel, 'passes over what the user made: they could freeze it, or let an adoption fail', async (world) => {
+      await world.twoJobs();
+      const made = (directory: string) => {
+        fs.mkdirSync(directory);
+        for (const file of ['cgroup.procs', ...(v1 ? ['tasks'] : [])])
+          fs.chownSync(`${directory}/${file}`, alice, alice);
+        fs.chownSync(directory, alice, alice);
+      };
+      for (const { directory } of world.jobAt(102, 'step_extern').cgroups) {
+        const parent = v1 ? directory : `${directory}/user`;
+        made(`${parent}/task_3`);
+        if (!fs.existsSync(`${parent}/task_0`)) made(`${parent}/task_0`);
+        if (!fs.existsSync(`${parent}/task_special`)) made(`${parent}/task_special`);
+      }
+      expect(await heldPaths(world)).toEqual(world.leaves(102));
+    });
+
+    inWorld(kernel, 'does not hold what a user put in the place of a task while it was looked at', async (world) => {
+      await world.twoJobs();
+      const [parent] = parentsOfTasks(world);
+      const task = `${parent?.directory}/task_0`;
+      const host: Host = {
+        ...world.host,
+        open: (path) => {
+          if (path === task) fs.chownSync(`${task}/cgroup.procs`, alice, alice);
+          return world.host.open(path);
+        },
+      };
+      const node = await world.node(host);
+      const job = await world.job(102);
+      expect(() => holdExternLeaves(node, job)).toThrow(/is gone: its job is ending/);
     });
 
     inWorld(kernel, 'refuses several tasks: only stepd can tell which', async (world) => {
