@@ -1,8 +1,6 @@
 // Whether times can be believed that say which job began last. A cgroup's mtime is true up to Slurm 23.02 only: later,
 // any `ls -l` or reclaim of its inode makes it "now". The socket of the extern step never changes (measured).
 
-import { hasCode, isGone, ParseError } from '../machine/errors.js';
-import type { Host } from '../machine/host.js';
 import { type Finding, ok, warn } from './check.js';
 
 /** What is seen of when an extern step began, in ns since 1970. */
@@ -15,31 +13,6 @@ export interface ExternTimes {
 
 /** slurmstepd makes directory and socket one after the other, within this (measured: below 0.3 s). */
 const togetherNs = 2_000_000_000n;
-
-/**
- * The clock of the wall, from /proc alone: when the machine was booted, and how long ago that is. `undefined`: a
- * recording of an earlier version does not tell.
- *
- * @throws ParseError
- */
-export function nowNs(host: Host): bigint | undefined {
-  const [stat, uptime] = [answer(host, '/proc/stat'), answer(host, '/proc/uptime')];
-  if (stat === undefined || uptime === undefined) return undefined;
-  const [, bootSeconds] = /^btime (\d+)$/m.exec(stat) ?? [];
-  const [, upSeconds, hundredths] = /^(\d+)\.(\d\d)/.exec(uptime) ?? [];
-  if (bootSeconds === undefined || upSeconds === undefined)
-    throw new ParseError('Cannot tell the time: /proc/stat or /proc/uptime is not as the kernel writes it');
-  return (BigInt(bootSeconds) + BigInt(upSeconds)) * 1_000_000_000n + BigInt(hundredths ?? 0) * 10_000_000n;
-}
-
-function answer(host: Host, file: string): string | undefined {
-  try {
-    return host.read(file);
-  } catch (error) {
-    if (isGone(error) || hasCode(error, 'ERR_NOT_RECORDED')) return undefined;
-    throw error;
-  }
-}
 
 /** The default rank goes by the earliest sign of a step, so that late mtimes mislead nobody; other ranks believe them. */
 export function clocks(steps: readonly ExternTimes[], now: bigint | undefined): Finding {

@@ -12,9 +12,10 @@ import { findOwners } from '../jobs/owners/find.js';
 import { askSteps, type StepdReport } from '../jobs/stepd/ask.js';
 import { JobSockets } from '../jobs/stepd/find.js';
 import { socketTime } from '../jobs/stepd/sockets.js';
+import { timeOfDayNs } from '../machine/clock.js';
 import { hasCode, SlurmCgroupsError } from '../machine/errors.js';
 import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
-import { clocks, type ExternTimes, nowNs } from './clock-check.js';
+import { clocks, type ExternTimes } from './clock-check.js';
 
 /** What is known of the extern step of one job. */
 export interface ExternLook {
@@ -50,7 +51,7 @@ export async function externChecks(node: SlurmNode, options: ExternChecksOptions
     check('clocks', () =>
       clocks(
         looks.filter((look) => look.isThere).map((look) => look.times),
-        nowNs(node.host),
+        timeOfDayNs(node.host),
       ),
     ),
   ]);

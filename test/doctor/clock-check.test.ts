@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { clocks, nowNs } from '../../src/doctor/clock-check.js';
-import { liveHost } from '../../src/machine/live-host.js';
+import { clocks } from '../../src/doctor/clock-check.js';
 
 const second = 1_000_000_000n;
 const now = 1_700_000_000n * second;
@@ -21,18 +20,5 @@ describe('clocks()', () => {
 
   it('compares without a clock too', () => {
     expect(clocks([{ mtimes: [now * 2n], socketNs: now }], undefined).outcome).toBe('ok');
-  });
-});
-
-describe('nowNs()', () => {
-  it('tells the time of the wall from /proc, to a second', () => {
-    const told = Number((nowNs(liveHost()) ?? 0n) / 1_000_000n);
-    expect(Math.abs(told - Date.now())).toBeLessThan(2000);
-  });
-
-  it('says nothing where /proc does not, and complains of what is no answer', () => {
-    const host = liveHost();
-    expect(nowNs({ ...host, read: () => host.read('/proc/no-such-file') })).toBeUndefined();
-    expect(() => nowNs({ ...host, read: () => 'btime soon\n' })).toThrow('Cannot tell the time');
   });
 });

@@ -12,7 +12,7 @@ import { hasCode, isGone, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import { lineOfDescent } from '../spared.js';
 import { isPersonsUid, readUidMin, serviceOf, slurmsUsers } from './people.js';
-import { type ProcessRow, readProcessTable, readUse, uptimeOf } from './process-table.js';
+import { knownUptimeMs, type ProcessRow, readProcessTable, readUse } from './process-table.js';
 
 /** A process that should not be here. */
 export interface Stray {
@@ -110,7 +110,7 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
     notes.push(
       `${table.unplaced} processes are in cgroups of which the kernel tells no path: none of them is called a stray`,
     );
-  const uptime = uptimeOf(host);
+  const uptime = knownUptimeMs(host);
   const strays = table.rows
     .filter((row) => strayProof(row, rules) !== undefined)
     .flatMap((row) => lookCloser(host, row, { rules, uptime, notes }))
@@ -121,6 +121,7 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
 
 interface Closer {
   readonly rules: StrayRules;
+  /** In ms. */
   readonly uptime: number | undefined;
   readonly notes: string[];
 }

@@ -4,6 +4,7 @@
 import { type Membership, parseProcCgroup } from '../../cgroup/membership.js';
 import { isUntold } from '../../cgroup/membership-fallback.js';
 import { type HeldProcess, listPids, parseProcStatus } from '../../cgroup/process.js';
+import { uptimeMs } from '../../machine/clock.js';
 import { hasCode, isGone, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 
@@ -71,37 +72,42 @@ export interface ProcessUse {
   readonly memoryBytes: number;
 }
 
-/** Ticks a second of the times in /proc: USER_HZ, 100 on every architecture Slurm runs on. */
-const ticks = 100;
+/** The times in /proc are ticks of USER_HZ, 100 a second on every architecture Slurm runs on. */
+const tickMs = 10;
 
-/** @throws SlurmCgroupsError when it has ended or cannot be seen. */
-export function readUse(held: HeldProcess, uptimeSeconds: number | undefined): ProcessUse {
+/**
+ * What a process uses, at an uptime in ms.
+ *
+ * @throws SlurmCgroupsError when it has ended or cannot be seen.
+ */
+export function readUse(held: HeldProcess, uptime: number | undefined): ProcessUse {
   const text = held.directory.read('stat');
   const { comm, state, kernelThread, startTime } = held.stat();
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
   const [user, system, threads] = [Number(fields[11]), Number(fields[12]), Number(fields[17])]; // utime, stime, num_threads
   const resident = /^VmRSS:\s+(\d+) kB$/m.exec(held.directory.read('status'))?.[1];
-  const age = uptimeSeconds === undefined ? undefined : Math.max(0, uptimeSeconds - Number(startTime) / ticks);
+  const ageMs = uptime === undefined ? undefined : Math.max(0, uptime - Number(startTime) * tickMs);
   return {
     comm,
     startTime,
     isZombie: /^[ZX]$/.test(state) && threads <= 1,
     kernelThread,
-    ...(age === undefined ? {} : { ageSeconds: Math.round(age), cpuPercent: percent((user + system) / ticks, age) }),
+    ...(ageMs === undefined
+      ? {}
+      : { ageSeconds: Math.round(ageMs / 1000), cpuPercent: percent((user + system) * tickMs, ageMs) }),
     memoryBytes: resident === undefined ? 0 : Number(resident) * 1024,
   };
 }
 
 /** With one decimal. A process younger than a tick has used nothing yet. */
-function percent(usedSeconds: number, ageSeconds: number): number {
-  return ageSeconds < 1 / ticks ? 0 : Math.round((1000 * usedSeconds) / ageSeconds) / 10;
+function percent(usedMs: number, ageMs: number): number {
+  return ageMs < tickMs ? 0 : Math.round((1000 * usedMs) / ageMs) / 10;
 }
 
-/** Seconds since boot; `undefined` where it cannot be told. */
-export function uptimeOf(host: Host): number | undefined {
+/** `undefined`: it cannot be told. */
+export function knownUptimeMs(host: Host): number | undefined {
   try {
-    const seconds = Number(host.read('/proc/uptime').split(' ')[0]);
-    return Number.isFinite(seconds) ? seconds : undefined;
+    return uptimeMs(host);
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return undefined;
     throw error;

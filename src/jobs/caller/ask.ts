@@ -4,7 +4,7 @@
 import { SlurmCgroupsError } from '../../machine/errors.js';
 import { callerHere } from './here.js';
 import { type CallerIdAnswer, type CallerIdQuestion, unknown } from './question.js';
-import { rememberSilent, silentFor } from './silent-sources.js';
+import { rememberSilent, silentForMs } from './silent-sources.js';
 import { askSlurmd } from './slurmd.js';
 
 export interface CallerIdOptions {
@@ -24,9 +24,9 @@ export async function askCallerId(question: CallerIdQuestion, { remember }: Call
     const here = await callerHere(question);
     if (here !== undefined) return here;
     const source = question.connection.source.address;
-    const seconds = silentFor(host, source);
-    if (seconds > 0)
-      return unknown(`${source.text} did not answer lately, and is asked again in ${Math.ceil(seconds)} s`);
+    const silentMs = silentForMs(host, source);
+    if (silentMs > 0)
+      return unknown(`${source.text} did not answer lately, and is asked again in ${Math.ceil(silentMs / 1000)} s`);
     const { answer, silent } = await askSlurmd(question);
     if (silent && remember) rememberSilent(host, source);
     return answer;
