@@ -56,12 +56,8 @@ export function discoverHierarchies(options: DiscoverHierarchiesOptions = {}): H
 
 /** One mount for each hierarchy: under the usual root, else the one that shows most of it, else a writable one. */
 function chooseMounts(mounts: readonly CgroupMount[], usualRoot: string): readonly Hierarchy[] {
-  // A later mount on the same point hides the earlier one.
-  const visible = mounts.filter(
-    (mount, at) => !mounts.some((other, later) => later > at && other.mountPoint === mount.mountPoint),
-  );
   const chosen = new Map<string, Hierarchy>();
-  for (const mount of visible) {
+  for (const mount of mounts) {
     const key = hierarchyKey(mount.controllers);
     const rival = chosen.get(key);
     if (rival === undefined || isBetter(mount, rival, usualRoot)) chosen.set(key, { ...mount, key });

@@ -4,7 +4,7 @@
 import { isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
 import { configFiles } from '../machine/guarded-files.js';
 import type { Host } from '../machine/host.js';
-import { answersAtOnce, fileSystemAt, parseMounts } from '../machine/mount-table.js';
+import { answersAtOnce, readMountTable } from '../machine/mount-table.js';
 
 /** All in one time budget. */
 export interface EtcFiles {
@@ -29,10 +29,7 @@ export function etcFiles(host: Host, timeoutMs = 2000): EtcFiles {
       }
     },
     names: (folder) => {
-      if (
-        host.source === 'live' &&
-        !answersAtOnce(fileSystemAt(parseMounts(host.read('/proc/self/mountinfo')), folder))
-      )
+      if (host.source === 'live' && !answersAtOnce(readMountTable(host).at(folder)?.type))
         throw new SlurmCgroupsError(
           'ERR_TIMEOUT',
           `Cannot list ${quote(folder)}: it is on a file system that may not answer`,

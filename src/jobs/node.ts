@@ -7,7 +7,7 @@ import { boundedReads } from '../machine/bounded-reads.js';
 import { hasCode, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
 import { type Host, type HostOption, isDirectory } from '../machine/host.js';
 import { liveHost } from '../machine/live-host.js';
-import { answersAtOnce, fileSystemAt, parseMounts } from '../machine/mount-table.js';
+import { answersAtOnce, readMountTable } from '../machine/mount-table.js';
 import { expandSlurmdPath, nodeNamesOf, shortHostName } from './config/node-names.js';
 import { at } from './config/place.js';
 import { readSlurmConfiguration, type SlurmConfiguration } from './config/read.js';
@@ -157,8 +157,7 @@ async function isSpool(
   { timeoutMs, notes }: { readonly timeoutMs: number; readonly notes: string[] },
 ): Promise<boolean> {
   try {
-    const local =
-      host.source === 'recording' || answersAtOnce(fileSystemAt(parseMounts(host.read('/proc/self/mountinfo')), spool));
+    const local = host.source === 'recording' || answersAtOnce(readMountTable(host).at(spool)?.type);
     const look = await boundedReads(host, { timeoutMs }).look(spool);
     if (look === undefined || !isDirectory(look)) return false;
     if (!local) notes.push(`The spool of slurmd "${spool}" is on a file system that may not answer: it is not read`);

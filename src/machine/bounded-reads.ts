@@ -3,7 +3,7 @@
 
 import { ConfigError, quote, SlurmCgroupsError, SystemCallError } from './errors.js';
 import type { FileStat, Host, RunResult } from './host.js';
-import { answersAtOnce, fileSystemAt, type Mount, parseMounts } from './mount-table.js';
+import { answersAtOnce, type MountTable, mountTable, readMountTable } from './mount-table.js';
 
 export interface ReadLimits {
   /** For everything that is waited for together, in ms, from the moment the reads are made. */
@@ -35,11 +35,11 @@ const killMs = 200;
 export function boundedReads(host: Host, limits: ReadLimits): BoundedReads {
   const { timeoutMs, signal } = limits;
   const end = host.now() + timeoutMs;
-  let mounts: readonly Mount[] | undefined;
+  let mounts: MountTable | undefined;
 
   const fileSystem = (path: string): string | undefined => {
     mounts ??= mountsOf(host);
-    return fileSystemAt(mounts, path);
+    return mounts.at(path)?.type;
   };
   /** A recording is memory, whatever its node had mounted. */
   const isLocal = (path: string): boolean => {
@@ -100,11 +100,11 @@ export function boundedReads(host: Host, limits: ReadLimits): BoundedReads {
 }
 
 /** Without a mount table every path counts as one that may not answer. */
-function mountsOf(host: Host): readonly Mount[] {
+function mountsOf(host: Host): MountTable {
   try {
-    return parseMounts(host.read('/proc/self/mountinfo'));
+    return readMountTable(host);
   } catch (error) {
-    if (error instanceof SlurmCgroupsError) return [];
+    if (error instanceof SlurmCgroupsError) return mountTable([]);
     throw error;
   }
 }

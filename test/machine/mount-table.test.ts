@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { liveHost } from '../../src/machine/live-host.js';
-import { answersAtOnce, fileSystemAt, parseMounts } from '../../src/machine/mount-table.js';
+import { answersAtOnce, parseMountLine, parseMountTable, readMountTable } from '../../src/machine/mount-table.js';
 
 // As systemd leaves it: the root was mounted after what lies on it.
 const systemd = [
@@ -18,7 +18,43 @@ const systemd = [
 const covered = '1 1 8:1 / / rw - ext4 a rw\n2 1 8:2 / /a/b rw - xfs b rw\n3 1 0:9 / /a rw - nfs s:/a rw\n';
 const stacked = '1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /a rw - nfs s:/a rw\n3 2 0:9 / /a rw - tmpfs t rw\n';
 
-describe('fileSystemAt()', () => {
+describe('parseMountLine()', () => {
+  test('gives every field of a mount, decoded', () => {
+    expect(
+      parseMountLine('36 35 0:9 /a\\040b /m\\011p\\134040 rw,ro shared:1 master:2 - nfs4 f:/x\\012y rw,hard'),
+    ).toEqual({
+      id: '36',
+      parent: '35',
+      root: '/a b',
+      point: '/m\tp\\040',
+      options: 'rw,ro',
+      type: 'nfs4',
+      source: 'f:/x\ny',
+      superOptions: 'rw,hard',
+    });
+  });
+
+  test.each([
+    ['an empty source', '1 2 0:3 / /c rw - xfs  rw', ['xfs', '']],
+    ['a source that is a dash', '1 2 0:3 / /c rw - xfs - rw', ['xfs', '-']],
+  ])('reads %s', (_, line, expected) => {
+    const mount = parseMountLine(line);
+    expect([mount?.type, mount?.source]).toEqual(expected);
+  });
+
+  test.each([
+    '',
+    '1 2 0:3 / /c rw xfs x rw',
+    '1 2 / - xfs x rw',
+    '1 2 0:3 / c rw - xfs x rw',
+    '1 2 0:3 / /c rw - xfs x',
+    '1 2 0:3 / /c rw -  x rw',
+  ])('takes %j for no mount', (line) => {
+    expect(parseMountLine(line)).toBeUndefined();
+  });
+});
+
+describe('MountTable.at()', () => {
   test.each([
     [systemd, '/', 'ext4'],
     [systemd, '/etc', 'ext4'],
@@ -32,12 +68,13 @@ describe('fileSystemAt()', () => {
     [covered, '/a/b/c', 'nfs'],
     [stacked, '/a/b', 'tmpfs'],
     ['', '/', undefined],
+    [systemd, 'pipe:[1]', undefined],
   ])('%#: %s', (table, path, type) => {
-    expect(fileSystemAt(parseMounts(table), path)).toBe(type);
+    expect(parseMountTable(table).at(path)?.type).toBe(type);
   });
 
   test('knows where /proc is on this machine', () => {
-    expect(fileSystemAt(parseMounts(liveHost().read('/proc/self/mountinfo')), '/proc/self/status')).toBe('proc');
+    expect(readMountTable(liveHost()).at('/proc/self/status')?.type).toBe('proc');
   });
 
   test('ends for any table', () => {
@@ -46,7 +83,7 @@ describe('fileSystemAt()', () => {
     const line = fc.tuple(id, id, point).map(([own, parent, where]) => `${own} ${parent} 0:1 / ${where} rw - xfs x rw`);
     fc.assert(
       fc.property(fc.array(fc.oneof(line, fc.string()), { maxLength: 8 }), (table) => {
-        const type = fileSystemAt(parseMounts(table.join('\n')), '/a/b/c');
+        const type = parseMountTable(table.join('\n')).at('/a/b/c')?.type;
         expect(type === undefined || typeof type === 'string').toBe(true);
       }),
     );

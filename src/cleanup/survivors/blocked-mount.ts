@@ -1,16 +1,11 @@
 // On which mounted file system a process waits, told from its mount table and the paths behind its descriptors,
 // working directory and executable. None of these paths is ever touched: a look at them would wait, too.
 
-import { answersAtOnce, fileSystemAt, type Mount, parseMounts } from '../../machine/mount-table.js';
+import { answersAtOnce, type Mount, type MountTable } from '../../machine/mount-table.js';
 import { type Family, familyOfType } from './kernel-stack.js';
 
-/** A mounted file system and who stands behind it. */
-export interface MountPlace {
-  readonly point: string;
-  readonly type: string;
-  /** As it was mounted: `filer:/export`, `/dev/sda1`, `sshfs#host:`. */
-  readonly source: string;
-}
+/** A mounted file system and what stands behind it. */
+export type MountedAt = Pick<Mount, 'point' | 'type' | 'source'>;
 
 /** Something a process holds that has a path. */
 export interface HeldPath {
@@ -20,52 +15,11 @@ export interface HeldPath {
 }
 
 /** The mount a process waits for. */
-export interface BlockedMount extends MountPlace {
+export interface BlockedMount extends MountedAt {
   /** By what it is known. */
   readonly by: string;
   /** `false`: nothing says that the wait is for this one, but it is what the process uses that can make one wait. */
   readonly sure: boolean;
-}
-
-export interface MountTable {
-  readonly all: readonly MountPlace[];
-  at(path: string): MountPlace | undefined;
-}
-
-/** The mounts in a mountinfo text. */
-export function mountTable(text: string): MountTable {
-  const sources = sourcesOf(text);
-  const mounts = parseMounts(text);
-  const places = new Map(mounts.map((mount) => [mount.id, placeOf(mount, sources)]));
-  // fileSystemAt names the type of the mount it finds: with ids in the place of types it names the mount.
-  const ids = mounts.map((mount): Mount => ({ ...mount, type: mount.id }));
-  return {
-    all: [...places.values()],
-    at: (path) => {
-      const id = path.startsWith('/') ? fileSystemAt(ids, path) : undefined;
-      return id === undefined ? undefined : places.get(id);
-    },
-  };
-}
-
-function placeOf({ id, point, type }: Mount, sources: ReadonlyMap<string, string>): MountPlace {
-  return { point, type, source: sources.get(id) ?? '' };
-}
-
-/** `… - nfs4 filer:/export rw,…`: the word behind the type. */
-function sourcesOf(text: string): ReadonlyMap<string, string> {
-  const sources = new Map<string, string>();
-  for (const line of text.split('\n')) {
-    const [fields = '', end = ''] = line.split(' - ');
-    const [id] = fields.split(' ', 1);
-    const [, source] = end.split(' ', 2);
-    if (id === undefined || source === undefined) continue;
-    sources.set(
-      id,
-      source.replace(/\\([0-3][0-7]{2})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8))),
-    );
-  }
-  return sources;
 }
 
 /** What the process holds, and what the kernel said about the wait. */
@@ -86,8 +40,8 @@ export interface WaitFacts {
  */
 export function blockedMount({ table, call, others, family }: WaitFacts): BlockedMount | undefined {
   const held = [...(call === undefined ? [] : [call]), ...others].flatMap((one) => {
-    const place = table.at(one.path);
-    return place === undefined ? [] : [{ ...place, by: one.by, asked: one === call }];
+    const mount = table.at(one.path);
+    return mount === undefined ? [] : [{ ...mount, by: one.by, asked: one === call }];
   });
   if (family === undefined) {
     const found =
@@ -100,14 +54,11 @@ export function blockedMount({ table, call, others, family }: WaitFacts): Blocke
   const mounted = table.all.filter(({ type }) => familyOfType(type) === family);
   const [only, another] = mounted;
   if (only === undefined) return undefined;
-  return {
-    ...only,
-    by: another === undefined ? 'being the only one of its kind' : 'its kind',
-    sure: another === undefined,
-  };
+  const by = another === undefined ? 'being the only one of its kind' : 'its kind';
+  return named({ ...only, by }, another === undefined);
 }
 
-function named({ point, type, source, by }: MountPlace & { readonly by: string }, sure: boolean): BlockedMount {
+function named({ point, type, source, by }: MountedAt & { readonly by: string }, sure: boolean): BlockedMount {
   return { point, type, source, by, sure };
 }
 
@@ -124,12 +75,12 @@ export function mayWait(type: string): boolean {
 }
 
 /** What lies in memory alone makes nobody wait for a device. */
-function isDisk({ type, source }: MountPlace): boolean {
+function isDisk({ type, source }: MountedAt): boolean {
   return answersAtOnce(type) && source.startsWith('/dev/');
 }
 
 /** Who has to answer, and when it is over, as parts of a sentence. */
-export function whoAnswers({ point, type, source }: MountPlace): { readonly who: string; readonly until: string } {
+export function whoAnswers({ point, type, source }: MountedAt): { readonly who: string; readonly until: string } {
   const of = source === '' || source === 'none' ? `of ${point}` : `${source} of ${point}`;
   switch (familyOfType(type)) {
     case 'nfs':

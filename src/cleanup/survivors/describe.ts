@@ -9,8 +9,9 @@ import { directoryOf, discoverHierarchies, hierarchyOf } from '../../cgroup/hier
 import type { Member } from '../../cgroup/killing.js';
 import { type HeldProcess, holdProcess, parseProcStat } from '../../cgroup/process.js';
 import type { Host } from '../../machine/host.js';
+import { parseMountTable } from '../../machine/mount-table.js';
 import type { Survivor } from '../report.js';
-import { type BlockedMount, blockedMount, type HeldPath, mountTable, type WaitFacts } from './blocked-mount.js';
+import { type BlockedMount, blockedMount, type HeldPath, type WaitFacts } from './blocked-mount.js';
 import {
   type Activity,
   activityIn,
@@ -185,7 +186,7 @@ function mountOf(thread: Thread, seen: Seen): BlockedMount | undefined {
   const family = familyIn(seen.frames);
   if (seen.activity === 'frozen') return undefined;
   if (family === undefined && (thread.state !== 'D' || seen.frozen !== undefined)) return undefined;
-  const table = thread.look.see('mounts', () => mountTable(fileOf(thread, 'mountinfo')));
+  const table = thread.look.see('mounts', () => parseMountTable(fileOf(thread, 'mountinfo')));
   if (table === undefined) return undefined;
   return blockedMount({ table, ...pathsOf(thread, seen), ...(family === undefined ? {} : { family }) });
 }

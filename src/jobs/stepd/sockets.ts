@@ -5,7 +5,7 @@
 import path from 'node:path';
 import { isGone, SlurmCgroupsError } from '../../machine/errors.js';
 import { type FileStat, type Host, isDirectory, isSocket } from '../../machine/host.js';
-import { answersAtOnce, fileSystemAt, parseMounts } from '../../machine/mount-table.js';
+import { answersAtOnce, readMountTable } from '../../machine/mount-table.js';
 
 /** What the name of a socket tells. */
 export interface SocketName {
@@ -119,14 +119,14 @@ export function listeningSockets(
   options: SocketFilter & { readonly trusted?: TrustedOwners } = {},
 ): ListeningSockets {
   const notes: string[] = [];
-  const mounts = parseMounts(host.read('/proc/self/mountinfo'));
+  const mounts = readMountTable(host);
   const folders = new Map<string, boolean>();
   const believed = (folder: string): boolean => {
     const before = folders.get(folder);
     if (before !== undefined) return before;
     const why = whyNotBelieved(host, folder, {
       trusted: options.trusted ?? rootOwns,
-      local: answersAtOnce(fileSystemAt(mounts, folder)),
+      local: answersAtOnce(mounts.at(folder)?.type),
     });
     if (why !== undefined) notes.push(`What listens in "${folder}" is not asked: ${why}`);
     folders.set(folder, why === undefined);

@@ -3,12 +3,12 @@ import {
   blockedMount,
   type HeldPath,
   mayWait,
-  mountTable,
   type WaitFacts,
   whoAnswers,
 } from '../../../src/cleanup/survivors/blocked-mount.js';
+import { parseMountTable } from '../../../src/machine/mount-table.js';
 
-const table = mountTable(
+const table = parseMountTable(
   [
     '22 1 8:1 / / rw - ext4 /dev/sda1 rw',
     '23 22 0:5 / /proc rw - proc proc rw',
@@ -28,9 +28,18 @@ const find = (facts: Omit<WaitFacts, 'table'>) => {
   return found === undefined ? undefined : [found.point, found.by, found.sure];
 };
 
-describe('mountTable()', () => {
+describe('the mount table', () => {
   it('finds the nearest mount, with its source decoded', () => {
-    expect(table.at('/scratch/my data/x')).toEqual({ point: '/scratch/my data', type: 'nfs4', source: 'other:/a b' });
+    expect(table.at('/scratch/my data/x')).toEqual({
+      id: '25',
+      parent: '24',
+      root: '/',
+      point: '/scratch/my data',
+      options: 'rw',
+      type: 'nfs4',
+      source: 'other:/a b',
+      superOptions: 'rw',
+    });
     expect(table.at('/scratch/mydata')?.source).toBe('filer:/export');
     expect(table.at('/usr/bin/cat')?.source).toBe('/dev/sda1');
     expect(table.at('pipe:[1]')).toBeUndefined();
