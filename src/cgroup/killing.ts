@@ -7,7 +7,7 @@ import type { Directory, Host, Libc, Signal } from '../machine/host.js';
 import { type Cgroup, holdCgroup } from './cgroup.js';
 import { canFreeze, freeze, frozenAt, isToldToFreeze, thaw, thawAt } from './freezer.js';
 import { writeFrozenNote } from './frozen-note.js';
-import { hierarchyKey, type Membership, parseProcCgroup } from './membership.js';
+import { hierarchyKey, type Membership, parseMemberships } from './membership.js';
 import { membershipsOf } from './membership-fallback.js';
 import { pathBelow } from './path.js';
 import { type ProcessIdentity, parseProcStat, parseProcStatus } from './process.js';
@@ -371,7 +371,7 @@ export class MemberReader {
   #memberships(text: string): readonly Membership[] {
     const known = this.#texts.get(text);
     if (known !== undefined) return known;
-    const memberships = parseProcCgroup(text);
+    const memberships = parseMemberships(text);
     this.#texts.set(text, memberships);
     return memberships;
   }

@@ -4,7 +4,7 @@
 import { ParseError, SystemCallError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import type { Cgroup } from './cgroup.js';
-import { hierarchyKey, type Membership, parseProcCgroup } from './membership.js';
+import { hierarchyKey, type Membership, parseMemberships } from './membership.js';
 
 /**
  * Linux before 6.8 refuses to tell a path longer than PATH_MAX (proc_cgroup_show, kernel/cgroup/cgroup.c; later ones
@@ -29,7 +29,7 @@ export function membershipsOf(
   host: Host,
   { pid, tid }: Task,
   seenIn: Cgroup,
-  parse: (text: string) => readonly Membership[] = parseProcCgroup,
+  parse: (text: string) => readonly Membership[] = parseMemberships,
 ): readonly Membership[] {
   try {
     return parse(host.read(tid === undefined ? `/proc/${pid}/cgroup` : `/proc/${pid}/task/${tid}/cgroup`));
@@ -37,7 +37,7 @@ export function membershipsOf(
     if (!isUntold(error)) throw error;
     const isListed = tid === undefined ? seenIn.procs().includes(pid) : seenIn.threads().includes(tid);
     if (!isListed) return [];
-    const ours = parseProcCgroup(host.read('/proc/self/cgroup')); // which number and which order of controllers
+    const ours = parseMemberships(host.read('/proc/self/cgroup')); // which number and which order of controllers
     return ours
       .filter(({ controllers }) => hierarchyKey(controllers) === seenIn.hierarchy.key)
       .map((one) => ({ ...one, path: seenIn.path, deleted: false }));

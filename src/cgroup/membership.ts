@@ -1,7 +1,7 @@
 // Which cgroup a process is in, hierarchy by hierarchy: the lines of /proc/PID/cgroup (cgroups(7)).
 
 import { ParseError, quote } from '../machine/errors.js';
-import { encodeKernelText } from '../machine/kernel-text.js';
+import { encodeKernelText, pastedText } from '../machine/kernel-text.js';
 import { type CgroupPath, cgroupPath } from './path.js';
 
 /** One line of /proc/PID/cgroup. */
@@ -25,12 +25,23 @@ const deletedSuffix = ' (deleted)';
 const longest = 4095;
 
 /**
- * Parses the text of /proc/PID/cgroup.
+ * Parses the text of /proc/PID/cgroup, as read or as pasted: the last line break may be missing or double, and line
+ * breaks may be those of Windows.
  *
- * @example parseProcCgroup('4:memory:/slurm/uid_1000/job_7\n0::/init.scope\n')[0].controllers // ['memory']
- * @throws ParseError with the 1-based line, also when the text ends in the middle of a line.
+ * @example parseProcCgroup('4:memory:/slurm/uid_1000/job_7\n0::/init.scope')[0].controllers // ['memory']
+ * @throws ParseError with the 1-based line.
  */
 export function parseProcCgroup(text: string): readonly Membership[] {
+  return parseMemberships(pastedText(text));
+}
+
+/**
+ * Parses /proc/PID/cgroup exactly as the kernel writes it: a text that ends in the middle of a line was cut, and may
+ * name a cgroup above the one that it is about.
+ *
+ * @throws ParseError with the 1-based line.
+ */
+export function parseMemberships(text: string): readonly Membership[] {
   if (text === '') return [];
   if (!text.endsWith('\n')) {
     const last = text.split('\n').length;

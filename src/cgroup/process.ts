@@ -3,7 +3,7 @@
 
 import { isGone, ParseError, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
 import type { Directory, Host } from '../machine/host.js';
-import { type Membership, parseProcCgroup } from './membership.js';
+import { type Membership, parseMemberships } from './membership.js';
 
 /** Pid and start time: two processes never share both. */
 export interface ProcessIdentity {
@@ -75,8 +75,8 @@ export function holdProcess(host: Host, pid: number): HeldProcess {
       directory,
       stat,
       status,
-      memberships: () => parseProcCgroup(directory.read('cgroup')),
-      membershipsOf: (tid) => parseProcCgroup(directory.read(`task/${tid}/cgroup`)),
+      memberships: () => parseMemberships(directory.read('cgroup')),
+      membershipsOf: (tid) => parseMemberships(directory.read(`task/${tid}/cgroup`)),
       threads: () => directory.names('task').filter(isNumber).map(Number),
       close: () => directory.close(),
     };

@@ -48,3 +48,16 @@ export function encodeKernelText(text: string): string | Buffer {
   }
   return Buffer.concat(parts);
 }
+
+/**
+ * A text of /proc that went through a mail, a ticket or a template, as the kernel wrote it: with `\n` behind each line,
+ * and no empty line at the end. `\r` is taken away only where every line has it: alone, it is part of a name.
+ */
+export function pastedText(text: string): string {
+  const lines = text.split('\n');
+  const breaks = lines.length - 1;
+  while (lines.at(-1)?.trim() === '') lines.pop();
+  const ended = lines.slice(0, breaks);
+  const isFromWindows = ended.length > 0 && ended.every((line) => line.endsWith('\r'));
+  return lines.map((line) => `${isFromWindows ? line.replace(/\r$/, '') : line}\n`).join('');
+}

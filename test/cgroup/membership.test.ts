@@ -1,21 +1,21 @@
 import fs from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { hierarchyKey, type Membership, parseProcCgroup } from '../../src/cgroup/membership.js';
+import { hierarchyKey, type Membership, parseMemberships, parseProcCgroup } from '../../src/cgroup/membership.js';
 import { ParseError } from '../../src/machine/errors.js';
 import { decodeKernelText } from '../../src/machine/kernel-text.js';
 import { anyControllers, anyPath, anyText } from '../support/any-cgroups.js';
 
 /** Membership in short: `[id, controllers, path]`, and `true` behind it where it is deleted. */
 const short = (text: string) =>
-  parseProcCgroup(text).map(({ hierarchyId, controllers, path, deleted }) => [
+  parseMemberships(text).map(({ hierarchyId, controllers, path, deleted }) => [
     hierarchyId,
     controllers.join(),
     path,
     ...(deleted ? [true] : []),
   ]);
 
-describe('parseProcCgroup() reads', () => {
+describe('parseMemberships() reads', () => {
   test('slurmstepd of Slurm 24.11 on v1, in its own place in each hierarchy', () => {
     const text =
       '13:name=systemd:/\n12:misc:/\n11:rdma:/\n10:hugetlb:/\n9:perf_event:/\n8:net_cls,net_prio:/\n7:pids:/\n6:blkio:/\n' +
@@ -91,26 +91,26 @@ describe('parseProcCgroup() reads', () => {
   });
 });
 
-test('parseProcCgroup() keeps colons in a path', () => {
+test('parseMemberships() keeps colons in a path', () => {
   expect(short('4:memory:/a:b/4:memory:/c\n')).toEqual([[4, 'memory', '/a:b/4:memory:/c']]);
   expect(short('0::/::\n')).toEqual([[0, '', '/::']]);
 });
 
-test('parseProcCgroup() of a path that the kernel cut gives the last cgroup whose name is whole', () => {
-  const place = (path: string) => parseProcCgroup(`3:freezer:${path}\n`)[0]?.path;
+test('parseMemberships() of a path that the kernel cut gives the last cgroup whose name is whole', () => {
+  const place = (path: string) => parseMemberships(`3:freezer:${path}\n`)[0]?.path;
   const above = `/job${'/x'.repeat(2000)}`; // 4004 bytes
   expect(place(`${above}/${'y'.repeat(89)}`)).toBe(`${above}/${'y'.repeat(89)}`);
   for (const end of [`/${'y'.repeat(90)}`, `/${'y'.repeat(89)}/`, `/${'y'.repeat(88)}/.`, `/${'y'.repeat(87)}/..`]) {
     expect(Buffer.byteLength(above + end)).toBe(4095);
     const parent = above + end.slice(0, end.lastIndexOf('/'));
     expect(place(above + end)).toBe(parent);
-    expect(parseProcCgroup(`3:freezer:${above}${end} (deleted)\n`)[0]).toMatchObject({ path: parent });
+    expect(parseMemberships(`3:freezer:${above}${end} (deleted)\n`)[0]).toMatchObject({ path: parent });
   }
   expect(place(`${above}/${'ü'.repeat(44)}\udcc3\udcbc`)).toBe(above);
 });
 
-test('parseProcCgroup() of nothing is nothing (a zombie on an old kernel)', () => {
-  expect(parseProcCgroup('')).toEqual([]);
+test('parseMemberships() of nothing is nothing (a zombie on an old kernel)', () => {
+  expect(parseMemberships('')).toEqual([]);
 });
 
 test.each<[string, string, number]>([
@@ -132,18 +132,18 @@ test.each<[string, string, number]>([
   ['an ELF header', '\u007fELF\u0002\u0001\u0001\n', 1],
   ['a line of comment', '# pid 1\n4:memory:/\n', 1],
   ['line ends of Windows before the path', '4:memory\r\n', 1],
-])('parseProcCgroup() refuses %s and names the line', (_, text, line) => {
-  const parse = () => parseProcCgroup(text);
+])('parseMemberships() refuses %s and names the line', (_, text, line) => {
+  const parse = () => parseMemberships(text);
   expect(parse).toThrow(ParseError);
   expect(parse).toThrow(expect.objectContaining({ code: 'ERR_PARSE', subject: { line } }));
 });
 
-test('parseProcCgroup() says the refused line in a form that steers no terminal', () => {
-  expect(() => parseProcCgroup('\u001b[2J\u202e\n')).toThrow(/^[\x20-\x7e]*$/);
-  expect(() => parseProcCgroup(`${'x'.repeat(10_000)}\n`)).toThrow(/^.{1,300}$/);
+test('parseMemberships() says the refused line in a form that steers no terminal', () => {
+  expect(() => parseMemberships('\u001b[2J\u202e\n')).toThrow(/^[\x20-\x7e]*$/);
+  expect(() => parseMemberships(`${'x'.repeat(10_000)}\n`)).toThrow(/^.{1,300}$/);
 });
 
-test('parseProcCgroup() reads every process of this machine', () => {
+test('parseMemberships() reads every process of this machine', () => {
   for (const pid of fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     let text: string;
     try {
@@ -151,7 +151,7 @@ test('parseProcCgroup() reads every process of this machine', () => {
     } catch {
       continue; // it ended meanwhile
     }
-    expect(format(parseProcCgroup(text))).toBe(text);
+    expect(format(parseMemberships(text))).toBe(text);
   }
 });
 
@@ -173,16 +173,16 @@ const anyMembership: fc.Arbitrary<Membership> = fc
   .map(({ unified, ...one }) => (unified ? { ...one, hierarchyId: 0, controllers: [] } : one))
   .filter(({ path, deleted }) => (deleted ? !path.endsWith('/') : !/[^/] \(deleted\)$/.test(path)));
 
-test('parseProcCgroup() reads back what was formatted', () => {
+test('parseMemberships() reads back what was formatted', () => {
   fc.assert(
     fc.property(fc.array(anyMembership, { maxLength: 16 }), (memberships) => {
-      expect(parseProcCgroup(format(memberships))).toEqual(memberships);
+      expect(parseMemberships(format(memberships))).toEqual(memberships);
     }),
     { numRuns: 300 },
   );
 });
 
-test('parseProcCgroup() gives memberships or a ParseError with its line for any text', () => {
+test('parseMemberships() gives memberships or a ParseError with its line for any text', () => {
   const lines = fc.array(
     fc.oneof(
       anyText,
@@ -197,7 +197,7 @@ test('parseProcCgroup() gives memberships or a ParseError with its line for any 
       ),
       (text) => {
         try {
-          for (const { path } of parseProcCgroup(text)) expect(path[0]).toBe('/');
+          for (const { path } of parseMemberships(text)) expect(path[0]).toBe('/');
         } catch (error) {
           expect(error).toBeInstanceOf(ParseError);
           expect(error).toMatchObject({ subject: { line: expect.any(Number) } });
@@ -208,16 +208,67 @@ test('parseProcCgroup() gives memberships or a ParseError with its line for any 
   );
 });
 
-test('parseProcCgroup() of any text that was cut refuses or gives the lines before', () => {
+test('parseMemberships() of any text that was cut refuses or gives the lines before', () => {
   fc.assert(
     fc.property(fc.array(anyMembership, { minLength: 1, maxLength: 6 }), fc.nat(), (memberships, at) => {
       const text = format(memberships);
       const cut = text.slice(0, at % text.length);
       if (cut === '' || cut.endsWith('\n'))
-        expect(parseProcCgroup(cut)).toEqual(memberships.slice(0, cut.split('\n').length - 1));
-      else expect(() => parseProcCgroup(cut)).toThrow(ParseError);
+        expect(parseMemberships(cut)).toEqual(memberships.slice(0, cut.split('\n').length - 1));
+      else expect(() => parseMemberships(cut)).toThrow(ParseError);
     }),
   );
+});
+
+describe('parseProcCgroup() reads text as people paste it:', () => {
+  const lines = ['4:memory:/slurm/uid_1000/job_7', '1:name=systemd:/a b ', '0::/init.scope'];
+  const expected = parseMemberships(`${lines.join('\n')}\n`);
+
+  test.each<[string, string]>([
+    ['as the kernel wrote it', `${lines.join('\n')}\n`],
+    ['trimmed', lines.join('\n')],
+    ['with an empty line at the end', `${lines.join('\n')}\n\n`],
+    ['with blanks at the end', `${lines.join('\n')}\n    \n\t`],
+    ['with line ends of Windows', `${lines.join('\r\n')}\r\n`],
+    ['with line ends of Windows, trimmed', lines.join('\r\n')],
+    ['with line ends of Windows and an empty line', `${lines.join('\r\n')}\r\n\r\n`],
+  ])('%s', (_, text) => {
+    expect(parseProcCgroup(text)).toEqual(expected);
+  });
+
+  test('one line, and nothing', () => {
+    expect(parseProcCgroup('0::/job_7')).toEqual(parseMemberships('0::/job_7\n'));
+    expect(parseProcCgroup('0::/job_7\r\n')).toEqual(parseMemberships('0::/job_7\n'));
+    for (const text of ['', '\n', ' \r\n\r\n']) expect(parseProcCgroup(text)).toEqual([]);
+  });
+
+  test('a carriage return in one name of several is part of it', () => {
+    expect(parseProcCgroup('3:memory:/a\r\n0::/b\n').map(({ path }) => path)).toEqual(['/a\r', '/b']);
+  });
+
+  test.each<[string, string, number]>([
+    ['an empty line between others', '4:memory:/\n\n3:cpu:/', 2],
+    ['the same from Windows', '4:memory:/\r\n\r\n3:cpu:/\r\n', 2],
+    ['a text cut off before its path', '4:memory:/\n3:cpu', 2],
+    ['another text', 'no cgroup\r\n', 1],
+  ])('but refuses %s', (_, text, line) => {
+    expect(() => parseProcCgroup(text)).toThrow(expect.objectContaining({ code: 'ERR_PARSE', subject: { line } }));
+  });
+
+  test('any memberships, however they were pasted', () => {
+    const clean = anyMembership.filter(({ path }) => !path.endsWith('\r'));
+    fc.assert(
+      fc.property(
+        fc.array(clean, { maxLength: 6 }),
+        fc.constantFrom('\n', '\r\n'),
+        fc.constantFrom('', '\n', '\n\n', '\n\r\n', '\n \n'),
+        (memberships, lineEnd, end) => {
+          const text = (format(memberships).slice(0, -1) + end).replace(/\r?\n/g, lineEnd);
+          expect(parseProcCgroup(text)).toEqual(memberships);
+        },
+      ),
+    );
+  });
 });
 
 test.each<[readonly string[], string]>([

@@ -1,7 +1,7 @@
 // Who runs what on this machine, at the least cost: for each process one lstat of /proc/PID, and more only for
 // those of people. The whole of a process is read, held open, when somebody is to be named.
 
-import { type Membership, parseProcCgroup } from '../../cgroup/membership.js';
+import { type Membership, parseMemberships } from '../../cgroup/membership.js';
 import { isUntold } from '../../cgroup/membership-fallback.js';
 import { type HeldProcess, listPids, parseProcStatus } from '../../cgroup/process.js';
 import { uptimeMs } from '../../machine/clock.js';
@@ -44,7 +44,7 @@ export function readProcessTable(host: Host, isPerson: (uid: number) => boolean)
       if (uid === undefined || !isPerson(uid)) continue;
       const text = host.read(`${folder}/cgroup`);
       if (text !== last) {
-        memberships = known.get(text) ?? parseProcCgroup(text);
+        memberships = known.get(text) ?? parseMemberships(text);
         known.set(text, memberships);
         last = text;
       }
