@@ -9,8 +9,9 @@ import { type Job, nameOfJob } from '../jobs/job.js';
 import { cgroupOf } from '../jobs/job-cgroups.js';
 import { type JobName, parseUidName } from '../jobs/layout.js';
 import type { SlurmNode } from '../jobs/node.js';
-import { withSlurmLock } from '../jobs/slurm-lock.js';
-import { SlurmCgroupsError } from '../machine/errors.js';
+import { removeUnderSlurmLock } from '../jobs/slurm-lock.js';
+import { type Deadline, deadlineIn } from '../machine/deadline.js';
+import { quote, SlurmCgroupsError } from '../machine/errors.js';
 import { askToEnd, emptyAndRemove, hasEnded, membersIn } from './emptying.js';
 import { jobsMeant } from './named-job.js';
 import type { CleanReport, EndedProcess, SparedProcess } from './report.js';
@@ -183,7 +184,7 @@ async function carryOut(
   );
   const byTerm = onlyAsked.filter((member) => hasEnded(host, member));
   const left = onlyAsked.filter((member) => !byTerm.includes(member));
-  const parents = await removeUsers(node, cgroups, timeoutMs);
+  const users = await removeUsers(node, cgroups, deadlineIn(host, Math.min(timeoutMs, lockMs), signal));
   const survivors = [];
   const lookUntil = host.now() + closeLookMs;
   for (const [at, member] of killed.remaining.entries()) {
@@ -200,12 +201,13 @@ async function carryOut(
     ],
     survivors,
     spared: killed.spared.map(({ member, why }) => ({ pid: member.pid, comm: member.comm, why })),
-    removed: [...removal.removed, ...parents.removed],
-    left: [...removal.left, ...parents.left],
+    removed: [...removal.removed, ...users.removed],
+    left: removal.left,
     notes: [
       ...base.notes,
       ...killed.thawed.map((path) => `"${path}" was suspended: thawed so that what is in it can end`),
       ...left.map(({ pid, comm }) => `process ${pid} (${comm}) got SIGTERM, and left the job alive`),
+      ...users.notes,
     ],
   };
 }
@@ -215,24 +217,26 @@ function holds(top: Cgroup, cgroup: Cgroup): boolean {
   return top.hierarchy.key === cgroup.hierarchy.key && pathBelow(cgroup.path, top.path) !== undefined;
 }
 
-/** `uid_<U>` of v1, once it is empty: only under Slurm's own lock, or a job that starts just now could fail. */
-async function removeUsers(node: SlurmNode, cgroups: readonly Cgroup[], timeoutMs: number) {
-  const removed: string[] = [];
-  const left: { path: string; why: string }[] = [];
-  for (const cgroup of cgroups) {
-    if (cgroup.hierarchy.version !== 1) continue;
-    const path = parentPath(cgroup.path);
-    const user = new Cgroup(node.host, cgroup.hierarchy, path);
-    if (parseUidName(path.slice(path.lastIndexOf('/') + 1)) === undefined) continue;
+/** For all hierarchies together: any user can hold that lock. */
+const lockMs = 2000;
+
+/**
+ * `uid_<U>` of v1, once it is empty: only under Slurm's own lock, or a job that starts just now could fail. It is the
+ * user's and not the job's, so that it stays is said and is no failure.
+ */
+async function removeUsers(node: SlurmNode, cgroups: readonly Cgroup[], deadline: Deadline) {
+  const users = cgroups.flatMap(({ hierarchy, path }) => {
+    const parent = parentPath(path);
+    if (hierarchy.version !== 1 || parseUidName(parent.slice(parent.lastIndexOf('/') + 1)) === undefined) return [];
+    const user = new Cgroup(node.host, hierarchy, parent);
     const stat = node.host.stat(user.directory);
-    if (stat === undefined || stat.nlink > 2n) continue; // gone, or it holds other jobs
-    const outcome = await withSlurmLock(node.host, cgroup.hierarchy, { timeoutMs: Math.min(timeoutMs, 2000) }, () =>
-      user.remove(),
-    );
-    if (outcome === 'done') removed.push(user.directory);
-    else left.push({ path: user.directory, why: outcome });
-  }
-  return { removed, left };
+    return stat === undefined || stat.nlink > 2n ? [] : [user]; // gone, or it holds other jobs
+  });
+  const { removed, kept } = await removeUnderSlurmLock(node.host, users, deadline);
+  return {
+    removed,
+    notes: kept.map(({ path, why }) => `${quote(path)}, the user's, stays though it is empty: ${why}`),
+  };
 }
 
 function endedAs(

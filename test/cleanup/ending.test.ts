@@ -17,6 +17,7 @@ import { failingHost } from '../../src/machine/failing.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import { loadRecording } from '../recordings/recordings.js';
+import { holdLocks, withOwnLocks } from '../support/lock-holder.js';
 import { canUseCgroups, mayBeSkipped, programFile } from '../support/program-run.js';
 
 const uid = 64_744;
@@ -113,11 +114,46 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() (needs root and cgro
   });
 
   it('removes the user’s cgroup with the last job, under Slurm’s lock', async () => {
-    const node = await sandbox.node();
+    const node = withOwnLocks(await sandbox.node(), sandbox.within);
     await cleanJob({ jobId: 1 }, { node, ...quick });
     others = others.slice(1);
     const report = await cleanJob({ jobId: 2 }, { node, ...quick });
     expect(report.left).toEqual([]);
+    if (sandbox.version === 1)
+      expect(report.removed.filter((path) => path.endsWith(`/uid_${uid}`))).toHaveLength(sandbox.controllers.length);
+  });
+
+  it('says that the user’s cgroup stays while any user holds Slurm’s lock, and is no failure', async () => {
+    const node = withOwnLocks(await sandbox.node(), sandbox.within);
+    await cleanJob({ jobId: 1 }, { node, ...quick });
+    others = others.slice(1);
+    const users = node.tops
+      .filter(({ hierarchy }) => hierarchy.version === 1 && sandbox.controllers.includes(hierarchy.key))
+      .map(({ hierarchy, directory }) => ({ point: hierarchy.mountPoint, directory: `${directory}/uid_${uid}` }));
+    const { release } = await holdLocks(users.map(({ point }) => point));
+    try {
+      const report = await cleanJob({ jobId: 2 }, { node, graceMs: 0, timeoutMs: 500 });
+      expect([report.refused, report.survivors, report.left]).toEqual([undefined, [], []]);
+      expect(report.notes).toEqual(
+        users.map(
+          ({ point, directory }) =>
+            `"${directory}", the user's, stays though it is empty: another process holds Slurm's lock on "${point}"`,
+        ),
+      );
+    } finally {
+      await release();
+    }
+  });
+
+  it('removes it by flock(1) where koffi is not installed', async () => {
+    const node = {
+      ...withOwnLocks(await sandbox.node(), sandbox.within),
+      host: { ...host, libc: async () => undefined },
+    };
+    await cleanJob({ jobId: 1 }, { node, ...quick });
+    others = others.slice(1);
+    const report = await cleanJob({ jobId: 2 }, { node, ...quick });
+    expect([report.left, report.notes]).toEqual([[], []]);
     if (sandbox.version === 1)
       expect(report.removed.filter((path) => path.endsWith(`/uid_${uid}`))).toHaveLength(sandbox.controllers.length);
   });

@@ -16,6 +16,14 @@ describe('loadLibc()', () => {
 });
 
 describe('Host.libc()', () => {
+  it('is loaded once a host: each load stays in memory', async () => {
+    const host = liveHost();
+    const [first, second] = await Promise.all([host.libc(), host.libc()]);
+    expect(first).toBeDefined();
+    expect(second).toBe(first);
+    expect(await host.libc()).toBe(first);
+  });
+
   it('holds a process: a signal reaches it or nobody', async () => {
     const host = liveHost();
     const libc = await host.libc();
