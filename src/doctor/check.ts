@@ -1,9 +1,9 @@
-// One thing that was looked at on a node, and what came of it: a value, with the remedy where it is not as it should
-// be. How the facts are gathered and what is checked is said in the files that make them.
+// One check of a node and its result: a value, with a remedy unless all is well. The other files of this room gather the
+// facts and decide what they mean.
 
 import { type ErrorCode, hasCode, SlurmCgroupsError } from '../machine/errors.js';
 
-/** `fail`: sessions or jobs are harmed. `warn`: something works less well than it could. `unknown`: it cannot be seen. */
+/** `fail`: sessions or jobs are harmed. `warn`: something works less well than it could. `unknown`: it could not be found out. */
 export type CheckOutcome = 'ok' | 'warn' | 'fail' | 'unknown';
 
 /** A check that is not `ok` has a remedy, one line. */
@@ -26,7 +26,7 @@ export const warn = (detail: string, remedy: string): Finding => ({ outcome: 'wa
 export const fail = (detail: string, remedy: string): Finding => ({ outcome: 'fail', detail, remedy });
 export const unknown = (detail: string, remedy: string): Finding => ({ outcome: 'unknown', detail, remedy });
 
-/** Runs one check; what cannot be seen is `unknown` and says why, and the other checks go on. */
+/** Runs one check. What cannot be read is `unknown` with the reason, and the other checks go on. */
 export async function check(name: string, find: () => Finding | Promise<Finding>): Promise<Check> {
   try {
     return { name, ...(await find()) };
@@ -38,8 +38,8 @@ export async function check(name: string, find: () => Finding | Promise<Finding>
 
 const remedies: Partial<Readonly<Record<ErrorCode, string>>> = {
   ERR_NOT_PERMITTED: 'run it as root',
-  ERR_NOT_RECORDED: 'ask the node itself, or record it again with this version',
-  ERR_NOT_FOUND: 'see whether it should be there',
+  ERR_NOT_RECORDED: 'run it on the node itself, or record the node again with this version',
+  ERR_NOT_FOUND: 'check whether it should exist',
 };
 
 /** Why something is not known. */
@@ -47,16 +47,16 @@ export function unseen(error: SlurmCgroupsError): Finding {
   return unknown(...reasonOf(error));
 }
 
-/** What is wrong with something that was meant to be read. */
+/** A file that exists and cannot be used fails; one that this user or recording cannot read is unknown. */
 export function unreadable(error: SlurmCgroupsError): Finding {
   return hasCode(error, 'ERR_NOT_RECORDED', 'ERR_NOT_PERMITTED') ? unseen(error) : fail(...reasonOf(error));
 }
 
-/** Messages about configuration say what to do behind a semicolon. */
+/** Messages about configuration name the remedy after a semicolon. */
 function reasonOf(error: SlurmCgroupsError): readonly [detail: string, remedy: string] {
   const [detail = error.message, ...said] = error.message.split('; ');
   const remedy = said.length > 0 ? said.join('; ') : remedies[error.code];
-  return [detail, remedy ?? 'see to what it names, then ask again'];
+  return [detail, remedy ?? 'correct what the message names, then run it again'];
 }
 
 /** The first few of a list, and how many more there are. */

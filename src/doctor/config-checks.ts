@@ -1,11 +1,11 @@
-// What slurm.conf and cgroup.conf must say so that sessions can be put into jobs, and are limited there. Pure.
+// Checks of slurm.conf and cgroup.conf: what they must say so that sessions can be adopted and are limited. Pure.
 // Sources: slurm.conf(5), cgroup.conf(5), pam_slurm_adopt(8) of Slurm 20.11 to 26.05.
 
 import { at } from '../jobs/config/place.js';
 import type { SlurmConfiguration } from '../jobs/config/read.js';
 import { type Finding, fail, ok, warn } from './check.js';
 
-/** The checks of a configuration that was read, by name. */
+/** The checks of a configuration, by name. */
 export const configChecks: readonly (readonly [name: string, find: (read: SlurmConfiguration) => Finding])[] = [
   ['PrologFlags', prologFlags],
   ['ProctrackType', proctrackType],
@@ -16,12 +16,12 @@ export const configChecks: readonly (readonly [name: string, find: (read: SlurmC
 
 const restart = 'then restart slurmctld and slurmd';
 
-/** Without Contain there are no extern steps. X11 and RunInJob mean it too (RunInJob: 24.05 on). */
+/** Without Contain there are no extern steps. X11 and RunInJob imply it (RunInJob: 24.05 on). */
 function prologFlags({ prologFlags: flags, places }: SlurmConfiguration): Finding {
   const where = at(places.get('prologFlags'));
   const containing = flags?.filter((flag) => ['contain', 'x11', 'runinjob'].includes(flag)) ?? [];
   if (containing.length === 0) {
-    const said = flags === undefined ? 'it is not set' : `${flags.join(',')} is without Contain${where}`;
+    const said = flags === undefined ? 'not set' : `${flags.join(',')} does not include Contain${where}`;
     return fail(
       `${said}: jobs have no extern step, so no session can be adopted`,
       `set PrologFlags=Contain in slurm.conf, ${restart}`,
@@ -41,12 +41,12 @@ function proctrackType({ proctrackType: type, places }: SlurmConfiguration): Fin
   );
 }
 
-/** It is task/cgroup that holds a job, and whoever is adopted into it, to what it asked for. */
+/** task/cgroup holds a job, and the sessions adopted into it, to what the job asked for. */
 function taskPlugin({ taskPlugin: plugins, places }: SlurmConfiguration): Finding {
   const where = at(places.get('taskPlugin'));
   if (plugins?.includes('task/cgroup') === true) return ok(`${plugins.join(',')}${where}`);
   return warn(
-    `${plugins === undefined ? 'it is not set' : `${plugins.join(',')}${where}`}: without task/cgroup an adopted session is tracked, but not limited`,
+    `${plugins === undefined ? 'not set' : `${plugins.join(',')}${where}`}: without task/cgroup an adopted session is tracked but not limited`,
     `set TaskPlugin=task/cgroup,task/affinity in slurm.conf, ${restart}`,
   );
 }
@@ -54,7 +54,7 @@ function taskPlugin({ taskPlugin: plugins, places }: SlurmConfiguration): Findin
 const wanted = ['constrainCores', 'constrainRamSpace', 'constrainDevices'] as const;
 const keyOf = (field: (typeof wanted)[number]) => `C${field.slice(1)}`.replace('RamSpace', 'RAMSpace');
 
-/** All of them are off unless cgroup.conf says yes. */
+/** Each is off unless cgroup.conf says yes. */
 function constraints(read: SlurmConfiguration): Finding {
   const off = wanted.filter((field) => read[field] !== true);
   const on = wanted.filter((field) => read[field] === true);
@@ -62,15 +62,15 @@ function constraints(read: SlurmConfiguration): Finding {
   if (off.length === 0) return ok(said);
   const names = off.map((field) => `${keyOf(field)}${at(read.places.get(field))}`).join(', ');
   return warn(
-    `${names} ${off.length === 1 ? 'is' : 'are'} not on: jobs, and sessions in them, are not held to these limits`,
+    `${names} ${off.length === 1 ? 'is' : 'are'} not on: these limits are not enforced on jobs and the sessions in them`,
     `set ${off.map((field) => `${keyOf(field)}=yes`).join(' ')} in ${read.cgroupFile ?? 'cgroup.conf'}, then restart slurmd`,
   );
 }
 
-/** What an adopted process uses is counted only by a gatherer. */
+/** Only a gatherer counts what an adopted process uses. */
 function accounting({ jobAcctGatherType: type, places }: SlurmConfiguration): Finding {
   const where = at(places.get('jobAcctGatherType'));
-  if (type === undefined) return ok("JobAcctGatherType is not set: Slurm's default holds");
+  if (type === undefined) return ok("JobAcctGatherType is not set: Slurm's default applies");
   if (!type.endsWith('/none')) return ok(`${type}${where}`);
   return warn(
     `${type}${where}: what jobs and sessions use is not counted`,

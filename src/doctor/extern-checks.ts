@@ -1,5 +1,5 @@
-// The extern steps of the jobs here, into which sessions go: is each there, does its slurmstepd live and answer, is it
-// frozen, and what do the clocks say of its beginning.
+// Checks of the extern steps, into which sessions go: does each exist, does its slurmstepd answer, is it frozen, and do
+// the clocks agree on when it began.
 
 import { Cgroup } from '../cgroup/cgroup.js';
 import { frozenAt } from '../cgroup/freezer.js';
@@ -17,17 +17,17 @@ import { hasCode, SlurmCgroupsError } from '../machine/errors.js';
 import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
 import { clocks, type ExternTimes } from './clock-check.js';
 
-/** What is known of the extern step of one job. */
+/** The facts of one job's extern step. */
 export interface ExternLook {
   /** `job 7` */
   readonly name: string;
   /** It has a directory in some hierarchy. */
   readonly isThere: boolean;
-  /** The directory by which it is frozen; `unseen`: the recording does not tell. */
+  /** The directory that is frozen; `unseen`: the recording does not hold it. */
   readonly frozenAt?: string | { readonly unseen: string };
-  /** What its slurmstepd says (a recording's is not asked); absent: there is no socket, or none was found. */
+  /** The answer of its slurmstepd (a recording's is not asked); absent: no socket was found. */
   readonly stepd?: { readonly state: string } | { readonly failure: string } | 'unasked';
-  /** slurmd's spool was looked into: no socket means no slurmstepd. */
+  /** slurmd's spool was read: no socket means no slurmstepd. */
   readonly isWhole: boolean;
   readonly times: ExternTimes;
 }
@@ -57,7 +57,7 @@ export async function externChecks(node: SlurmNode, options: ExternChecksOptions
   ]);
 }
 
-/** @throws SlurmCgroupsError where it is not known which jobs are here. */
+/** @throws SlurmCgroupsError where the jobs of this node cannot be read. */
 async function lookAtExternSteps(
   node: SlurmNode,
   { timeoutMs = 4000 }: ExternChecksOptions,
@@ -128,9 +128,9 @@ function frozenOf(node: SlurmNode, job: Job): ExternLook['frozenAt'] {
   return unseen;
 }
 
-/** From the worst to the best, each finding one line. */
+/** The worst finding, one line. */
 export function externSteps(looks: readonly ExternLook[]): Finding {
-  if (looks.length === 0) return ok('no job is here now');
+  if (looks.length === 0) return ok('no job is on this node now');
   const without = looks.filter((look) => !look.isThere);
   const there = looks.filter((look) => look.isThere);
   const gone = there.filter(({ stepd, isWhole }) => stepd === undefined && isWhole);
@@ -142,37 +142,37 @@ export function externSteps(looks: readonly ExternLook[]): Finding {
   if (first !== undefined) {
     return fail(
       `slurmstepd of ${some(mute.map(({ name }) => name))} does not answer: ${first.failure}`,
-      'see its state (ps -o stat,wchan,cmd -C slurmstepd): continue a stopped one (kill -CONT), else end the job (scancel)',
+      'look at its state (ps -o pid,stat,wchan,cmd -C slurmstepd): continue a stopped one (kill -CONT PID), else cancel the job (scancel)',
     );
   }
   if (gone.length > 0)
     return fail(
-      `${some(namesOf(gone))} ${gone.length === 1 ? 'has' : 'have'} cgroups but no slurmstepd: nobody can be adopted, and nobody ends what is left`,
-      'slurm-cgroups clean JOB, once Slurm says that the job has ended; scancel it otherwise',
+      `${some(namesOf(gone))} ${gone.length === 1 ? 'has' : 'have'} cgroups but no slurmstepd: no session can be adopted, and what is left will not be ended by Slurm`,
+      'if Slurm says that the job has ended: slurm-cgroups clean JOB; else scancel JOB',
     );
   if (without.length > 0)
     return warn(
-      `${some(namesOf(without))} ${without.length === 1 ? 'has' : 'have'} no extern step: nobody can be adopted`,
-      'ask again if they are just starting or ending; else they began before PrologFlags=Contain',
+      `${some(namesOf(without))} ${without.length === 1 ? 'has' : 'have'} no extern step: no session can be adopted`,
+      'run it again if they are just starting or ending; else they began before PrologFlags=Contain was set',
     );
   if (there.some(({ stepd }) => stepd === 'unasked'))
-    return unknown('slurmstepd would have to be asked, and a recording has none', 'ask the node itself');
+    return unknown('only a running slurmstepd can answer, and a recording has none', 'run it on the node itself');
   const lost = there.filter(({ stepd }) => stepd === undefined);
   if (lost.length > 0)
     return unknown(
       `no socket of slurmstepd was found for ${some(namesOf(lost))}`,
-      'run it as root, and see the check of the spool',
+      'run it as root; if that does not help, see the check "spool"',
     );
   const ending = there.filter(({ stepd }) => isEnding(stepd));
   const endings = ending.length === 0 ? '' : `, ${some(namesOf(ending))} ending`;
-  return ok(`${there.length === 1 ? 'it answers' : `all ${there.length} answer`}${endings}`);
+  return ok(`${there.length === 1 ? 'slurmstepd answers' : `all ${there.length} slurmstepds answer`}${endings}`);
 }
 
 function isEnding(stepd: ExternLook['stepd']): boolean {
   return typeof stepd === 'object' && 'state' in stepd && stepd.state === 'ending';
 }
 
-/** Whoever is moved into a frozen step hangs unkillably until it is thawed. */
+/** A process moved into a frozen step hangs, and cannot be killed, until the step is thawed. */
 export function suspended(looks: readonly ExternLook[]): Finding {
   const frozen = looks.flatMap(({ name, frozenAt: where }) => (typeof where === 'string' ? [{ name, where }] : []));
   if (frozen.length > 0) {
@@ -181,12 +181,13 @@ export function suspended(looks: readonly ExternLook[]): Finding {
       `${names} ${frozen.length === 1 ? 'is' : 'are'} frozen (${some(
         frozen.map(({ where }) => where),
         1,
-      )}): no session is put there; pam_slurm_adopt's would hang unkillably`,
-      'scontrol resume JOB; if Slurm does not hold it suspended, thaw the cgroup that is named',
+      )}): no session is adopted there; with pam_slurm_adopt it would hang and could not be killed`,
+      'scontrol resume JOB; if Slurm does not show it as suspended, thaw the cgroup that is named',
     );
   }
   const [unseen] = looks.flatMap(({ frozenAt: where }) => (typeof where === 'object' ? [where.unseen] : []));
-  if (unseen !== undefined) return unknown(unseen, 'ask the node itself, or record it again with this version');
+  if (unseen !== undefined)
+    return unknown(unseen, 'run it on the node itself, or record the node again with this version');
   return ok('no extern step is frozen');
 }
 

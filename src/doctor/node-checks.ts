@@ -1,5 +1,4 @@
-// Whether this machine can be a node on which sessions are put into jobs: its hierarchies, Slurm's trees in them,
-// slurmd, its configuration and its spool.
+// Checks of the node: its cgroup hierarchies, Slurm's trees in them, slurmd, its configuration and its spool.
 
 import type { Hierarchies } from '../cgroup/hierarchies.js';
 import type { SlurmConfiguration } from '../jobs/config/read.js';
@@ -12,9 +11,9 @@ import type { Host } from '../machine/host.js';
 import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
 import { configChecks } from './config-checks.js';
 
-/** What the node is looked at for. */
+/** What is known of the node beforehand. */
 export interface NodeChecksOptions {
-  /** Only part of a tree is looked at, without configuration (`within` of readNode). */
+  /** Only part of a tree is examined, without configuration (`within` of readNode). */
   readonly isPart: boolean;
   /** Why the configuration could not be read, where it could not: then `node` was read without it. */
   readonly unread?: Finding;
@@ -45,8 +44,8 @@ function hierarchies({ configuration, hierarchies: found }: SlurmNode): Finding 
   const readOnly = all.filter((one) => one.readOnly).map(({ mountPoint }) => mountPoint);
   if (readOnly.length > 0)
     return fail(
-      `${some(readOnly)} ${readOnly.length === 1 ? 'is' : 'are'} mounted read-only: nobody can be moved`,
-      'run it on the node, not in a container; else remount them read-write',
+      `${some(readOnly)} ${readOnly.length === 1 ? 'is' : 'are'} mounted read-only: no process can be moved into a job`,
+      'run it on the node, not in a container; on the node itself, remount them read-write',
     );
   if (
     mode !== 'unified' &&
@@ -54,35 +53,35 @@ function hierarchies({ configuration, hierarchies: found }: SlurmNode): Finding 
     all.every(({ controllers }) => !controllers.includes('freezer'))
   )
     return warn(
-      `${mode}, without the freezer: a job that forks cannot be held still while it is ended`,
+      `${mode}, without the freezer: a job that keeps forking cannot be stopped while it is ended`,
       'mount the freezer hierarchy, or use cgroup v2',
     );
   const elsewhere = mountpointElsewhere(configuration, found);
   if (elsewhere !== undefined)
-    return warn(elsewhere, 'take CgroupMountpoint out of cgroup.conf, or correct it, then restart slurmd');
+    return warn(elsewhere, 'remove or correct CgroupMountpoint in cgroup.conf, then restart slurmd');
   return ok(mode === 'unified' ? 'unified: v2' : `${mode}: ${named.join(' ')}`);
 }
 
 function layout(node: SlurmNode): Finding {
   if (node.unread.length > 0)
-    return unknown(`Slurm's trees could not be looked for: ${some(node.unread, 1)}`, 'run it as root on the node');
+    return unknown(`Slurm's cgroups could not be read: ${some(node.unread, 1)}`, 'run it as root on the node');
   const foreign = node.notes.find((note) => note.endsWith("it is not Slurm's"));
   if (foreign !== undefined)
-    return warn(foreign, 'see who made it, and remove it: Slurm cannot make its own tree of that name');
+    return warn(foreign, 'find out who made it and remove it: Slurm cannot create its own cgroup of that name');
   const tops = [...new Set(node.tops.map(({ version, path }) => `v${version} ${path}`))];
-  return ok(tops.length === 0 ? 'no tree of Slurm yet: no job has run here since the boot' : some(tops));
+  return ok(tops.length === 0 ? 'no cgroup of Slurm yet: no job has run here since the boot' : some(tops));
 }
 
 function slurmd({ host }: SlurmNode): Finding {
-  // doctor reads this file on every node: a recording without it was made of chosen processes.
+  // doctor reads this file on every node: a recording without it holds only some processes.
   const isWhole = hasAnswer(host, '/proc/stat');
   const pid = findSlurmd(host);
-  if (pid !== undefined) return ok('it runs');
-  if (host.self().uid !== 0) return unknown('none can be seen by this user', 'run it as root');
-  if (!isWhole) return unknown('the recording holds some processes only', 'ask the node itself');
+  if (pid !== undefined) return ok('running');
+  if (host.self().uid !== 0) return unknown('this user cannot see it', 'run it as root');
+  if (!isWhole) return unknown('the recording holds only some processes', 'run it on the node itself');
   return fail(
-    'it does not run: no job starts here, and nobody is told which job a connection comes from',
-    'systemctl start slurmd, and see journalctl -u slurmd',
+    'not running: no job can start here, and other nodes get no answer about connections from here (caller ID)',
+    'systemctl start slurmd; the reason it stopped is in journalctl -u slurmd',
   );
 }
 
@@ -95,7 +94,7 @@ function hasAnswer(host: Host, file: string): boolean {
   }
 }
 
-/** How a slurm.conf is found that need not be said. */
+/** Ways to find a slurm.conf that need no mention. */
 const usual: ReadonlySet<string | undefined> = new Set([undefined, 'default', 'option']);
 
 function found(configuration: SlurmConfiguration | undefined): Finding {
@@ -103,21 +102,21 @@ function found(configuration: SlurmConfiguration | undefined): Finding {
   const notes = first === undefined ? '' : `: ${first}${more.length === 0 ? '' : ` (and ${more.length} more notes)`}`;
   if (configuration?.file === undefined)
     return unknown(
-      `no slurm.conf was read${notes === '' ? ': there is none where Slurm looks' : notes}; Slurm's defaults are assumed`,
-      'run it as root while slurmd runs, which knows its own',
+      `no slurm.conf was read${notes === '' ? ': Slurm looks in the usual places, and there is none' : notes}; Slurm's defaults are assumed`,
+      'run it as root while slurmd is running, which names its own configuration',
     );
   const files = [configuration.file, ...(configuration.cgroupFile === undefined ? [] : [configuration.cgroupFile])];
   const by = usual.has(configuration.foundBy) ? '' : ` (${configuration.foundBy})`;
   if (configuration.cgroupFile === undefined)
     return warn(
-      `${files.join(', ')}${by}, but no cgroup.conf beside it${notes}: no limit is in force`,
-      'write a cgroup.conf with ConstrainCores, ConstrainRAMSpace and ConstrainDevices',
+      `${files.join(', ')}${by}, without a cgroup.conf beside it${notes}: no limit is enforced`,
+      'write a cgroup.conf with ConstrainCores=yes, ConstrainRAMSpace=yes and ConstrainDevices=yes',
     );
   const told = configuration.notes.filter((note) => !/recording/.test(note));
   if (told.length > 0)
     return warn(
       `${files.join(', ')}${by}: ${some(told, 1)}`,
-      'see to the line that is named; Slurm may read it otherwise',
+      'check the line that is named: Slurm may read it differently',
     );
   return ok(`${files.join(', ')}${by}`);
 }
@@ -127,7 +126,7 @@ function cgroupPlugin({ cgroupPlugin: plugin, places }: SlurmConfiguration, { mo
   const place = places.get('cgroupPlugin');
   const where = place === undefined ? '' : ` (${place.file}:${place.line})`;
   if (plugin === undefined || plugin === 'autodetect') return ok(`autodetect: ${mode}`);
-  const remedy = 'take CgroupPlugin out of cgroup.conf, then restart slurmd';
+  const remedy = 'remove CgroupPlugin from cgroup.conf, then restart slurmd';
   if (plugin === 'disabled') return fail(`disabled${where}: jobs have no cgroups`, remedy);
   const version = plugin === 'cgroup/v1' ? 1 : 2;
   if (version === 2 ? mode === 'unified' : all.some((one) => one.version === 1 && one.controllers.includes('freezer')))
@@ -139,15 +138,15 @@ function nodeName({ nodeName: name, tops, spools }: SlurmNode): Finding {
   if (name !== undefined) return ok(name);
   const names = [...new Set([...tops.flatMap((top) => top.nodeName ?? []), ...spools.keys()])];
   if (names.length === 0)
-    return unknown('nothing tells the name of this node', 'name it with --node, as NodeName of slurm.conf has it');
-  return warn(`several nodes share this machine: ${some(names)}`, 'ask for one at a time with --node');
+    return unknown('the name of this node is not known', 'give it with --node, as NodeName in slurm.conf has it');
+  return warn(`several nodes share this machine: ${some(names)}`, 'run it for one at a time with --node');
 }
 
 async function spool(node: SlurmNode): Promise<Finding> {
   if (node.spools.size === 0)
     return warn(
-      `no spool of slurmd is here${node.configuration?.slurmdSpoolDir === undefined ? '' : ` (SlurmdSpoolDir=${node.configuration.slurmdSpoolDir})`}: slurmstepd is looked for among whoever listens`,
-      'see SlurmdSpoolDir of slurm.conf, and that slurmd has run; it must be on a disk of this node',
+      `no spool of slurmd was found${node.configuration?.slurmdSpoolDir === undefined ? '' : ` (SlurmdSpoolDir=${node.configuration.slurmdSpoolDir})`}: slurmstepd is looked for among all listening sockets`,
+      'check SlurmdSpoolDir in slurm.conf (it must be on a disk of this node), and that slurmd has run here',
     );
   const trusted = await trustedOwners(node);
   for (const folder of node.spools.values()) {
@@ -155,8 +154,8 @@ async function spool(node: SlurmNode): Promise<Finding> {
     const strange = stat === undefined ? 'it is gone' : whyStrange(stat, trusted);
     if (strange !== undefined)
       return fail(
-        `${folder} is not believed: ${strange}`,
-        `make it root's, and nobody else's to write in: chown root ${folder}; chmod go-w ${folder}`,
+        `${folder} is not trusted: ${strange}`,
+        `let only root write there: chown root ${folder}; chmod go-w ${folder}`,
       );
   }
   return ok([...node.spools.values()].join(', '));

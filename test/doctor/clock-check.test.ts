@@ -8,7 +8,12 @@ describe('clocks()', () => {
   it.each([
     ['no step', [], 'ok', 'no extern step'],
     ['mtimes that agree', [{ mtimes: [now - 60n * second], socketNs: now - 60n * second }], 'ok', 'agree'],
-    ['an mtime after ls', [{ mtimes: [now - second], socketNs: now - 60n * second }], 'ok', 'goes by the sockets'],
+    [
+      'an mtime after ls',
+      [{ mtimes: [now - second], socketNs: now - 60n * second }],
+      'ok',
+      'the default rank uses the sockets',
+    ],
     ['no socket', [{ mtimes: [now - second] }], 'ok', 'no socket'],
     ['a step in the future', [{ mtimes: [now + 3600n * second] }], 'warn', '1 of 1'],
     ['a socket in the future', [{ mtimes: [now], socketNs: now + 10n * second }], 'warn', 'the clock was set back'],

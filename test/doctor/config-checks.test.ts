@@ -38,11 +38,11 @@ describe('configChecks', () => {
     expect(finding('PrologFlags', { prologFlags: ['alloc'] }, 'prologFlags')).toEqual({
       outcome: 'fail',
       detail:
-        'alloc is without Contain (/etc/slurm/slurm.conf:7): jobs have no extern step, so no session can be adopted',
+        'alloc does not include Contain (/etc/slurm/slurm.conf:7): jobs have no extern step, so no session can be adopted',
       remedy: 'set PrologFlags=Contain in slurm.conf, then restart slurmctld and slurmd',
     });
     expect(finding('constraints', { constrainCores: true, constrainDevices: true })).toMatchObject({
-      detail: 'ConstrainRAMSpace is not on: jobs, and sessions in them, are not held to these limits',
+      detail: 'ConstrainRAMSpace is not on: these limits are not enforced on jobs and the sessions in them',
       remedy: 'set ConstrainRAMSpace=yes in cgroup.conf, then restart slurmd',
     });
     expect(finding('PrologFlags', { prologFlags: ['runinjob'] })?.detail).toContain('inside the extern step');

@@ -17,9 +17,14 @@ const { stepd: _, ...without } = look;
 
 describe('externSteps()', () => {
   it.each<readonly [string, readonly ExternLook[], string, string]>([
-    ['no job', [], 'ok', 'no job is here now'],
-    ['one that answers', [look], 'ok', 'it answers'],
-    ['two, one of them ending', [look, { ...look, stepd: { state: 'ending' } }], 'ok', 'all 2 answer, job 7 ending'],
+    ['no job', [], 'ok', 'no job is on this node now'],
+    ['one that answers', [look], 'ok', 'slurmstepd answers'],
+    [
+      'two, one of them ending',
+      [look, { ...look, stepd: { state: 'ending' } }],
+      'ok',
+      'all 2 slurmstepds answer, job 7 ending',
+    ],
     ['a silent one', [look, { ...look, name: 'job 8', stepd: { failure: 'no answer in time' } }], 'fail', 'job 8 does'],
     ['a dead one', [without], 'fail', 'job 7 has cgroups but no slurmstepd'],
     ['no extern step', [{ ...without, isThere: false }], 'warn', 'job 7 has no extern step'],
@@ -64,7 +69,7 @@ describe('externChecks()', () => {
 
   it('asks every slurmstepd', async () => {
     const found = await outcomes([answering, { directory: 'job_8', jobId: 8, pid: 501 }], 20_000);
-    expect(found.get('extern steps')).toMatchObject({ outcome: 'ok', detail: 'all 2 answer' });
+    expect(found.get('extern steps')).toMatchObject({ outcome: 'ok', detail: 'all 2 slurmstepds answer' });
     expect(found.get('suspended')?.outcome).toBe('ok');
     expect(found.get('clocks')?.outcome).toBe('ok');
   });

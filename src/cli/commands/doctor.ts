@@ -1,5 +1,5 @@
-// slurm-cgroups doctor: is this node fit to put sessions into jobs, and what is to be done if not; and the recording
-// of a node, by which others can look at it.
+// slurm-cgroups doctor: checks that sessions can be put into jobs on this node, and says what to do if not. It also
+// records a node, so that others can examine it.
 
 import { rootPath } from '../../cgroup/path.js';
 import { type Check, type CheckOutcome, check, type Finding, ok, unknown, unreadable } from '../../doctor/check.js';
@@ -20,24 +20,24 @@ import { columns, count, json, type Output, standardOutput, visible } from '../t
 
 export const doctorSpec: CommandSpec = {
   name: 'doctor',
-  summary: 'check that this node can put sessions into jobs, and say what to do',
+  summary: 'check that this node can put sessions into jobs, and say what to correct',
   about:
-    "Looks at cgroups, Slurm's configuration, the extern steps of the jobs here, sshd, PAM and logind; changes nothing. " +
-    'Each check that is not ok comes with its remedy. With --record it also writes what the node answered into a file ' +
-    'that list, verify, adopt --dry-run, strays and doctor play with --from: environments and command lines are left ' +
-    'out, ids of users, names of processes and the configuration are in it. Exit code 0: nothing fails. 1: a check fails.',
+    "Checks cgroups, Slurm's configuration, the extern steps of the jobs here, sshd, PAM and logind; changes nothing. " +
+    'Each check that is not ok comes with a remedy. With --record it also writes what it read into a file ' +
+    'that list, verify, adopt --dry-run, strays and doctor read with --from: it holds the configuration, user ids and ' +
+    'names of processes, but no environments and no command lines. Exit code 0: no check fails. 1: a check fails.',
   operands: [],
   flags: [
     { name: 'brief', description: 'one line, the same on all healthy nodes' },
-    { name: 'record', takes: 'FILE', description: 'also write what the node answered into this file (mode 0600)' },
-    { name: 'force', description: 'with --record: replace a file of that name' },
+    { name: 'record', takes: 'FILE', description: 'also write what was read into this file (mode 0600)' },
+    { name: 'force', description: 'with --record: replace an existing file' },
     fromFlag,
     ...commonFlags,
   ],
   examples: [
     ['slurm-cgroups doctor', 'all checks, the worst first'],
     ['clush -ab slurm-cgroups doctor --brief', 'which nodes differ?'],
-    ['slurm-cgroups doctor --record node.jsonl', 'for a report; play it with: slurm-cgroups list --from node.jsonl'],
+    ['slurm-cgroups doctor --record node.jsonl', 'for a report; read it with: slurm-cgroups list --from node.jsonl'],
   ],
 };
 
@@ -53,7 +53,7 @@ export async function runDoctor(words: Words, output: Output = standardOutput())
   try {
     found = await examine(host, words, machine);
   } finally {
-    // Also of a node that cannot be examined: somebody wants to know why.
+    // Also of a node that cannot be examined: the recording shows why.
     if (asked.record !== undefined)
       await writeRecording(asked.record, lines, { host, words, found, force: asked.force });
   }
@@ -66,7 +66,7 @@ export async function runDoctor(words: Words, output: Output = standardOutput())
   if (asked.record !== undefined && !words.flags.has('json') && !asked.brief)
     output.print(
       '',
-      `Recorded ${count(lines.length, 'answer')} of this node in ${visible(asked.record)}; look before you hand it on: the configuration, ids of users and names of processes are in it.`,
+      `Recorded ${count(lines.length, 'answer')} of this node in ${visible(asked.record)}; it holds the configuration, user ids and names of processes: check it before you pass it on.`,
     );
   return fails ? 1 : 0;
 }
@@ -81,7 +81,7 @@ interface Asked {
 function askedFor(words: Words): Asked {
   const [brief, force] = [words.flags.has('brief'), words.flags.has('force')];
   const record = flagValue(words, 'record');
-  if (brief && words.flags.has('json')) throw usageError('--brief and --json are two forms of one answer: give one');
+  if (brief && words.flags.has('json')) throw usageError('--brief and --json exclude each other');
   if (record !== undefined && words.flags.has('from')) throw usageError('A recorded node cannot be recorded again');
   if (force && record === undefined) throw usageError('--force goes with --record');
   return { brief, record, force };
@@ -105,7 +105,7 @@ async function examine(host: Host, words: Words, machine: Finding | undefined): 
   return { node, checks: [...ofNode, ...ofSteps, ...ofLogins, ...ofMachine] };
 }
 
-/** A configuration that cannot be read is a finding, and no reason not to look at the rest. */
+/** A configuration that cannot be read is a finding; the rest is checked all the same. */
 async function readAnyway(
   host: Host,
   words: Words,
@@ -123,7 +123,7 @@ function isAboutConfiguration(error: unknown): error is SlurmCgroupsError {
   return hasCode(error, 'ERR_CONFIG', 'ERR_PARSE', 'ERR_NOT_PERMITTED', 'ERR_TIMEOUT', 'ERR_NOT_FOUND');
 }
 
-/** What the machine is, kept beside the host's answers under a name that is no path. */
+/** Facts of the machine, kept beside the host's answers under a name that is no path. */
 const machineAnswer = 'machine';
 
 async function machineOf(host: Host, lines: string[]): Promise<Finding> {
@@ -139,7 +139,10 @@ async function machineOf(host: Host, lines: string[]): Promise<Finding> {
   } catch (error) {
     if (!hasCode(error, 'ERR_NOT_RECORDED')) throw error;
   }
-  return unknown('what this machine is was not told in time', 'nothing depends on it; try again when it is less busy');
+  return unknown(
+    'the facts of this machine did not arrive in time',
+    'nothing depends on them; run it again when the machine is less busy',
+  );
 }
 
 async function recorder(host: Host, lines: string[]): Promise<Host> {
@@ -187,7 +190,7 @@ async function writeRecording(file: string, lines: string[], { host, words, foun
   await writeRecordingFile(file, `${lines.join('\n')}\n`, { force });
 }
 
-/** Whose jobs are here, as far as slurmstepd tells now: a recording cannot ask. */
+/** The owners of the jobs, as slurmstepd names them now: a recording cannot ask. */
 async function ownedJobsOn(node: SlurmNode): Promise<readonly OwnedJob[]> {
   try {
     return await findOwners(discoverJobs(node), { node });
@@ -197,7 +200,7 @@ async function ownedJobsOn(node: SlurmNode): Promise<readonly OwnedJob[]> {
   }
 }
 
-/** The worst first: what is read at three in the morning stands at the top. */
+/** The worst first. */
 const order: readonly CheckOutcome[] = ['fail', 'warn', 'unknown', 'ok'];
 const saying: Readonly<Record<CheckOutcome, string>> = { fail: 'FAIL', warn: 'warn', unknown: 'unknown', ok: 'ok' };
 const styles = { fail: 'red', warn: 'yellow', unknown: 'yellow', ok: 'green' } as const;

@@ -52,7 +52,7 @@ describe('doctor', () => {
     expect(output.lines.slice(0, 4)).toEqual([
       expect.stringMatching(/^node vm: 1 check failed, \d+ unknown, \d+ ok$/),
       '',
-      'FAIL     PrologFlags    it is not set: jobs have no extern step, so no session can be adopted',
+      'FAIL     PrologFlags    not set: jobs have no extern step, so no session can be adopted',
       '                        → set PrologFlags=Contain in slurm.conf, then restart slurmctld and slurmd',
     ]);
   });
