@@ -39,11 +39,6 @@ function endpointFrom(addressText: string, portText: string): Endpoint | string 
   return port >= 1 && port <= 0xffff ? { address, port } : `${quote(portText)} is no port`;
 }
 
-/** As SSH_CONNECTION writes it, its addresses unmapped. */
-export function formatConnection({ source, destination }: TcpConnection): string {
-  return [source, destination].map(({ address, port }) => `${address.text} ${port}`).join(' ');
-}
-
 /** The one connection that the sshd of a session holds. */
 export function connectionOfProcess(host: Host, pid: number): FoundConnection {
   try {

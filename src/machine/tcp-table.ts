@@ -85,6 +85,11 @@ function groups<T>(all: readonly T[], size: number): readonly (readonly T[])[] {
   return Array.from({ length: Math.ceil(all.length / size) }, (_, at) => all.slice(at * size, (at + 1) * size));
 }
 
+/** `127.0.0.1:8080`, `[2001:db8::1]:8080`. */
+export function formatEndpoint({ address, port }: Endpoint): string {
+  return address.family === 4 ? `${address.text}:${port}` : `[${address.text}]:${port}`;
+}
+
 /** What a table means by `0100007F:1F90`; `undefined`: it is no endpoint. */
 export function parseEndpoint(text: string): Endpoint | undefined {
   const [, hex, port] = /^((?:[0-9A-F]{8}){1}|(?:[0-9A-F]{8}){4}):([0-9A-F]{4})$/.exec(text) ?? [];

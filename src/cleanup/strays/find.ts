@@ -7,9 +7,11 @@ import { discoverJobs } from '../../jobs/discovery.js';
 import { type Job, nameOfJob, type OwnedJob } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
+import { type StepSocket, socketsInSpool } from '../../jobs/stepd/sockets.js';
 import { placeOf } from '../../jobs/verification.js';
 import { hasCode, isGone, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
+import { listeningPaths } from '../../machine/unix-table.js';
 import { lineOfDescent } from '../spared.js';
 import { isPersonsUid, readUidMin, serviceOf, slurmsUsers } from './people.js';
 import { knownUptimeMs, type ProcessRow, readProcessTable, readUse } from './process-table.js';
@@ -203,21 +205,20 @@ function ownersUnknown(jobs: readonly OwnedJob[]): readonly string[] {
 }
 
 /**
- * Jobs that have a slurmstepd but no cgroup (proctrack without cgroups): their sockets in the spool, `<node>_<job>.<step>`.
- * One whose slurmstepd crashed leaves its socket behind, on which nobody listens: /proc/net/unix tells.
+ * Jobs that have a slurmstepd but no cgroup (proctrack without cgroups): by their sockets in the spool. A slurmstepd that
+ * crashed leaves its socket behind, on which nothing listens any more. A user can make it look as if something did
+ * (machine/unix-table.ts): then a job is not known, which names no stray, rather than none.
  */
 function jobsBySocket(node: SlurmNode, jobs: readonly Job[]): readonly string[] {
-  const found = new Set<string>();
-  for (const [nodeName, spool] of node.spools) {
-    for (const name of namesIn(node.host, spool)) {
-      const jobId = name.startsWith(`${nodeName}_`)
-        ? /^(\d{1,10})\.\d+(?:\.\d+)?$/.exec(name.slice(nodeName.length + 1))?.[1]
-        : undefined;
-      if (jobId === undefined || jobs.some((job) => isThatJob(job, Number(jobId), nodeName))) continue;
-      if (isListening(node.host, `${spool}/${name}`)) found.add(jobId);
-    }
-  }
-  return [...found].map((jobId) => `job ${jobId} has a slurmstepd here but no cgroup, and its owner is not known`);
+  const sockets = [...node.spools]
+    .flatMap(([nodeName, spool]) => socketsThere(node.host, spool, nodeName))
+    .filter(({ jobId, nodeName }) => !jobs.some((job) => isThatJob(job, jobId, nodeName)));
+  if (sockets.length === 0) return [];
+  const listening = pathsOfListeners(node.host);
+  const found = sockets.filter(({ folder, name }) => listening?.has(`${folder}/${name}`) ?? true);
+  return [...new Set(found.map(({ jobId }) => jobId))].map(
+    (jobId) => `job ${jobId} has a slurmstepd here but no cgroup, and its owner is not known`,
+  );
 }
 
 /** A job named by its SLUID can be any, and its owner is asked for anyway. */
@@ -225,23 +226,21 @@ function isThatJob(job: Job, jobId: number, nodeName: string): boolean {
   return job.jobId === undefined || (job.jobId === jobId && (job.nodeName ?? nodeName) === nodeName);
 }
 
-function namesIn(host: Host, folder: string): readonly string[] {
+function socketsThere(host: Host, spool: string, nodeName: string): readonly StepSocket[] {
   try {
-    return host.names(folder);
+    return socketsInSpool(host, spool, { nodeName });
   } catch (error) {
-    if (isGone(error) || hasCode(error, 'ERR_NOT_RECORDED')) return [];
+    if (hasCode(error, 'ERR_NOT_RECORDED')) return [];
     throw error;
   }
 }
 
-function isListening(host: Host, path: string): boolean {
+/** `undefined`: a recording without that table; then the socket alone has to do. */
+function pathsOfListeners(host: Host): ReadonlySet<string> | undefined {
   try {
-    return host
-      .read('/proc/net/unix')
-      .split('\n')
-      .some((line) => line.endsWith(` ${path}`));
+    return new Set(listeningPaths(host));
   } catch (error) {
-    if (hasCode(error, 'ERR_NOT_RECORDED')) return true; // then the socket alone has to do
+    if (hasCode(error, 'ERR_NOT_RECORDED')) return undefined;
     throw error;
   }
 }

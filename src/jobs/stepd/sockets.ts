@@ -6,6 +6,7 @@ import path from 'node:path';
 import { isGone, SlurmCgroupsError } from '../../machine/errors.js';
 import { type FileStat, type Host, isDirectory, isSocket } from '../../machine/host.js';
 import { answersAtOnce, readMountTable } from '../../machine/mount-table.js';
+import { listeningPaths } from '../../machine/unix-table.js';
 
 /** What the name of a socket tells. */
 export interface SocketName {
@@ -109,10 +110,9 @@ export interface ListeningSockets {
 }
 
 /**
- * Sockets that somebody listens on in this network namespace, by /proc/net/unix, needing no configuration.
- * Anybody can bind such a name anywhere, and can write any line into this table by the name he binds (the kernel
- * prints a line break as it is): what counts is that a socket lies there now, in a folder that nobody but those
- * trusted can write in.
+ * Sockets that somebody listens on in this network namespace, by the kernel's table, needing no configuration. A line of
+ * that table proves nothing (machine/unix-table.ts): what counts is that a socket lies there now, in a folder in which
+ * only those trusted can write.
  */
 export function listeningSockets(
   host: Host,
@@ -133,7 +133,7 @@ export function listeningSockets(
     return why === undefined;
   };
   const found = new Map<string, StepSocket>();
-  for (const bound of parseNetUnix(host.read('/proc/net/unix'))) {
+  for (const bound of listeningPaths(host)) {
     const read = parseSocketName(path.basename(bound));
     if (read === undefined || !isWanted(read, options) || found.has(bound)) continue;
     const folder = path.dirname(bound);
@@ -142,17 +142,6 @@ export function listeningSockets(
     if (stat !== undefined && isSocket(stat)) found.set(bound, socketAt(folder, path.basename(bound), read));
   }
   return { sockets: [...found.values()].sort(byJob), notes };
-}
-
-/** Absolute paths of listening stream sockets in a text of /proc/net/unix. */
-export function parseNetUnix(text: string): readonly string[] {
-  const paths: string[] = [];
-  for (const line of text.split('\n')) {
-    // Num: RefCount Protocol Flags Type St Inode Path; flag 00010000 is __SO_ACCEPTCON, type 0001 a stream.
-    const bound = /^[0-9a-fA-F]+: [0-9A-F]{8} [0-9A-F]{8} 00010000 0001 01 +\d+ (\/.*)$/.exec(line)?.[1];
-    if (bound !== undefined && path.normalize(bound) === bound) paths.push(bound);
-  }
-  return paths;
 }
 
 /** A directory of root's in which nobody else can write. */

@@ -173,10 +173,14 @@ describe('knowJobs()', () => {
         read: (path) => (path === '/proc/net/unix' ? unix : node.host.read(path)),
       },
     });
-    expect((await knowJobs(withSockets('Num\n0: 2 0 00010000 0001 01 55 /spool/node1_9.0\n'))).unknown).toEqual([
+    const line = (bound: string, flags = '00010000') =>
+      `Num\n0000000000000000: 00000002 00000000 ${flags} 0001 01 55 ${bound}\n`;
+    expect((await knowJobs(withSockets(line('/spool/node1_9.0')))).unknown).toEqual([
       'job 9 has a slurmstepd here but no cgroup, and its owner is not known',
     ]);
-    expect((await knowJobs(withSockets('Num\n0: 2 0 00010000 0001 01 55 /tmp/spool/node1_9.0\n'))).unknown).toEqual([]);
+    // Names that end like it, which anybody can bind, and a socket that does not listen.
+    for (const other of [line('/tmp/spool/node1_9.0'), line('/tmp/x /spool/node1_9.0'), line('/spool/node1_9.0', '0')])
+      expect((await knowJobs(withSockets(other))).unknown).toEqual([]);
   });
 });
 

@@ -42,9 +42,10 @@ describe('listeningPorts()', () => {
 
   // The words are in the host's order: these are of a little-endian machine.
   it.runIf(new Uint8Array(Uint32Array.of(1).buffer)[0] === 1)('gives the addresses of those that listen', () => {
-    const table = `${head}${row('0100007F:1F90', '0A', 7)}${row('00000000:0016', '0A', 8)}${row('0100007F:1F91', '01', 7)}${row('B80D0120000000000000000001000000:1F90', '0A', 9)}${row(`${'0'.repeat(32)}:0050`, '0A', 9)}${row('bad', '0A', 7)}`;
-    expect(listeningPorts(table, new Set(['7']))).toEqual(['127.0.0.1:8080']);
-    expect(listeningPorts(table, new Set(['9']))).toEqual(['[2001:db8::1]:8080', '[::]:80']);
+    const table = `${head}${row('0100007F:1F90', '0A', 7)}${row('00000000:0016', '0A', 8)}${row('0100007F:1F91', '01', 6)}${row('B80D0120000000000000000001000000:1F90', '0A', 9)}${row(`${'0'.repeat(32)}:0050`, '0A', 10)}${row('0000000000000000FFFF00000100007F:0051', '0A', 11)}${row('bad', '0A', 12)}`;
+    expect(listeningPorts(table, new Set(['6', '7', '12']))).toEqual(['127.0.0.1:8080']);
+    expect(listeningPorts(table, new Set(['9', '10', '12']))).toEqual(['[2001:db8::1]:8080', '[::]:80']);
+    expect(listeningPorts(table, new Set(['11']))).toEqual(['127.0.0.1:81']);
     expect(listeningPorts('', new Set(['7']))).toEqual([]);
   });
 

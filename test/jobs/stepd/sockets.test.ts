@@ -6,7 +6,6 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   formatSocketName,
   listeningSockets,
-  parseNetUnix,
   parseSocketName,
   socketOf,
   socketsInSpool,
@@ -143,24 +142,6 @@ describe('socketsInSpool()', () => {
     };
     expect(() => socketsInSpool(refused, '/spool')).toThrow(expect.objectContaining({ code: 'ERR_NOT_RECORDED' }));
   });
-});
-
-const table = `Num       RefCount Protocol Flags    Type St Inode Path
-0000000000000000: 00000002 00000000 00010000 0001 01 101 /spool/vm_1.4294967292
-ffff888003c4c400: 00000002 00000000 00010000 0001 01  9102 /spool/vm_2.0
-0000000000000000: 00000003 00000000 00000000 0001 03 103 /spool/vm_3.0
-0000000000000000: 00000002 00000000 00010000 0005 01 104 /spool/vm_4.0
-0000000000000000: 00000002 00000000 00000000 0002 01 105 /spool/vm_5.0
-0000000000000000: 00000002 00000000 00010000 0001 01 106 @/spool/vm_6.0
-0000000000000000: 00000002 00000000 00010000 0001 01 107 vm_7.0
-0000000000000000: 00000002 00000000 00010000 0001 01 108 /spool/../etc/vm_8.0
-0000000000000000: 00000002 00000000 00010000 0001 01 109 /home/u/x
-/spool/vm_9.0
-0000000000000000: 00000002 00000000 00010000 0001 01 110
-`;
-
-it('parseNetUnix() gives absolute paths of listening streams', () => {
-  expect(parseNetUnix(table)).toEqual(['/spool/vm_1.4294967292', '/spool/vm_2.0', '/home/u/x']);
 });
 
 describe('listeningSockets()', () => {
