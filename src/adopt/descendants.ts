@@ -1,18 +1,18 @@
-// The living children of a process, and theirs, until no new one appears: which there are, and which of them may be
-// moved. How one is moved is the caller's.
+// The living children of a process, and theirs, until no new one appears: finds them and says which may be moved. The
+// caller moves them.
 
 import { endOf, hasEnded } from '../cgroup/move.js';
 import { allChildren, childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { refusalToMove } from '../jobs/protected.js';
+import type { Deadline } from '../machine/deadline.js';
 import { hasCode, isGone, SlurmCgroupsError } from '../machine/errors.js';
 
 export interface Descent {
   readonly node: SlurmNode;
   readonly uid: number;
-  /** By the host's clock. */
-  readonly until: number;
-  /** The process whose children are wanted, then whoever `move` has added. */
+  readonly deadline: Deadline;
+  /** The process whose children are wanted, then every process that `move` has added. */
   readonly family: readonly HeldProcess[];
   /** Adds one to the family, which is then the caller's to close, and moves it: whether it stood elsewhere before. */
   readonly move: (held: HeldProcess) => Promise<SlurmCgroupsError | 'moved' | 'already'>;
@@ -20,44 +20,46 @@ export interface Descent {
   readonly say: (line: string) => void;
 }
 
-/** Rounds one after the other in which nobody was outside, though some had ended before they could be looked at. */
+/** Rounds in a row in which no child was outside, though some had ended before they could be looked at. */
 const quietRounds = 5;
 
 /**
- * Children that were there before: those made later are born in the job. A child of another user, a setuid
- * program and whatever else is never moved stays, and the trace says so.
+ * Moves the children that were there before; those made later are born in the job. A child of another user, a setuid
+ * program, or any other process that is never moved stays, and the trace says so.
  *
- * A process's own list of its children can lack one while others end (measured: with a loop that forks, up to 12 stayed
- * outside). So where there are any the rounds after the first go by the list of all processes, until one meets nobody
- * outside. Children that come and go without a pause (a build, a test suite) may do so for ever, and where one was that
- * had ended before it was looked at is not known. It is nowhere now, and its parent bears in the job; but outside there
- * can be a child of its own, which has another parent since. The next round finds it, unless it has ended in turn, having
- * started one more: whoever makes such chains (below a child subreaper) is ahead of every list. So such rounds are few,
- * and where they did not end by themselves, that is said.
+ * While processes end, the kernel's list of one process's children can lack some that live (measured: with a loop that
+ * forks, up to 12 stayed outside). So where there are children, the rounds after the first read the list of all
+ * processes, until one round finds none outside. A process whose children come and go without a pause (a build, a test
+ * suite) may go on for ever; and a child that had ended before it was looked at tells nothing. That child is nowhere
+ * now, and its parent forks inside the job. But it may have left a child of its own outside, which has another parent
+ * since. The next round finds that one, unless it too has ended and left another: a user who makes such chains (below a
+ * child subreaper) is ahead of every list. So such rounds are few, and the trace says where they did not end by
+ * themselves.
  */
 export async function moveDescendants(descent: Descent): Promise<SlurmCgroupsError | undefined> {
   const seen = new Set<number>(descent.family.map((one) => one.pid));
   const first = await moveRound(descent, seen);
   if (first instanceof SlurmCgroupsError) return first;
-  for (let quiet = 0; first.anybody && quiet < quietRounds; ) {
-    const met = await moveRound(descent, seen, allChildren(descent.node.host));
-    if (met instanceof SlurmCgroupsError) return met;
-    if (!met.outside && !met.gone) break;
-    quiet = met.outside ? 0 : quiet + 1;
+  for (let quiet = 0; first.any && quiet < quietRounds; ) {
+    const found = await moveRound(descent, seen, allChildren(descent.node.host));
+    if (found instanceof SlurmCgroupsError) return found;
+    if (!found.outside && !found.gone) break;
+    quiet = found.outside ? 0 : quiet + 1;
     if (quiet === quietRounds)
       descent.say(
-        'children came and went faster than they could be looked at: some of theirs may be outside of the job',
+        'child processes started and ended faster than they could be listed: some of their children may still be outside the job',
       );
   }
   return undefined;
 }
 
-/** Whom a round met. */
-interface Met {
-  readonly anybody: boolean;
-  /** Somebody was moved. */
+/** What a round found. */
+interface Found {
+  /** There are children. */
+  readonly any: boolean;
+  /** A child was outside, and was moved. */
   readonly outside: boolean;
-  /** Somebody had ended. */
+  /** A child had ended. */
   readonly gone: boolean;
 }
 
@@ -65,15 +67,18 @@ async function moveRound(
   descent: Descent,
   seen: Set<number>,
   all?: ReadonlyMap<number, readonly number[]>,
-): Promise<Met | SlurmCgroupsError> {
-  const { node, until, family } = descent;
-  let [anybody, outside, gone] = [false, false, false];
+): Promise<Found | SlurmCgroupsError> {
+  const { node, deadline, family } = descent;
+  let [any, outside, gone] = [false, false, false];
   // The family grows while it is walked: the children of a child are looked at in the same round.
   for (const parent of family) {
-    if (node.host.now() > until)
-      return new SlurmCgroupsError('ERR_TIMEOUT', 'Children outside of the job kept appearing until the deadline');
+    if (deadline.isOver())
+      return new SlurmCgroupsError(
+        'ERR_TIMEOUT',
+        'New child processes kept appearing outside the job until the deadline',
+      );
     for (const pid of all === undefined ? childrenIfThere(node, parent) : (all.get(parent.pid) ?? [])) {
-      anybody = true;
+      any = true;
       if (seen.has(pid)) continue;
       seen.add(pid);
       const outcome = await moveChild(descent, parent, pid);
@@ -83,10 +88,10 @@ async function moveRound(
       gone ||= outcome === 'gone';
     }
   }
-  return { anybody, outside, gone };
+  return { any, outside, gone };
 }
 
-/** `stays`: nothing to be moved, also of one whose parent has not asked for its exit code yet; or the first error. */
+/** `stays`: not to be moved, or a zombie that its parent has not reaped yet. */
 async function moveChild(
   { node, uid, family, move, say }: Descent,
   parent: HeldProcess,
@@ -99,7 +104,7 @@ async function moveChild(
     return endedOr(error);
   }
   try {
-    // Since it was listed its pid, or its parent's, may have become a stranger's; or it has another parent now.
+    // Since it was listed, its pid or its parent's can have become another process's; or it has another parent now.
     if (held.stat().ppid !== parent.pid || hasEnded(parent)) {
       held.close();
       return 'gone';
@@ -110,7 +115,7 @@ async function moveChild(
     }
     const refusal = refusalToMove(node, held, uid);
     if (refusal !== undefined) {
-      say(`its child ${pid} (${held.stat().comm}) stays where it is: it ${refusal}`);
+      say(`child process ${pid} (${held.stat().comm}) stays where it is: it ${refusal}`);
       held.close();
       return 'stays';
     }
@@ -133,7 +138,7 @@ function childrenIfThere(node: SlurmNode, parent: HeldProcess): readonly number[
     return childrenOf(node.host, parent);
   } catch (error) {
     if (!isGone(error)) throw error;
-    // Where it has ended, its children belong to another parent now, and are seen there or not at all.
+    // If it has ended, its children have another parent now, and are found there or not at all.
     return hasEnded(parent) ? [] : childrenOf(node.host, parent);
   }
 }

@@ -1,5 +1,5 @@
-// The way into a job for one process: who moves it, and where to. slurmstepd is asked first, whatever the cgroups look
-// like; what is found is held open until closeWay().
+// The route of one process into a job: who moves it, and where to. slurmstepd is asked first, whatever the cgroups look
+// like. What is found is held open until closeRoute().
 
 import { type Cgroup, holdCgroup } from '../cgroup/cgroup.js';
 import type { Move, MoveTarget } from '../cgroup/move.js';
@@ -12,53 +12,58 @@ import { reachExternStepd } from '../jobs/stepd/extern.js';
 import { quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Directory, Host } from '../machine/host.js';
 
-/** What slurmstepd is told of once it stands in the job. */
+/** How slurmstepd is told of a process that already stands in the job, so that Slurm counts it. */
 export interface Counted {
   readonly job: Job;
-  /** Where slurmstepd may put it, at or below. */
+  /** slurmstepd may put it here, or below. */
   readonly goals: readonly Cgroup[];
-  /** The connection on which it said that it runs; absent: it was silent, or see `unasked`. */
+  /** The connection on which it said that it runs. Absent: it was silent, or `unasked` says why. */
   readonly stepd?: StepdConnection;
-  /** Why it cannot be told at all. */
+  /** Why slurmstepd cannot be told at all. */
   readonly unasked?: string;
-  /** What wants it told before the answer. */
+  /** Why it has to be told before the login is answered. */
   readonly first?: string;
 }
 
-export interface CgroupWay {
+export interface CgroupRoute {
   readonly by: 'cgroup';
   readonly targets: readonly MoveTarget[];
-  /** Absent: nobody counts there. */
+  /** Absent: Slurm counts nothing there. */
   readonly counted?: Counted;
 }
 
-export interface StepdWay {
+export interface StepdRoute {
   readonly by: 'stepd';
   readonly stepd: StepdConnection;
   readonly job: Job;
   readonly goals: readonly Cgroup[];
 }
 
-/** `nobody`: the step is ending, and takes nobody any more, or there was no time to ask (ERR_TIMEOUT). */
-export type Way = CgroupWay | StepdWay | { readonly by: 'nobody'; readonly why: SlurmCgroupsError };
+/** `why` is ERR_TIMEOUT where there was no time to ask; otherwise the step is ending and accepts no process any more. */
+export interface NoRoute {
+  readonly by: 'none';
+  readonly why: SlurmCgroupsError;
+}
 
-export interface WayOptions {
-  /** How long slurmstepd may take for each thing that it is asked. */
+export type Route = CgroupRoute | StepdRoute | NoRoute;
+
+export interface RouteOptions {
+  /** How long slurmstepd may take to answer each question. */
   readonly stepdTimeoutMs: number;
   readonly signal?: AbortSignal;
-  /** A line for an administrator. */
+  /** Takes a line for an administrator. */
   readonly say: (line: string) => void;
 }
 
 /**
- * Finds it.
+ * Finds the route of a process into the job's extern step.
  *
  * @throws SlurmCgroupsError ERR_NOT_SUPPORTED where only slurmstepd could move it and cannot be asked; ERR_CGROUP_GONE.
  */
-export async function findWay(node: SlurmNode, job: Job, options: WayOptions): Promise<Way> {
+export async function findRoute(node: SlurmNode, job: Job, options: RouteOptions): Promise<Route> {
   const { stepdTimeoutMs: timeoutMs, signal, say } = options;
   const reached = await reachExternStepd(node, job, { timeoutMs, ...(signal && { signal }) });
-  if (reached.outcome === 'ending') return { by: 'nobody', why: reached.error };
+  if (reached.outcome === 'ending') return { by: 'none', why: reached.error };
   const stepd = reached.outcome === 'ready' ? reached.stepd : undefined;
   let leaves: ExternLeaves | undefined;
   let isFound = false;
@@ -88,15 +93,15 @@ export async function findWay(node: SlurmNode, job: Job, options: WayOptions): P
 }
 
 /**
- * The way for the children of a process that slurmstepd has moved: where it stands now the leaves are, and so they are
- * moved by writes. slurmstepd told of each would count them twice, as tasks of their own and as children of the first
- * (jobacct_gather/linux, measured).
+ * The route of the children of a process that slurmstepd has moved. The leaves are where that process stands now, so
+ * the children are moved by writes. If slurmstepd were told of each child it would count them twice: as tasks of their
+ * own, and as children of the first (jobacct_gather/linux, measured).
  *
  * @throws SlurmCgroupsError ERR_CGROUP_GONE where the process is not there any more.
  */
-export function wayBehind(host: Host, { cgroups, process: { pid } }: Move): CgroupWay {
+export function routeForChildren(host: Host, { cgroups, process: { pid } }: Move): CgroupRoute {
   const targets: MoveTarget[] = [];
-  let isWhole = false;
+  let isComplete = false;
   try {
     for (const cgroup of cgroups) {
       const target = { cgroup, directory: holdCgroup(host, cgroup) };
@@ -104,52 +109,53 @@ export function wayBehind(host: Host, { cgroups, process: { pid } }: Move): Cgro
       if (!holds(target.directory, pid))
         throw new SlurmCgroupsError(
           'ERR_CGROUP_GONE',
-          `Process ${pid} is not in ${quote(cgroup.directory)} any more, so its children are not moved there`,
+          `Process ${pid} has left ${quote(cgroup.directory)}, so its children are not moved there`,
           { pid, path: cgroup.directory },
         );
     }
-    isWhole = true;
+    isComplete = true;
     return { by: 'cgroup', targets };
   } finally {
-    if (!isWhole) closeTargets(targets);
+    if (!isComplete) closeTargets(targets);
   }
 }
 
-/** A directory held open that lists the process is the one in which it is, not another of the same name. */
+/** An open directory that lists the process is the one the process is in, not another of the same name. */
 function holds(directory: Directory, pid: number): boolean {
   return `\n${directory.read('cgroup.procs')}`.includes(`\n${pid}\n`);
 }
 
-export function closeWay(way: Way): void {
-  if (way.by === 'nobody') return;
-  if (way.by === 'stepd') way.stepd.close();
+export function closeRoute(route: Route): void {
+  if (route.by === 'none') return;
+  if (route.by === 'stepd') route.stepd.close();
   else {
-    closeTargets(way.targets);
-    way.counted?.stepd?.close();
+    closeTargets(route.targets);
+    route.counted?.stepd?.close();
   }
 }
 
-/** Of several tasks, one of which can be the user's making (up to 23.02), slurmstepd tells Slurm's. */
+/** Of several tasks one can be made by the user (up to 23.02): slurmstepd tells which is Slurm's. */
 async function holdLeaves(
   node: SlurmNode,
   job: Job,
   stepd: StepdConnection | undefined,
-  { stepdTimeoutMs: timeoutMs, signal, say }: WayOptions,
+  { stepdTimeoutMs: timeoutMs, signal, say }: RouteOptions,
 ): Promise<ExternLeaves> {
   const leaves = holdExternLeaves(node, job);
   if (leaves.outcome === 'held' || leaves.among === undefined || stepd === undefined) return leaves;
+  const tasks = leaves.among.join(', ');
   const nodeId = await stepd.ask('nodeId', { timeoutMs, ...(signal && { signal }) });
   if (nodeId.outcome !== 'answered') {
-    say(`which of ${leaves.among.join(', ')} is Slurm's is not known: ${nodeId.error.message}`);
+    say(`cannot tell which of ${tasks} is Slurm's: ${nodeId.error.message}`);
     return leaves;
   }
-  say(`of ${leaves.among.join(', ')} slurmstepd names task_${nodeId.value}`);
+  say(`of ${tasks}, slurmstepd names task_${nodeId.value}`);
   return holdExternLeaves(node, job, nodeId.value);
 }
 
 /**
- * With ulimit_pam_adopt slurmstepd sets the limits of the job for whom it takes in, RLIMIT_RSS among them (23.02 on; it
- * looks for the word anywhere in LaunchParameters): before he goes on.
+ * With ulimit_pam_adopt slurmstepd gives an accepted process the limits of the job, RLIMIT_RSS among them (23.02 on; it
+ * looks for the word anywhere in LaunchParameters). The login must not go on before that.
  */
 function limitsFirst({ configuration }: SlurmNode): { readonly first: string } | undefined {
   const words = configuration?.launchParameters?.join().toLowerCase();

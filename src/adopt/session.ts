@@ -201,6 +201,7 @@ async function attempt(
     if (!(error instanceof SlurmCgroupsError) || ofTheProcess.has(error.code)) throw error;
     return {
       outcome: 'untouched',
+      route: 'none',
       moved: 'none',
       accounting: 'none',
       hierarchies: [],

@@ -41,6 +41,19 @@ export function refusalToMove(node: SlurmNode, held: HeldProcess, uid: number): 
     : `runs with the uids ${real}, ${effective}, ${saved} and ${file} (a setuid program), not with uid ${uid} alone`;
 }
 
+/**
+ * Checks that a process may be moved into a job of `uid`.
+ *
+ * @throws SlurmCgroupsError ERR_PROTECTED, with the reason; others as refusalToMove().
+ */
+export function checkMayMove(node: SlurmNode, held: HeldProcess, uid: number): void {
+  const refusal = refusalToMove(node, held, uid);
+  if (refusal === undefined) return;
+  const { pid } = held;
+  const message = `Process ${pid} (${held.stat().comm}) is not moved: it ${refusal}`;
+  throw new SlurmCgroupsError('ERR_PROTECTED', message, { pid, uid });
+}
+
 function refusalOfRoot(node: SlurmNode, held: HeldProcess, uid: number): Refusal {
   const name = rootExecutable(node.host, held);
   if (name !== undefined && daemons.includes(name)) return `is ${name}`;

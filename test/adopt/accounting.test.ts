@@ -88,7 +88,7 @@ onKernels((kernel) => {
         expect(places).toEqual([world.leaves(102)]);
         expect(result.trace.slice(-2)).toEqual([
           '/proc shows it in job 102 in every hierarchy of the job',
-          'slurmstepd has taken it in: Slurm counts its use',
+          'slurmstepd has accepted it: Slurm counts its use',
         ]);
       },
     );
@@ -126,7 +126,7 @@ onKernels((kernel) => {
       async (_step, { pid, into }, world) => {
         const result = await into();
         expect(result).toMatchObject({ outcome: 'suspended', moved: 'none', accounting: 'stepd' });
-        expect(result.trace.at(-1)).toBe('slurmstepd had taken it in: it may count it on');
+        expect(result.trace.at(-1)).toBe('slurmstepd had accepted it, and may go on counting it');
         expect(world.places(pid)).toEqual(world.everywhere('outside'));
         await obeys(world, pid);
       },
@@ -155,8 +155,8 @@ onKernels((kernel) => {
       const again = await into();
       expect(again).toMatchObject({ outcome: 'adopted', moved: 'none', accounting: 'none' });
       expect([again.uncountedWhy, again.trace.at(-1)]).toEqual([
-        'it was in the job before',
-        'slurmstepd is not told of it again: it counts twice what it is told of twice',
+        'it was already in the job',
+        'slurmstepd is not told again: it would count the process twice',
       ]);
       expect(adds(step)).toBe(1);
       expect(await into({ isCounted: false })).toMatchObject({ moved: 'none', accounting: 'stepd' });
@@ -306,7 +306,7 @@ onKernels((kernel) => {
         ]);
         expect(result.trace.slice(-2)).toEqual([
           expect.stringMatching(/^limited by the job, but not counted: .* it does not answer in time$/),
-          `slurmstepd was told to take in process ${pid} and may still do so, whoever has that pid then`,
+          `slurmstepd was told to accept process ${pid} and may still do so, even if the pid is another process's by then`,
         ]);
         expect(adds(step)).toBe(1); // what it was told it has not forgotten
         expect(world.places(pid)).toEqual(world.leaves(102));
@@ -448,7 +448,7 @@ onKernels((kernel) => {
       expect(result).toMatchObject({ outcome: 'adopted', accounting: 'stepd' });
       expect(answers).toEqual([]);
       expect(result.trace).toContain(
-        'slurmstepd comes before the answer: LaunchParameters=ulimit_pam_adopt (/etc/slurm/slurm.conf:12)',
+        'slurmstepd is told before the answer: LaunchParameters=ulimit_pam_adopt (/etc/slurm/slurm.conf:12)',
       );
     });
 

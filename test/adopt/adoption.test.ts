@@ -330,7 +330,7 @@ onKernels((kernel) => {
       expect(result.outcome).toBe('adopted');
       expect(result.descendants.map((one) => one.pid)).toEqual(childrenOf(pid).filter((one) => one !== ofBob));
       expect(result.trace).toContain(
-        `its child ${ofBob} (sleep) stays where it is: it belongs to uid ${bob}, not to uid ${alice}`,
+        `child process ${ofBob} (sleep) stays where it is: it belongs to uid ${bob}, not to uid ${alice}`,
       );
       expect(world.places(ofBob)).toEqual(world.everywhere('outside'));
       expect(world.places(pid)).toEqual(world.leaves(102));

@@ -1,6 +1,7 @@
 import { describe, expect } from 'vitest';
 import { type Descent, moveDescendants } from '../../src/adopt/descendants.js';
 import { type HeldProcess, holdProcess } from '../../src/cgroup/process.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
 import { SlurmCgroupsError, SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { alice, bob, descendantsOf, inWorld, onKernels, until, type World } from '../support/kernel-jobs.js';
@@ -26,9 +27,9 @@ onKernels((kernel) => {
         family.push(held);
         return 'moved' as const;
       };
-      const until_ = world.host.now() + 20_000;
+      const deadline = deadlineIn(world.host, 20_000);
       const walk = (descent: Partial<Descent> = {}) =>
-        moveDescendants({ node, uid: alice, until: until_, family, move, say: (line) => said.push(line), ...descent });
+        moveDescendants({ node, uid: alice, deadline, family, move, say: (line) => said.push(line), ...descent });
       try {
         await act({ pid, family, walk, said, world });
       } finally {
@@ -90,7 +91,7 @@ onKernels((kernel) => {
       const { host, lookedAll } = vanishing(world, child);
       expect(await walk({ node: await world.node(host) })).toBeUndefined();
       expect([family.length, lookedAll()]).toEqual([1, 5]);
-      expect(said.at(-1)).toMatch(/^children came and went faster than they could be looked at/);
+      expect(said.at(-1)).toMatch(/^child processes started and ended faster than they could be listed/);
     });
 
     inFamily('begins anew with its looks where one was outside', async ({ pid, family, walk, world }) => {
@@ -144,7 +145,7 @@ onKernels((kernel) => {
     });
 
     inFamily('is over at its deadline', async ({ walk, world }) => {
-      expect(await walk({ until: world.host.now() - 1 })).toMatchObject({ code: 'ERR_TIMEOUT' });
+      expect(await walk({ deadline: deadlineIn(world.host, -1) })).toMatchObject({ code: 'ERR_TIMEOUT' });
     });
 
     inFamily('leaves the children of another user, and says so', async ({ pid, family, walk, said }) => {
@@ -153,7 +154,7 @@ onKernels((kernel) => {
       expect(family).toHaveLength(1);
       expect(said).toEqual([
         expect.stringMatching(
-          new RegExp(`^its child ${child} \\(\\S+\\) stays where it is: it belongs to uid ${alice}`),
+          new RegExp(`^child process ${child} \\(\\S+\\) stays where it is: it belongs to uid ${alice}`),
         ),
       ]);
     });

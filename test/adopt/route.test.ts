@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { adopt } from '../../src/adopt/adoption.js';
-import { closeWay, findWay, wayBehind } from '../../src/adopt/route.js';
+import { closeRoute, findRoute, routeForChildren } from '../../src/adopt/route.js';
 import { Move } from '../../src/cgroup/move.js';
 import { withProcess } from '../../src/cgroup/process.js';
 import { externGoals } from '../../src/jobs/leaves.js';
@@ -34,31 +34,31 @@ onKernels((kernel) => {
       await ExternStep.with(world, oddities, (step) => act(step, world));
     });
 
-  /** The way, what was said of it, and that nothing of it stays open. */
-  const wayOf = async (step: ExternStep, world: World, more: Partial<SlurmNode> = {}) => {
+  /** The route, and what was said of it; nothing of it stays open. */
+  const routeOf = async (step: ExternStep, world: World, more: Partial<SlurmNode> = {}) => {
     const host = failingHost(world.host);
     const said: string[] = [];
     const node = { ...(await step.node(host)), ...more };
-    const way = await findWay(node, await world.job(102), { stepdTimeoutMs: 500, say: (line) => said.push(line) });
-    closeWay(way);
+    const route = await findRoute(node, await world.job(102), { stepdTimeoutMs: 500, say: (line) => said.push(line) });
+    closeRoute(route);
     expect(host.openDirectories()).toBe(0);
-    return { way, said };
+    return { route, said };
   };
 
-  describe('findWay()', () => {
+  describe('findRoute()', () => {
     inStep('goes by the cgroups where every leaf is there, and tells slurmstepd later', {}, async (step, world) => {
-      const { way, said } = await wayOf(step, world);
-      expect(way).toMatchObject({ by: 'cgroup', counted: { stepd: expect.anything(), job: { jobId: 102 } } });
+      const { route, said } = await routeOf(step, world);
+      expect(route).toMatchObject({ by: 'cgroup', counted: { stepd: expect.anything(), job: { jobId: 102 } } });
       expect(said).toEqual([]);
     });
 
     inStep('is slurmstepd’s where a leaf is missing', {}, async (step, world) => {
       step.removeLeaf();
-      expect((await wayOf(step, world)).way.by).toBe('stepd');
+      expect((await routeOf(step, world)).route.by).toBe('stepd');
     });
 
-    inStep('is nobody’s where the step is ending', { state: 4 }, async (step, world) => {
-      expect((await wayOf(step, world)).way).toMatchObject({ by: 'nobody', why: { code: 'ERR_STEPD' } });
+    inStep('is none where the step is ending', { state: 4 }, async (step, world) => {
+      expect((await routeOf(step, world)).route).toMatchObject({ by: 'none', why: { code: 'ERR_STEPD' } });
     });
 
     for (const isSilent of [true, false]) {
@@ -66,8 +66,8 @@ onKernels((kernel) => {
         `knows whether it makes sense to ask again (${isSilent})`,
         isSilent ? { silent: true } : { standsOutside: true },
         async (step, world) => {
-          const { way, said } = await wayOf(step, world);
-          const counted = way.by === 'cgroup' ? way.counted : expect.unreachable();
+          const { route, said } = await routeOf(step, world);
+          const counted = route.by === 'cgroup' ? route.counted : expect.unreachable();
           expect(counted?.stepd).toBeUndefined();
           expect(counted?.unasked === undefined).toBe(isSilent);
           expect(said).toEqual([expect.stringMatching(/^by its cgroups alone: /)]);
@@ -78,7 +78,7 @@ onKernels((kernel) => {
     inStep('closes all it has where it throws', { silent: true }, async (step, world) => {
       step.removeLeaf();
       const host = failingHost(world.host);
-      const found = findWay(await step.node(host), await world.job(102), { stepdTimeoutMs: 100, say: () => {} });
+      const found = findRoute(await step.node(host), await world.job(102), { stepdTimeoutMs: 100, say: () => {} });
       await expect(found).rejects.toSatisfy((error) => hasCode(error, 'ERR_NOT_SUPPORTED'));
       expect(host.openDirectories()).toBe(0);
     });
@@ -93,8 +93,8 @@ onKernels((kernel) => {
           ...{ files: [], nodes: [], notes: [], launchParameters: parameters },
           places: new Map([['launchParameters', { file: '/etc/slurm/slurm.conf', line: 3 }]]),
         };
-        const { way } = await wayOf(step, world, { configuration });
-        expect(way.by === 'cgroup' ? way.counted?.first : expect.unreachable()).toBe(first);
+        const { route } = await routeOf(step, world, { configuration });
+        expect(route.by === 'cgroup' ? route.counted?.first : expect.unreachable()).toBe(first);
       });
     }
   });
@@ -112,7 +112,7 @@ onKernels((kernel) => {
         ]);
         expect(world.places(pid)).toEqual(Object.fromEntries(leaves));
         expect(step.asked.slice(1, 4)).toEqual([9, 5, NODEID]);
-        expect(result.trace[0]).toBe(`of task_0, task_1 slurmstepd names task_${nodeId}`);
+        expect(result.trace[0]).toBe(`of task_0, task_1, slurmstepd names task_${nodeId}`);
       });
     }
 
@@ -135,7 +135,7 @@ onKernels((kernel) => {
     }
   });
 
-  describe('wayBehind()', () => {
+  describe('routeForChildren()', () => {
     inStep('leads to where the process is, and nowhere once it is elsewhere', {}, async (step, world) => {
       const host = failingHost(world.host);
       const [node, job, pid] = [await step.node(), await world.job(102), await world.session()];
@@ -143,12 +143,12 @@ onKernels((kernel) => {
         const move = Move.follow(world.host, held, externGoals(node, job));
         step.take(pid);
         move.observe(() => true);
-        const way = wayBehind(host, move);
-        expect(way.targets.map(({ cgroup }) => cgroup.path)).toEqual(move.cgroups.map(({ path }) => path));
-        expect(host.openDirectories()).toBe(way.targets.length);
-        closeWay(way);
+        const route = routeForChildren(host, move);
+        expect(route.targets.map(({ cgroup }) => cgroup.path)).toEqual(move.cgroups.map(({ path }) => path));
+        expect(host.openDirectories()).toBe(route.targets.length);
+        closeRoute(route);
         await world.outside.add(pid);
-        expect(() => wayBehind(host, move)).toThrow(expect.objectContaining({ code: 'ERR_CGROUP_GONE' }));
+        expect(() => routeForChildren(host, move)).toThrow(expect.objectContaining({ code: 'ERR_CGROUP_GONE' }));
         expect(host.openDirectories()).toBe(0);
         move.close();
       });

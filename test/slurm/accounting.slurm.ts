@@ -186,7 +186,7 @@ onCluster('adopt(), counted by Slurm', { JobAcctGatherFrequency: '1' }, (on) => 
     const result = await on.adopt(pid, jobId, { timeoutMs: 3000, onProven: () => on.stop(stepd.pid) });
     expect(result).toMatchObject({ outcome: 'adopted', moved: 'cgroup', accounting: 'none' });
     expect(result.trace.at(-1)).toBe(
-      `slurmstepd was told to take in process ${pid} and may still do so, whoever has that pid then`,
+      `slurmstepd was told to accept process ${pid} and may still do so, even if the pid is another process's by then`,
     );
     on.goOn();
     expect((await on.stepd(jobId)).pid).toBe(stepd.pid);
@@ -260,7 +260,7 @@ onCluster(
       expect(result).toMatchObject({ outcome: 'adopted', moved: 'cgroup', accounting: 'stepd' });
       expect(answered).toBe(0);
       expect(result.trace).toContainEqual(
-        expect.stringMatching(/^slurmstepd comes before the answer: LaunchParameters=ulimit_pam_adopt \(\/.*:\d+\)$/),
+        expect.stringMatching(/^slurmstepd is told before the answer: LaunchParameters=ulimit_pam_adopt \(\/.*:\d+\)$/),
       );
       // Up to 22.05 there is no such parameter (Slurm 23.02, "Add LaunchParameters=ulimit_pam_adopt").
       expect(limits()).toBe(serverVersion >= 39 << 8 ? String(200 << 20) : before);
