@@ -35,6 +35,7 @@ const endings: Readonly<Record<ErrorCode, Ending>> = {
   ERR_PROTECTED: { exitCode: 1 },
   ERR_READ_ONLY: { exitCode: 3, remedy: 'run it where the cgroup file systems are writable' },
   ERR_STEPD: { exitCode: 1 },
+  ERR_BUSY: { exitCode: 1 },
   ERR_TIMEOUT: { exitCode: 1 },
   ERR_USAGE: { exitCode: 2 },
 };

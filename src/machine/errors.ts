@@ -3,6 +3,7 @@
 
 /** Stable codes to match on; a message is for people and may change. */
 export type ErrorCode =
+  | 'ERR_BUSY'
   | 'ERR_CGROUP_BUSY'
   | 'ERR_CGROUP_GONE'
   | 'ERR_CGROUP_REFUSED'

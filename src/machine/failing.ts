@@ -114,6 +114,14 @@ export function failingHost(host: Host, options: FailingOptions = {}): FailingHo
       check('create', path);
       host.create(path, text);
     },
+    link: (path, name) => {
+      check('link', path);
+      host.link(path, name);
+    },
+    rename: (from, to) => {
+      check('rename', from);
+      host.rename(from, to);
+    },
     unlink: sync('unlink', host.unlink),
     signal: (pid, signal) => {
       check('signal', `/proc/${pid}`);

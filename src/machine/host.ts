@@ -130,6 +130,10 @@ export interface Host {
   write(path: string, text: string): void;
   /** A new file with mode 0600; ERR_IO (EEXIST) if there is one. */
   create(path: string, text: string): void;
+  /** A second name for a file; ERR_IO (EEXIST) if that name is taken. */
+  link(path: string, name: string): void;
+  /** Puts a file in the place of another, or of none, in one step. */
+  rename(from: string, to: string): void;
   unlink(path: string): void;
   /** `undefined` where koffi is not installed, or does not load here. */
   libc(): Promise<Libc | undefined>;

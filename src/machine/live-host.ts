@@ -35,6 +35,8 @@ export function liveHost(): Host {
     write: writeText,
     create: (path, text) =>
       attempt('create', path, (at) => fs.writeFileSync(encodeKernelText(at), text, { flag: 'wx', mode: 0o600 })),
+    link: (path, name) => attempt('create', name, (at) => fs.linkSync(encodeKernelText(path), encodeKernelText(at))),
+    rename: (from, to) => attempt('rename', from, (at) => fs.renameSync(encodeKernelText(at), encodeKernelText(to))),
     unlink: (path) => attempt('remove', path, (at) => fs.unlinkSync(encodeKernelText(at))),
     libc: () => {
       libc ??= openLibc();

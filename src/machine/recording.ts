@@ -232,6 +232,8 @@ export function recordedHost(text: string): Host {
     rmdir: (where) => refuse(`remove "${where}"`),
     write: (where) => refuse(`write "${where}"`),
     create: (where) => refuse(`create "${where}"`),
+    link: (_, where) => refuse(`create "${where}"`),
+    rename: (where) => refuse(`rename "${where}"`),
     unlink: (where) => refuse(`remove "${where}"`),
     libc: async () => undefined,
     signal: (pid, signal) => refuse(`send ${signal} to process ${pid}`),

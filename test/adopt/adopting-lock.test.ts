@@ -1,0 +1,173 @@
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import process from 'node:process';
+import { build } from 'esbuild';
+import { afterEach, describe, expect, it } from 'vitest';
+import { lockAdoption } from '../../src/adopt/adopting-lock.js';
+import { identityOf } from '../../src/cgroup/process.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
+import { hasCode } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { mayBeSkipped } from '../support/program-run.js';
+
+const live = liveHost();
+const folder = '/run/slurm-cgroups/adopting';
+const isRoot = process.getuid?.() === 0;
+const files: string[] = [];
+let number = 0;
+
+/** A process that does not exist, so that no other test has its lock. */
+function somebody(): { readonly pid: number; readonly startTime: bigint } {
+  const one = { pid: 4_100_000 + (process.pid % 90_000), startTime: BigInt(Date.now()) * 1000n + BigInt(number++) };
+  files.push(`${folder}/${one.pid}-${one.startTime}`);
+  return one;
+}
+
+const fileOf = ({ pid, startTime }: { readonly pid: number; readonly startTime: bigint }) =>
+  `${folder}/${pid}-${startTime}`;
+const soon = (ms = 50) => deadlineIn(live, ms);
+const noted = [{ hierarchy: 'freezer', from: '/user.slice', to: '/slurm/uid_1/job_2/step_extern' }];
+
+/** The note of an owner that has ended. */
+function ofTheDead(file: string, change: Readonly<Record<string, unknown>> = {}, moves: unknown = noted): void {
+  fs.mkdirSync(folder, { recursive: true, mode: 0o755 });
+  const { startTime } = identityOf(live, process.pid);
+  const owner = {
+    bootId: live.read('/proc/sys/kernel/random/boot_id').trim(),
+    pidNamespace: live.readlink('/proc/self/ns/pid'),
+    pid: process.pid,
+    startTime: String(startTime - 1n),
+    ...change,
+  };
+  fs.writeFileSync(file, JSON.stringify({ owner, moves }));
+}
+
+describe.skipIf(!isRoot && mayBeSkipped)('lockAdoption() (needs root)', () => {
+  afterEach(() => {
+    for (const file of files.splice(0)) {
+      const name = file.slice(file.lastIndexOf('/') + 1);
+      if (!fs.existsSync(folder)) continue;
+      expect(fs.readdirSync(folder).filter((one) => one.startsWith(`${name}.`))).toEqual([]);
+      fs.rmSync(file, { force: true });
+    }
+  });
+
+  it('lets one in, and the next when it is through', async () => {
+    const one = somebody();
+    const first = await lockAdoption(live, one, soon());
+    expect([first.waited, first.lock.isHeld()]).toEqual([false, true]);
+    const error = await lockAdoption(live, one, soon(20)).catch((thrown: unknown) => thrown);
+    expect(error).toSatisfy((thrown: unknown) => hasCode(thrown, 'ERR_BUSY'));
+    expect(String(error)).toContain(`Process ${one.pid} is being moved by an adoption by process ${process.pid}`);
+    const second = lockAdoption(live, one, soon(5000));
+    first.lock.note(noted);
+    expect(first.lock.isHeld()).toBe(true);
+    first.lock.release();
+    expect((await second).waited).toBe(true);
+    expect((await second).abandoned).toBeUndefined();
+    (await second).lock.release();
+    expect(fs.existsSync(fileOf(one))).toBe(false);
+  });
+
+  it('of many at once lets in one after the other', async () => {
+    const one = somebody();
+    let inside = 0;
+    await Promise.all(
+      Array.from({ length: 40 }, async () => {
+        const { lock } = await lockAdoption(live, one, soon(20_000));
+        expect(++inside).toBe(1);
+        await live.sleep(0);
+        inside--;
+        lock.release();
+      }),
+    );
+  });
+
+  it('takes over from a dead owner, and says what that had begun to move', async () => {
+    for (const change of [{}, { bootId: 'another' }, { pid: 4_194_303, startTime: '1' }]) {
+      const one = somebody();
+      ofTheDead(fileOf(one), change);
+      const { lock, abandoned, waited } = await lockAdoption(live, one, soon());
+      expect([abandoned, waited]).toEqual([{ moves: noted }, false]);
+      lock.release();
+    }
+  });
+
+  it('takes what no adoption wrote for nothing', async () => {
+    for (const text of ['', 'x', '[]', '{"owner":{}}', '{"owner":{"pid":1},"moves":[]}']) {
+      const one = somebody();
+      fs.mkdirSync(folder, { recursive: true });
+      fs.writeFileSync(fileOf(one), text);
+      const { lock, abandoned } = await lockAdoption(live, one, soon());
+      expect(abandoned).toEqual({ moves: [] });
+      lock.release();
+    }
+  });
+
+  it('leaves a lock of another pid namespace alone: its owner cannot be seen', async () => {
+    const one = somebody();
+    ofTheDead(fileOf(one), { pidNamespace: 'pid:[1]' });
+    await expect(lockAdoption(live, one, soon(20))).rejects.toSatisfy((thrown) => hasCode(thrown, 'ERR_BUSY'));
+  });
+
+  it('gives a lock back that a living one took in the middle of a takeover', async () => {
+    const one = somebody();
+    const file = fileOf(one);
+    ofTheDead(file);
+    let other: Awaited<ReturnType<typeof lockAdoption>> | undefined;
+    const host: Host = {
+      ...live,
+      rename: (from, to) => {
+        // Another run takes the dead owner's lock just before.
+        if (from === file && to.endsWith('.taken') && other === undefined) {
+          fs.rmSync(file);
+          const { startTime } = identityOf(live, process.ppid);
+          ofTheDead(file, { pid: process.ppid, startTime: String(startTime) });
+          other = { lock: { note: () => {}, isHeld: () => true, release: () => fs.rmSync(file) }, waited: false };
+        }
+        live.rename(from, to);
+      },
+    };
+    await expect(lockAdoption(host, one, soon(20))).rejects.toSatisfy((thrown) => hasCode(thrown, 'ERR_BUSY'));
+    expect(JSON.parse(fs.readFileSync(file, 'utf8')).owner.pid).toBe(process.ppid);
+    other?.lock.release();
+  });
+
+  it('is of real processes: of many that try at once one has it at a time, and killed ones do not keep it', async () => {
+    const one = somebody();
+    const { outputFiles } = await build({
+      stdin: {
+        contents: `
+          import { lockAdoption } from './src/adopt/adopting-lock.js';
+          import { deadlineIn } from './src/machine/deadline.js';
+          import { liveHost } from './src/machine/live-host.js';
+          const host = liveHost();
+          const { lock } = await lockAdoption(host, { pid: ${one.pid}, startTime: ${one.startTime}n }, deadlineIn(host, 30000));
+          process.stdout.write('in');
+          if (process.argv[1] === 'stay') setInterval(() => {}, 1000); else lock.release();`,
+        resolveDir: path.resolve(import.meta.dirname, '../..'),
+        loader: 'ts',
+      },
+      bundle: true,
+      write: false,
+      format: 'esm',
+      platform: 'node',
+      external: ['koffi'],
+    });
+    const program = outputFiles[0]?.text ?? '';
+    const start = (...words: readonly string[]) =>
+      spawn(process.execPath, ['--input-type=module', '-e', program, ...words], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+    const first = start('stay');
+    await new Promise((fulfil) => first.stdout.once('data', fulfil));
+    const others = [start(), start(), start()];
+    await live.sleep(200);
+    first.kill('SIGKILL');
+    const codes = await Promise.all(others.map((child) => new Promise((fulfil) => child.once('exit', fulfil))));
+    expect(codes).toEqual([0, 0, 0]);
+    expect(fs.existsSync(fileOf(one))).toBe(false);
+  });
+});
