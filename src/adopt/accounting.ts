@@ -1,8 +1,9 @@
 // Accounting: the slurmstepd of the extern step is told of a process that already stands in the job, so that Slurm
 // counts what it uses. No answer is believed about where the process is afterwards: /proc says that.
 
-import { hasEnded, type Move } from '../cgroup/move.js';
+import type { Move } from '../cgroup/move.js';
 import type { HeldProcess } from '../cgroup/process.js';
+import { isExiting } from '../cgroup/process-end.js';
 import type { Job } from '../jobs/job.js';
 import { isJobIn } from '../jobs/leaves.js';
 import type { SlurmNode } from '../jobs/node.js';
@@ -62,7 +63,7 @@ async function registerAnew(request: RegistrationRequest): Promise<Registration>
   const reached = await reachExternStepd(node, job, wait);
   switch (reached.outcome) {
     case 'ending':
-      return hasEnded(request.process) ? { outcome: 'ended' } : { outcome: 'refused', error: reached.error };
+      return isExiting(request.process) ? { outcome: 'ended' } : { outcome: 'refused', error: reached.error };
     case 'unasked': {
       const about = job.jobId === undefined ? {} : { jobId: job.jobId };
       return { outcome: 'untold', error: new SlurmCgroupsError('ERR_STEPD', reached.why, about) };
@@ -84,12 +85,12 @@ async function registerOn(
 ): Promise<Registration & { readonly isBroken: boolean }> {
   const { process, deadline } = request;
   // The pid is sent as a number: once its process is reaped, another process can have it.
-  if (hasEnded(process)) return { outcome: 'ended', isBroken: false };
+  if (isExiting(process)) return { outcome: 'ended', isBroken: false };
   const wait = deadline.wait();
   if (wait.timeoutMs <= 0) return { outcome: 'untold', error: noTimeLeft(request), isBroken: false };
   const answer = await stepd.addPid(process.pid, wait);
   if (answer.outcome === 'answered') return { outcome: 'accepted', isBroken: false };
-  if (hasEnded(process)) return { outcome: 'ended', isBroken: false }; // v1 refuses a process that is gone
+  if (isExiting(process)) return { outcome: 'ended', isBroken: false }; // v1 refuses a process that is gone
   switch (answer.outcome) {
     case 'silent':
     case 'garbled':
@@ -124,7 +125,7 @@ export function settle(node: SlurmNode, move: Move, { job, goals }: Counted, reg
     move.observe((hierarchy) => isJobIn(node, job, hierarchy), goals);
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error;
-    if (!hasEnded(move.process)) return { ...said, error };
+    if (!isExiting(move.process)) return { ...said, error };
     trace.push(`process ${pid} has ended`);
   }
   // Also of a process that has ended meanwhile: a step that refuses it kills it (measured).

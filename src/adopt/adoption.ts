@@ -3,8 +3,9 @@
 
 import { frozenAt } from '../cgroup/freezer.js';
 import { placesLine } from '../cgroup/membership.js';
-import { endOf, type HierarchyMove, Move } from '../cgroup/move.js';
+import { type HierarchyMove, Move } from '../cgroup/move.js';
 import { type HeldProcess, holdProcess } from '../cgroup/process.js';
+import { exitOf } from '../cgroup/process-end.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { holdUserCgroups, isJobIn } from '../jobs/leaves.js';
 import type { SlurmNode } from '../jobs/node.js';
@@ -184,7 +185,7 @@ class Adoption {
 function holdMovable({ node, processes, uid }: Adoption, pid: number): HeldProcess {
   const held = holdProcess(node.host, pid);
   processes.push(held);
-  const ended = endOf(held);
+  const ended = exitOf(held);
   if (ended !== undefined) throw ended;
   checkMayMove(node, held, uid);
   return held;
@@ -303,7 +304,7 @@ async function moveByStepd(
 ): Promise<SlurmCgroupsError | undefined> {
   const { node, deadline, trace } = adoption;
   const { pid } = move.process;
-  const ended = endOf(move.process);
+  const ended = exitOf(move.process);
   if (ended !== undefined) return ended;
   const answer = await stepd.addPid(pid, deadline.wait());
   move.observe((hierarchy) => isJobIn(node, job, hierarchy));

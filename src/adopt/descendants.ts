@@ -1,8 +1,8 @@
 // The living children of a process, and theirs, until no new one appears: finds them and says which may be moved. The
 // caller moves them.
 
-import { endOf, hasEnded } from '../cgroup/move.js';
 import { allChildren, childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
+import { exitOf, isExiting } from '../cgroup/process-end.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { refusalToMove } from '../jobs/protected.js';
 import type { Deadline } from '../machine/deadline.js';
@@ -105,11 +105,11 @@ async function moveChild(
   }
   try {
     // Since it was listed, its pid or its parent's can have become another process's; or it has another parent now.
-    if (held.stat().ppid !== parent.pid || hasEnded(parent)) {
+    if (held.stat().ppid !== parent.pid || isExiting(parent)) {
       held.close();
       return 'gone';
     }
-    if (endOf(held) !== undefined) {
+    if (exitOf(held) !== undefined) {
       held.close();
       return 'stays';
     }
@@ -139,6 +139,6 @@ function childrenIfThere(node: SlurmNode, parent: HeldProcess): readonly number[
   } catch (error) {
     if (!isGone(error)) throw error;
     // If it has ended, its children have another parent now, and are found there or not at all.
-    return hasEnded(parent) ? [] : childrenOf(node.host, parent);
+    return isExiting(parent) ? [] : childrenOf(node.host, parent);
   }
 }

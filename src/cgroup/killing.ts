@@ -11,6 +11,7 @@ import { hierarchyKey, type Membership, parseMemberships } from './membership.js
 import { membershipsOf } from './membership-fallback.js';
 import { pathBelow } from './path.js';
 import { type ProcessIdentity, parseProcStat, parseProcStatus } from './process.js';
+import { isDead, isDeadState } from './process-end.js';
 
 /** A process of the set, as it was when it was looked at. */
 export interface Member extends ProcessIdentity {
@@ -162,7 +163,7 @@ class Killing {
     if (member === undefined) return undefined;
     const threads = () => threadsOf(this.#host, pid, seenIn).some((memberships) => this.#isInside(memberships));
     // A dead first thread is in the root on v1, whatever the others do: then they say where the process is.
-    if (this.#isInside(member.memberships) || (isDead(member.state) && threads())) {
+    if (this.#isInside(member.memberships) || (isDeadState(member.state) && threads())) {
       const why = this.#options.spare?.(member);
       if (why === undefined) return member;
       this.#spared.set(keyOf(member), { member, why });
@@ -322,7 +323,7 @@ class Killing {
 
   /** Those that were signalled and still are there: a dying process leaves its cgroup before it is gone. */
   remaining(): readonly Member[] {
-    for (const [key, member] of this.#pending) if (isOver(this.#host, member)) this.#pending.delete(key);
+    for (const [key, member] of this.#pending) if (isDead(this.#host, member)) this.#pending.delete(key);
     return [...this.#pending.values()];
   }
 
@@ -375,26 +376,6 @@ export class MemberReader {
     this.#texts.set(text, memberships);
     return memberships;
   }
-}
-
-function isDead(state: string): boolean {
-  return state === 'Z' || state === 'X';
-}
-
-/** Whether nothing of a process runs or waits any more: it is gone, or every thread of it is a zombie. */
-function isOver(host: Host, { pid, startTime }: ProcessIdentity): boolean {
-  // Most are gone, and this way no error is made for each of ten thousand (measured: a quarter of the time).
-  if (host.stat(`/proc/${pid}`) === undefined) return true;
-  const over = ifThere(() => {
-    const stat = parseProcStat(host.read(`/proc/${pid}/stat`));
-    if (stat.startTime !== startTime) return true;
-    if (!isDead(stat.state)) return false;
-    const others = host.names(`/proc/${pid}/task`).filter((tid) => tid !== String(pid));
-    return others.every((tid) =>
-      isDead(ifThere(() => parseProcStat(host.read(`/proc/${pid}/task/${tid}/stat`)))?.state ?? 'X'),
-    );
-  });
-  return over ?? true;
 }
 
 /** Where each thread of a process is; those that end meanwhile are left out. */

@@ -2,13 +2,14 @@
 // thread was, holds those cgroups open, and puts the process back there. Whether it may be moved at all,
 // and what a half success is worth, others decide.
 
-import { ifThere, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
+import { ifThere, quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Directory, Host } from '../machine/host.js';
 import { Cgroup, type WayIn, wayInto, writePid, writeProcess } from './cgroup.js';
 import { directoryOf, type Hierarchy } from './hierarchies.js';
 import { hierarchyKey, type Membership } from './membership.js';
 import { type CgroupPath, cgroupPath, pathBelow } from './path.js';
 import type { HeldProcess } from './process.js';
+import { exitOf, isExiting } from './process-end.js';
 
 /**
  * What became of the process in one hierarchy. `moved`, `already` (it was there before), `undone` (put back),
@@ -198,7 +199,7 @@ export class Move {
       if (here.length > 0 && wrong === undefined) continue;
       leg.outcome = 'remains';
       leg.error =
-        endOf(this.process) ??
+        exitOf(this.process) ??
         this.#unproven(leg, wrong === undefined ? `nothing of the hierarchy ${key}` : quote(pathOf(wrong)));
     }
   }
@@ -217,7 +218,7 @@ export class Move {
     try {
       this.#observe(isWanted, goals);
     } catch (error) {
-      if (!hasEnded(this.process)) {
+      if (!isExiting(this.process)) {
         for (const leg of this.#legs) {
           leg.outcome = 'remains';
           leg.error = asOurs(error);
@@ -246,7 +247,7 @@ export class Move {
       }
       if (stayed && !isWanted(hierarchy)) return false;
       leg.outcome = stayed ? 'failed' : 'remains';
-      leg.error = endOf(this.process) ?? this.#unproven(leg, [...new Set(here)].map((path) => quote(path)).join(', '));
+      leg.error = exitOf(this.process) ?? this.#unproven(leg, [...new Set(here)].map((path) => quote(path)).join(', '));
       return true;
     });
   }
@@ -269,7 +270,7 @@ export class Move {
 
   /** A pid is written as a number: once its process is reaped it can be a stranger's. Read through what is held. */
   #checkAlive(): void {
-    const ended = endOf(this.process);
+    const ended = exitOf(this.process);
     if (ended !== undefined) throw ended;
   }
 
@@ -286,7 +287,7 @@ export class Move {
         this.#checkAlive();
         await this.#putBack(leg);
         const back = placeIn(this.process.memberships(), leg.cgroup);
-        if (back !== leg.from.path) throw endOf(this.process) ?? this.#notBack(leg, back);
+        if (back !== leg.from.path) throw exitOf(this.process) ?? this.#notBack(leg, back);
         const cause = causes.get(leg);
         leg.outcome = cause === undefined ? 'undone' : 'failed';
         if (cause === undefined) delete leg.error;
@@ -294,7 +295,7 @@ export class Move {
       } catch (error) {
         leg.error = asOurs(error);
         // Where it has ended nothing of it remains anywhere; one answer alone is not believed.
-        leg.outcome = leg.error.code === 'ERR_NO_SUCH_PROCESS' && hasEnded(this.process) ? 'undone' : 'remains';
+        leg.outcome = leg.error.code === 'ERR_NO_SUCH_PROCESS' && isExiting(this.process) ? 'undone' : 'remains';
       }
     }
   }
@@ -329,48 +330,6 @@ export class Move {
 
   close(): void {
     for (const directory of this.#held.splice(0)) directory.close();
-  }
-}
-
-/**
- * Why a process counts as ended: all of it is exiting, or only its exit code is still waited for. A write of its
- * pid then does nothing and yet succeeds, and v1 shows it in the root of every hierarchy (kernel/cgroup/cgroup.c,
- * proc_cgroup_show and cgroup_migrate_add_task).
- *
- * @throws SlurmCgroupsError ERR_NO_SUCH_PROCESS where not even that is left.
- */
-export function endOf(process: HeldProcess): SlurmCgroupsError | undefined {
-  if (!isExiting(process.directory.read('stat'))) return undefined;
-  const others = process.threads().filter((tid) => tid !== process.pid);
-  if (others.some((tid) => isThreadAlive(process, tid))) return undefined; // its first thread has ended, it has not
-  const message = `Process ${process.pid} (${process.stat().comm}) has ended: only its exit code is waited for`;
-  return new SlurmCgroupsError('ERR_NO_SUCH_PROCESS', message, { pid: process.pid });
-}
-
-/** Whether it is known to have ended: where that cannot be read, it is not known. */
-export function hasEnded(process: HeldProcess): boolean {
-  try {
-    return endOf(process) !== undefined;
-  } catch (error) {
-    if (error instanceof SlurmCgroupsError) return isGone(error);
-    throw error;
-  }
-}
-
-const flagExiting = 0x4; // PF_EXITING, include/linux/sched.h
-
-/** By the text of a stat file: dead in all but name some time before the state is Z. */
-function isExiting(stat: string): boolean {
-  const [state, , , , , , flags] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return state === 'Z' || state === 'X' || (Number(flags) & flagExiting) !== 0;
-}
-
-function isThreadAlive(process: HeldProcess, tid: number): boolean {
-  try {
-    return !isExiting(process.directory.read(`task/${tid}/stat`));
-  } catch (error) {
-    if (isGone(error)) return false;
-    throw error;
   }
 }
 

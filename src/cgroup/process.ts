@@ -19,6 +19,10 @@ export interface ProcessStat extends ProcessIdentity {
   /** `R`, `S`, `D`, `T`, `t`, `Z`, `X`, `I`. */
   readonly state: string;
   readonly ppid: number;
+  /** That thread moves to no other cgroup any more: PF_EXITING, set some time before the state is Z, or dead. */
+  readonly exiting: boolean;
+  /** How many threads the process has, dead ones that are not collected yet among them. */
+  readonly threads: number;
   /** PF_KTHREAD: it has no user space, and belongs to the kernel. */
   readonly kernelThread: boolean;
 }
@@ -45,6 +49,7 @@ export interface HeldProcess extends ProcessIdentity {
   close(): void;
 }
 
+const flagExiting = 0x4; // PF_EXITING, include/linux/sched.h
 const flagKernelThread = 0x00200000; // PF_KTHREAD, include/linux/sched.h
 const maxPid = 4_194_304; // PID_MAX_LIMIT, include/linux/threads.h
 
@@ -177,7 +182,7 @@ export function parseProcStat(text: string): ProcessStat {
     .split(' ');
   const pid = text.slice(0, open).trim();
   const [state, ppid, , , , , flags] = fields;
-  const startTime = fields[19];
+  const [threads, startTime] = [fields[17], fields[19]];
   if (
     open < 1 ||
     close < open ||
@@ -185,6 +190,7 @@ export function parseProcStat(text: string): ProcessStat {
     !isNumber(pid) ||
     !isNumber(ppid ?? '') ||
     !isNumber(flags ?? '') ||
+    !isNumber(threads ?? '') ||
     !isNumber(startTime ?? '')
   ) {
     throw new ParseError('Cannot read the state of a process: /proc/PID/stat does not have its form', { line: 1 });
@@ -195,6 +201,8 @@ export function parseProcStat(text: string): ProcessStat {
     comm: text.slice(open + 1, close),
     state,
     ppid: Number(ppid),
+    exiting: state === 'Z' || state === 'X' || (Number(flags) & flagExiting) !== 0,
+    threads: Number(threads),
     kernelThread: (Number(flags) & flagKernelThread) !== 0,
   };
 }

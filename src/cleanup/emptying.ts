@@ -4,9 +4,8 @@
 import type { Cgroup } from '../cgroup/cgroup.js';
 import { CgroupSet } from '../cgroup/cgroup-set.js';
 import { type KillReport, killMembers, type Member, signalMembers } from '../cgroup/killing.js';
-import { type ProcessIdentity, parseProcStat } from '../cgroup/process.js';
 import { type Removal, removeTrees } from '../cgroup/removal.js';
-import { ifThere, SlurmCgroupsError } from '../machine/errors.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 
 const lookMs = 20;
@@ -28,12 +27,6 @@ export async function askToEnd(
     await host.sleep(Math.min(lookMs, options.graceMs), options.signal);
   }
   return asked;
-}
-
-/** Whether that very process is gone, or dead and not collected. */
-export function hasEnded(host: Host, { pid, startTime }: ProcessIdentity): boolean {
-  const stat = ifThere(() => parseProcStat(host.read(`/proc/${pid}/stat`)));
-  return stat?.startTime !== startTime || /[ZX]/.test(stat.state);
 }
 
 export interface EmptyingOptions {

@@ -5,6 +5,7 @@ import { Cgroup } from '../cgroup/cgroup.js';
 import { thawLeftovers } from '../cgroup/frozen-note.js';
 import type { Member } from '../cgroup/killing.js';
 import { parentPath, pathBelow } from '../cgroup/path.js';
+import { isDead } from '../cgroup/process-end.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { cgroupOf } from '../jobs/job-cgroups.js';
 import { type JobName, parseUidName } from '../jobs/layout.js';
@@ -12,7 +13,7 @@ import type { SlurmNode } from '../jobs/node.js';
 import { removeUnderSlurmLock } from '../jobs/slurm-lock.js';
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { quote, SlurmCgroupsError } from '../machine/errors.js';
-import { askToEnd, emptyAndRemove, hasEnded, membersIn } from './emptying.js';
+import { askToEnd, emptyAndRemove, membersIn } from './emptying.js';
 import { jobsMeant } from './named-job.js';
 import type { CleanReport, EndedProcess, SparedProcess } from './report.js';
 import { isSlurmstepd, lineOfDescent, proofOf, spareReason } from './spared.js';
@@ -182,7 +183,7 @@ async function carryOut(
     (member) =>
       !byKill.has(`${member.pid} ${member.startTime}`) && !killed.remaining.some((one) => one.pid === member.pid),
   );
-  const byTerm = onlyAsked.filter((member) => hasEnded(host, member));
+  const byTerm = onlyAsked.filter((member) => isDead(host, member));
   const left = onlyAsked.filter((member) => !byTerm.includes(member));
   const users = await removeUsers(node, cgroups, deadlineIn(host, Math.min(timeoutMs, lockMs), signal));
   const survivors = [];

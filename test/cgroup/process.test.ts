@@ -47,6 +47,8 @@ describe('parseProcStat()', () => {
       comm,
       state: 'S',
       ppid: 1,
+      exiting: false,
+      threads: 1,
       kernelThread: false,
     });
   });
@@ -59,6 +61,7 @@ describe('parseProcStat()', () => {
     });
     expect(parseProcStat(`7 (x) ${rest('Z', 1, 0x40c, 18446744073709551615n)}`)).toMatchObject({
       state: 'Z',
+      exiting: true,
       startTime: 18446744073709551615n,
     });
   });

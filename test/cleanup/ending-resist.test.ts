@@ -14,6 +14,7 @@ import { Sandbox, type Sleeper } from '../../src/cli/sandbox.js';
 import { ifThere } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
+import { firstThreadEnded, untilFirstThreadEnded } from '../support/first-thread-ended.js';
 import { canUseCgroups, mayBeSkipped, programFile } from '../support/program-run.js';
 import { until } from '../support/stuck-processes.js';
 
@@ -191,6 +192,34 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
     expect(report.ended).toHaveLength(2);
     expect(living.map(stateOf)).toEqual(['Z']); // killed, and not collected
     others.push(identity(outside.pid));
+  });
+
+  it('says of a process whose first thread has ended, and which leaves the job, that it lives', async (context) => {
+    const program = firstThreadEnded(uid, context);
+    const { pid } = await sandbox.startScript(0, `exec ${program.line}`, job);
+    await untilFirstThreadEnded(pid);
+    let isOut = false;
+    const leaving: Host = {
+      ...host,
+      sleep: (ms, signal) => {
+        if (!isOut) moveOut(pid); // while it is waited for what got SIGTERM
+        isOut = true;
+        return host.sleep(ms, signal);
+      },
+    };
+    const report = await cleanJob(
+      { jobId: 1 },
+      { node: { ...(await sandbox.node()), host: leaving }, graceMs: 1000, timeoutMs: 20_000 },
+    );
+    expect([report.ended, report.survivors, report.left]).toEqual([[], [], []]);
+    expect(report.notes).toEqual([`process ${pid} (node) got SIGTERM, and left the job alive`]);
+  });
+
+  it('ends a process whose first thread has ended', async (context) => {
+    const program = firstThreadEnded(uid, context);
+    const { pid } = await sandbox.startScript(0, `exec ${program.line}`, job);
+    await untilFirstThreadEnded(pid);
+    await expectEnded([pid]);
   });
 
   it('ends one that renames its cgroups without a pause, as their owner can on v1', async (context) => {

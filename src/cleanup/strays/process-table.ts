@@ -4,6 +4,7 @@
 import { type Membership, parseMemberships } from '../../cgroup/membership.js';
 import { isUntold } from '../../cgroup/membership-fallback.js';
 import { type HeldProcess, listPids, parseProcStatus } from '../../cgroup/process.js';
+import { isHeldDead } from '../../cgroup/process-end.js';
 import { uptimeMs } from '../../machine/clock.js';
 import { hasCode, isGone, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
@@ -82,15 +83,15 @@ const tickMs = 10;
  */
 export function readUse(held: HeldProcess, uptime: number | undefined): ProcessUse {
   const text = held.directory.read('stat');
-  const { comm, state, kernelThread, startTime } = held.stat();
+  const { comm, kernelThread, startTime } = held.stat();
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const [user, system, threads] = [Number(fields[11]), Number(fields[12]), Number(fields[17])]; // utime, stime, num_threads
+  const [user, system] = [Number(fields[11]), Number(fields[12])]; // utime, stime
   const resident = /^VmRSS:\s+(\d+) kB$/m.exec(held.directory.read('status'))?.[1];
   const ageMs = uptime === undefined ? undefined : Math.max(0, uptime - Number(startTime) * tickMs);
   return {
     comm,
     startTime,
-    isZombie: /^[ZX]$/.test(state) && threads <= 1,
+    isZombie: isHeldDead(held),
     kernelThread,
     ...(ageMs === undefined
       ? {}

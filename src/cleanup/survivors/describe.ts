@@ -8,6 +8,7 @@ import { frozenAt } from '../../cgroup/freezer.js';
 import { directoryOf, discoverHierarchies, hierarchyOf } from '../../cgroup/hierarchies.js';
 import type { Member } from '../../cgroup/killing.js';
 import { type HeldProcess, holdProcess, parseProcStat } from '../../cgroup/process.js';
+import { isDeadState } from '../../cgroup/process-end.js';
 import type { Host } from '../../machine/host.js';
 import { parseMountTable } from '../../machine/mount-table.js';
 import type { Survivor } from '../report.js';
@@ -91,7 +92,7 @@ async function gather(host: Host, { held, comm, look }: Looking) {
   const { pid } = held;
   const thread: Thread = { host, held, look, ...tellingThread(held, look) };
   const { tid, state } = thread;
-  const isDead = /^[ZX]$/.test(state);
+  const isDead = isDeadState(state);
   const [stack, calls] = isDead
     ? []
     : await Promise.all([
@@ -155,7 +156,7 @@ function tellingThread(held: HeldProcess, look: Look): { readonly tid: number; r
     const state = look.see(`thread ${tid}`, () => parseProcStat(held.directory.read(`task/${tid}/stat`)).state);
     delete look.missing[`thread ${tid}`];
     if (state === 'D') return { tid, state };
-    if (/^[ZX]$/.test(best.state) && state !== undefined && !/^[ZX]$/.test(state)) best = { tid, state };
+    if (isDeadState(best.state) && state !== undefined && !isDeadState(state)) best = { tid, state };
   }
   return best;
 }

@@ -1,5 +1,6 @@
 // Why a process outlived its killing, as one sentence for a person. Pure: it takes what was seen.
 
+import { isDeadState } from '../../cgroup/process-end.js';
 import { type BlockedMount, whoAnswers } from './blocked-mount.js';
 import type { Activity } from './kernel-stack.js';
 import type { CurrentCall } from './system-call.js';
@@ -39,7 +40,7 @@ export function explainSurvivor(facts: SurvivorFacts): string {
 /** The first that holds, in this order: what keeps a thread in the kernel keeps it whatever else is so. */
 function reasonOf(facts: SurvivorFacts): string {
   const { state, activity, mount, tracer, frozenAt } = facts;
-  if (/^[ZX]$/.test(state)) return deadReason(facts);
+  if (isDeadState(state)) return deadReason(facts);
   if (
     activity === 'frozen' ||
     (frozenAt !== undefined && mount === undefined && activity === undefined && state === 'D')
