@@ -34,8 +34,8 @@ async function measureOn({ product, report, cluster, user }) {
     const ownJobs = product.discoverJobs(node, { uid });
     const ask = (text, timeoutMs, remember = false) => {
       const { connection } = product.parseSshConnection(text);
-      const endMs = node.host.now() + timeoutMs;
-      return product.askCallerId({ node, connection, uid, ownJobs, endMs }, { remember });
+      const deadline = product.deadlineIn(node.host, timeoutMs);
+      return product.askCallerId({ node, connection, uid, ownJobs, deadline }, { remember });
     };
     process.env.SLURM_CONF = cluster.conf; // scontrol's environment is ours
     const own = `127.0.0.1 ${socket.remotePort} 127.0.0.1 ${port}`;

@@ -105,7 +105,7 @@ async function listed(cluster) {
 }
 
 async function measureRunning({ product, report, cluster }) {
-  const { readNode, discoverJobs, findOwners, askOwners } = product;
+  const { readNode, discoverJobs, findOwners, askOwners, deadlineIn } = product;
   const options = { nodeName: cluster.nodeName, configFile: cluster.conf };
   const { size } = new Set((await listed(cluster)).map((line) => line.trim().split(/\s+/)[1]));
   const uid = 1; // `daemon`, the first of the test's users
@@ -119,7 +119,10 @@ async function measureRunning({ product, report, cluster }) {
   const asked = async () => {
     const node = await readNode(options);
     const ownerless = discoverJobs(node).map(({ uid: _, ...job }) => job);
-    check('slurmstepds', await askOwners(ownerless, { node, timeoutMs: 60_000, eachTimeoutMs: 30_000 }));
+    check(
+      'slurmstepds',
+      await askOwners(ownerless, { node, deadline: deadlineIn(node.host, 60_000), eachTimeoutMs: 30_000 }),
+    );
   };
   process.env.SLURM_CONF = cluster.conf; // scontrol's environment is ours
   const scontrol = wholeProcess('/usr/bin/scontrol', ['listpids', '*', cluster.nodeName]);

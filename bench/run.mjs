@@ -70,6 +70,7 @@ async function loadProduct() {
       'jobs/node': 'readNode',
       'jobs/owners': 'findOwners',
       'jobs/owners-asked': 'askOwners',
+      'machine/deadline': 'deadlineIn',
       'cli/commands/list': 'processesOf',
     };
     const contents = Object.entries(names).map(([file, name]) => `export { ${name} } from './src/${file}.js';`);

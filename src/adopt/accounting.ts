@@ -58,9 +58,9 @@ export async function register(request: RegistrationRequest): Promise<Registrati
 
 async function registerAnew(request: RegistrationRequest): Promise<Registration> {
   const { node, job, deadline, stepdTimeoutMs } = request;
-  const wait = deadline.wait(stepdTimeoutMs);
-  if (wait.timeoutMs <= 0) return { outcome: 'untold', error: noTimeLeft(request) };
-  const reached = await reachExternStepd(node, job, wait);
+  const toAnswer = deadline.part(stepdTimeoutMs);
+  if (toAnswer.isOver()) return { outcome: 'untold', error: noTimeLeft(request) };
+  const reached = await reachExternStepd(node, job, toAnswer);
   switch (reached.outcome) {
     case 'ending':
       return isExiting(request.process) ? { outcome: 'ended' } : { outcome: 'refused', error: reached.error };
@@ -86,9 +86,8 @@ async function registerOn(
   const { process, deadline } = request;
   // The pid is sent as a number: once its process is reaped, another process can have it.
   if (isExiting(process)) return { outcome: 'ended', isBroken: false };
-  const wait = deadline.wait();
-  if (wait.timeoutMs <= 0) return { outcome: 'untold', error: noTimeLeft(request), isBroken: false };
-  const answer = await stepd.addPid(process.pid, wait);
+  if (deadline.isOver()) return { outcome: 'untold', error: noTimeLeft(request), isBroken: false };
+  const answer = await stepd.addPid(process.pid, deadline);
   if (answer.outcome === 'answered') return { outcome: 'accepted', isBroken: false };
   if (isExiting(process)) return { outcome: 'ended', isBroken: false }; // v1 refuses a process that is gone
   switch (answer.outcome) {

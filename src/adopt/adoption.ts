@@ -306,7 +306,7 @@ async function moveByStepd(
   const { pid } = move.process;
   const ended = exitOf(move.process);
   if (ended !== undefined) return ended;
-  const answer = await stepd.addPid(pid, deadline.wait());
+  const answer = await stepd.addPid(pid, deadline);
   move.observe((hierarchy) => isJobIn(node, job, hierarchy));
   switch (answer.outcome) {
     case 'answered':

@@ -13,8 +13,10 @@ import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners/find.js';
 import { reachExternStepd } from '../jobs/stepd/extern.js';
 import { isDeserted } from '../jobs/stepd/process.js';
+import { deadlineAt, deadlineIn } from '../machine/deadline.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
+import { Slots } from '../machine/slots.js';
 import {
   type AdoptionFacts,
   type AdoptionRequest,
@@ -93,9 +95,8 @@ async function callerIdFact({ jobs }: AdoptionFacts, source: FactSource): Promis
       connection: found.connection,
       uid: request.uid,
       ownJobs: jobs !== undefined && 'known' in jobs ? jobs.known : [],
-      endMs: now + Math.min(timeoutMs, leftMs),
+      deadline: deadlineAt(host, now + Math.min(timeoutMs, leftMs), signal),
       ...(request.pid === undefined ? {} : { pid: request.pid }),
-      ...(signal && { signal }),
     },
     // A source that was given less time than it may take was not silent.
     { remember: source.dryRun !== true && leftMs >= timeoutMs },
@@ -144,33 +145,24 @@ async function jobsFact(facts: AdoptionFacts, source: FactSource): Promise<Adopt
   }
 }
 
-/** So many connections at once: a node has few slurmstepds of one user. */
-const atOnce = 8;
-
 /** Who does not answer in time is not said to be ending. */
 async function stepdsFact(facts: AdoptionFacts, source: FactSource): Promise<AdoptionFacts> {
   const { node, request, signal } = source;
   if (node.host.source === 'recording') return { ...facts, stepds: { unknown: 'a recorded node cannot be asked' } };
-  const endMs = node.host.now() + timeToAsk(source);
+  const deadline = deadlineIn(node.host, timeToAsk(source), signal);
   const jobs = facts.jobs !== undefined && 'known' in facts.jobs ? facts.jobs.known : [];
   const own = jobs.filter((job) => job.uid === request.uid && job.extern !== undefined);
-  let known = facts;
+  const ending = new Set<Job>();
+  const withWhatIsKnown = () => own.filter((job) => ending.has(job)).reduce(withEnding, facts);
   try {
-    for (let at = 0; at < own.length; at += atOnce) {
-      const some = own.slice(at, at + atOnce);
-      const timeoutMs = Math.max(0, endMs - node.host.now());
-      const found = await Promise.all(
-        some.map((job) => reachExternStepd(node, job, { timeoutMs, ...(signal && { signal }) })),
-      );
-      for (const [index, reached] of found.entries()) {
-        const job = some[index];
-        if (reached.outcome === 'ready') reached.stepd.close();
-        if (reached.outcome === 'ending' && job !== undefined) known = withEnding(known, job);
-      }
-    }
-    return { ...known, stepds: { known: 'asked' } };
+    await new Slots(node.host).each(own, deadline, async (job, left) => {
+      const reached = await reachExternStepd(node, job, left);
+      if (reached.outcome === 'ready') reached.stepd.close();
+      if (reached.outcome === 'ending') ending.add(job);
+    });
+    return { ...withWhatIsKnown(), stepds: { known: 'asked' } };
   } catch (error) {
-    if (error instanceof SlurmCgroupsError) return { ...known, stepds: { unknown: error.message } };
+    if (error instanceof SlurmCgroupsError) return { ...withWhatIsKnown(), stepds: { unknown: error.message } };
     throw error;
   }
 }

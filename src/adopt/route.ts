@@ -9,6 +9,7 @@ import { closeTargets, type ExternLeaves, externGoals, holdExternLeaves, needsSt
 import type { SlurmNode } from '../jobs/node.js';
 import type { StepdConnection } from '../jobs/stepd/connection.js';
 import { reachExternStepd } from '../jobs/stepd/extern.js';
+import { deadlineIn } from '../machine/deadline.js';
 import { quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Directory, Host } from '../machine/host.js';
 
@@ -62,7 +63,7 @@ export interface RouteOptions {
  */
 export async function findRoute(node: SlurmNode, job: Job, options: RouteOptions): Promise<Route> {
   const { stepdTimeoutMs: timeoutMs, signal, say } = options;
-  const reached = await reachExternStepd(node, job, { timeoutMs, ...(signal && { signal }) });
+  const reached = await reachExternStepd(node, job, deadlineIn(node.host, timeoutMs, signal));
   if (reached.outcome === 'ending') return { by: 'none', why: reached.error };
   const stepd = reached.outcome === 'ready' ? reached.stepd : undefined;
   let leaves: ExternLeaves | undefined;
@@ -144,7 +145,7 @@ async function holdLeaves(
   const leaves = holdExternLeaves(node, job);
   if (leaves.outcome === 'held' || leaves.among === undefined || stepd === undefined) return leaves;
   const tasks = leaves.among.join(', ');
-  const nodeId = await stepd.ask('nodeId', { timeoutMs, ...(signal && { signal }) });
+  const nodeId = await stepd.ask('nodeId', deadlineIn(node.host, timeoutMs, signal));
   if (nodeId.outcome !== 'answered') {
     say(`cannot tell which of ${tasks} is Slurm's: ${nodeId.error.message}`);
     return leaves;

@@ -1,6 +1,7 @@
 // Files in which a machine is told how to let people in (/etc/pam.d, sshd_config, logind.conf), read so that it ends
 // in time. What they mean is said in the files that ask for them.
 
+import { deadlineIn } from '../machine/deadline.js';
 import { isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
 import { configFiles } from '../machine/guarded-files.js';
 import type { Host } from '../machine/host.js';
@@ -17,7 +18,7 @@ export interface EtcFiles {
 const maxBytes = 1 << 20;
 
 export function etcFiles(host: Host, timeoutMs = 2000): EtcFiles {
-  const files = configFiles(host, { timeoutMs });
+  const files = configFiles(host, deadlineIn(host, timeoutMs));
   return {
     text: async (file) => {
       try {

@@ -13,6 +13,7 @@ import { askSteps, type StepdReport } from '../jobs/stepd/ask.js';
 import { JobSockets } from '../jobs/stepd/find.js';
 import { socketTime } from '../jobs/stepd/sockets.js';
 import { timeOfDayNs } from '../machine/clock.js';
+import { deadlineIn } from '../machine/deadline.js';
 import { hasCode, SlurmCgroupsError } from '../machine/errors.js';
 import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
 import { clocks, type ExternTimes } from './clock-check.js';
@@ -63,7 +64,7 @@ async function lookAtExternSteps(
   { timeoutMs = 4000 }: ExternChecksOptions,
 ): Promise<readonly ExternLook[]> {
   const { host } = node;
-  const until = host.now() + timeoutMs;
+  const deadline = deadlineIn(host, timeoutMs);
   // Ids of jobs named by SLUID; whose they are does not matter here.
   const jobs = await findOwners(discoverJobs(node), { node, timeoutMs: timeoutMs / 2 });
   const places = new JobSockets(node);
@@ -72,7 +73,7 @@ async function lookAtExternSteps(
   const [first] = found;
   const reports = await askSteps(wanted, ['state'], {
     host,
-    timeoutMs: Math.max(0, until - host.now()),
+    deadline,
     ...(first === undefined ? {} : { trusted: first.trusted }),
   });
   const bySocket = new Map(reports.map((report) => [report.socket, report]));

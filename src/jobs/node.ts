@@ -4,6 +4,7 @@
 import { directoryOf, discoverHierarchies, type Hierarchies, type Hierarchy } from '../cgroup/hierarchies.js';
 import { type CgroupPath, childPath, partsOf, rootPath } from '../cgroup/path.js';
 import { boundedReads } from '../machine/bounded-reads.js';
+import { deadlineIn } from '../machine/deadline.js';
 import { hasCode, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
 import { type Host, type HostOption, isDirectory } from '../machine/host.js';
 import { liveHost } from '../machine/live-host.js';
@@ -158,7 +159,7 @@ async function isSpool(
 ): Promise<boolean> {
   try {
     const local = host.source === 'recording' || answersAtOnce(readMountTable(host).at(spool)?.type);
-    const look = await boundedReads(host, { timeoutMs }).look(spool);
+    const look = await boundedReads(host, deadlineIn(host, timeoutMs)).look(spool);
     if (look === undefined || !isDirectory(look)) return false;
     if (!local) notes.push(`The spool of slurmd "${spool}" is on a file system that may not answer: it is not read`);
     return local;

@@ -1,24 +1,20 @@
 // Looking at files so that it ends in time. What lies on a file system that may not answer is looked at by a
 // child with a deadline, never by this process: a process that waits for a dead server cannot be helped.
 
+import type { Deadline } from './deadline.js';
 import { ConfigError, quote, SlurmCgroupsError, SystemCallError } from './errors.js';
 import type { FileStat, Host, RunResult } from './host.js';
 import { answersAtOnce, type MountTable, mountTable, readMountTable } from './mount-table.js';
-
-export interface ReadLimits {
-  /** For everything that is waited for together, in ms, from the moment the reads are made. */
-  readonly timeoutMs: number;
-  readonly signal?: AbortSignal | undefined;
-}
 
 /** What is needed here of lstat. */
 export type Look = Pick<FileStat, 'mode' | 'uid' | 'size'>;
 
 /**
- * Reads that end in time, all within one budget. Each throws ConfigError where the file system does not answer,
+ * Reads that end in time, all before one deadline. Each throws ConfigError where the file system does not answer,
  * SystemCallError where the kernel refuses.
  */
 export interface BoundedReads {
+  /** How long they had together when they were made, in whole ms. */
   readonly timeoutMs: number;
   /** lstat(2). `undefined`: there is nothing. */
   look(path: string): Promise<Look | undefined>;
@@ -32,9 +28,9 @@ export interface BoundedReads {
 /** How much longer than to its deadline a killed child is waited for. */
 const killMs = 200;
 
-export function boundedReads(host: Host, limits: ReadLimits): BoundedReads {
-  const { timeoutMs, signal } = limits;
-  const end = host.now() + timeoutMs;
+export function boundedReads(host: Host, deadline: Deadline): BoundedReads {
+  const { signal } = deadline;
+  const timeoutMs = Math.round(deadline.leftMs());
   let mounts: MountTable | undefined;
 
   const fileSystem = (path: string): string | undefined => {
@@ -49,7 +45,7 @@ export function boundedReads(host: Host, limits: ReadLimits): BoundedReads {
 
   const run = async (program: string, args: readonly string[], maxBytes?: number): Promise<RunResult | undefined> => {
     signal?.throwIfAborted();
-    const left = Math.floor(end - host.now());
+    const left = Math.floor(deadline.leftMs());
     if (left <= 0) return undefined;
     // host.run kills at its deadline and then waits for the death, which does not come in uninterruptible sleep.
     const over = new AbortController();

@@ -1,7 +1,16 @@
 // One time limit over everything that is waited for: a moment on the host's clock, handed on from call to call.
 
-import type { Host } from './host.js';
-import type { WaitOptions } from './socket.js';
+/** How long to wait at most, and what ends the waiting before that (its reason is thrown). */
+export interface WaitOptions {
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
+/** What tells the time: a `Host` does. */
+export interface Clock {
+  /** Milliseconds of a clock that never steps back. */
+  now(): number;
+}
 
 /** A moment after which nothing is waited for. A value: handing it on keeps the one limit over all that is done. */
 export interface Deadline {
@@ -18,12 +27,12 @@ export interface Deadline {
 }
 
 /** A deadline that many ms from now. `signal` ends what waits before it. */
-export function deadlineIn(host: Pick<Host, 'now'>, ms: number, signal?: AbortSignal): Deadline {
+export function deadlineIn(host: Clock, ms: number, signal?: AbortSignal): Deadline {
   return deadlineAt(host, host.now() + ms, signal);
 }
 
 /** A deadline at a moment of `host.now()`. */
-export function deadlineAt(host: Pick<Host, 'now'>, atMs: number, signal?: AbortSignal): Deadline {
+export function deadlineAt(host: Clock, atMs: number, signal?: AbortSignal): Deadline {
   const leftMs = () => Math.max(0, atMs - host.now());
   return {
     atMs,

@@ -2,7 +2,8 @@
 // who could change it. Whether its owners are believed is said in jobs/config/trust.ts.
 
 import path from 'node:path';
-import { type BoundedReads, boundedReads, type Look, type ReadLimits } from './bounded-reads.js';
+import { type BoundedReads, boundedReads, type Look } from './bounded-reads.js';
+import type { Deadline } from './deadline.js';
 import { ConfigError, hasCode, quote } from './errors.js';
 import type { Host } from './host.js';
 
@@ -39,9 +40,9 @@ export interface ConfigFiles extends Pick<BoundedReads, 'run' | 'timeoutMs'> {
   read(file: LocatedFile, maxBytes: number): Promise<string>;
 }
 
-/** Files within one time budget, which begins now. The mount table is read once. */
-export function configFiles(host: Host, limits: ReadLimits): ConfigFiles {
-  const reads = boundedReads(host, limits);
+/** Files that are all found and read before one deadline. The mount table is read once. */
+export function configFiles(host: Host, deadline: Deadline): ConfigFiles {
+  const reads = boundedReads(host, deadline);
   return {
     run: reads.run,
     timeoutMs: reads.timeoutMs,

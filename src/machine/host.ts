@@ -2,7 +2,8 @@
 // Host, which is given once at the top and carried by what is made from it. It knows no cgroup and no job.
 // Names are the kernel's bytes, decoded so that every byte can be written back (`decodeKernelText`).
 
-import type { Connection, WaitOptions } from './socket.js';
+import type { WaitOptions } from './deadline.js';
+import type { Connection } from './socket.js';
 
 /** What lstat(2) tells; all bigint, as Node's BigIntStats gives it without a conversion. */
 export interface FileStat {

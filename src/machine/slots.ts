@@ -2,22 +2,26 @@
 
 import type { Deadline } from './deadline.js';
 import type { Host } from './host.js';
-import type { WaitOptions } from './socket.js';
 
 /** Connections of one program at a time: Node's connect does not wait where a server's queue is full (measured). */
 export const maxConnections = 8;
 
 /** A fixed number of slots, given out in the order in which they are asked for. */
 export class Slots {
+  readonly #host: Pick<Host, 'sleep'>;
+  readonly #count: number;
   #free: number;
   readonly #waiting: (() => void)[] = [];
 
-  constructor(count: number = maxConnections) {
+  constructor(host: Pick<Host, 'sleep'>, count: number = maxConnections) {
+    this.#host = host;
+    this.#count = count;
     this.#free = count;
   }
 
   /** Waits for a slot. Gives what releases it, or `undefined` when the time is over. */
-  async acquire(host: Host, { timeoutMs, signal }: WaitOptions): Promise<(() => void) | undefined> {
+  async acquire(deadline: Deadline): Promise<(() => void) | undefined> {
+    const { signal } = deadline;
     signal?.throwIfAborted();
     let released = false;
     const release = () => {
@@ -33,7 +37,8 @@ export class Slots {
     }
     const over = new AbortController();
     const turn = new Promise<'mine'>((fulfil) => this.#waiting.push(() => fulfil('mine')));
-    const late = host.sleep(timeoutMs, signal === undefined ? over.signal : AbortSignal.any([over.signal, signal]));
+    const stop = signal === undefined ? over.signal : AbortSignal.any([over.signal, signal]);
+    const late = this.#host.sleep(deadline.leftMs(), stop);
     try {
       if ((await Promise.race([turn, late])) === 'mine') return release;
     } catch (error) {
@@ -46,31 +51,38 @@ export class Slots {
     void turn.then(release); // when its turn comes, it is passed on
     return undefined;
   }
+
   /**
-   * Does something for each item, each in a slot of its own, and waits until all are done. Where no slot came free in
-   * time `act` is called without one: `late` is true, and it has no time left to do anything but to say so.
+   * Does something for each item, in a slot of its own, and gives what came of it in the order of the items. Where no
+   * slot came free in time `act` is called without one, with a deadline that is over: all that it can do is to say so.
    *
-   * @throws what `act` throws first; the others are waited for.
+   * @throws what `act` throws first, or the reason of the deadline's signal. Nothing is begun after that, and what was
+   * begun is waited for.
    */
   async each<T, R>(
-    host: Host,
     items: readonly T[],
-    deadline: Pick<Deadline, 'wait'>,
-    act: (item: T, slot: { readonly late: boolean }) => Promise<R>,
+    deadline: Deadline,
+    act: (item: T, deadline: Deadline) => Promise<R>,
   ): Promise<readonly R[]> {
-    const results = await Promise.allSettled(
-      items.map(async (item) => {
-        const release = await this.acquire(host, deadline.wait());
+    const results: R[] = [];
+    const queue = items.entries();
+    let failure: { readonly error: unknown } | undefined;
+    const work = async () => {
+      for (const [at, item] of queue) {
+        if (failure !== undefined) return;
+        let release: (() => void) | undefined;
         try {
-          return await act(item, { late: release === undefined });
+          release = await this.acquire(deadline);
+          results[at] = await act(item, release === undefined ? deadline.part(0) : deadline);
+        } catch (error) {
+          failure ??= { error };
         } finally {
           release?.();
         }
-      }),
-    );
-    return results.map((one) => {
-      if (one.status === 'rejected') throw one.reason;
-      return one.value;
-    });
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(this.#count, items.length) }, work));
+    if (failure !== undefined) throw failure.error;
+    return results;
   }
 }

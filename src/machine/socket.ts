@@ -2,13 +2,8 @@
 // Loaded when the first connection is made: node:net is of no use to a start of this program.
 
 import net from 'node:net';
+import { deadlineIn, type WaitOptions } from './deadline.js';
 import { SystemCallError } from './errors.js';
-
-/** How long to wait at most, and what ends the waiting before that (its reason is thrown). */
-export interface WaitOptions {
-  readonly timeoutMs: number;
-  readonly signal?: AbortSignal;
-}
 
 /** One connection to a unix stream socket. */
 export interface Connection {
@@ -41,8 +36,8 @@ export interface Address {
 }
 
 export async function connectUnix(address: Address, options: WaitOptions): Promise<Connection> {
-  const { known, now } = address;
-  const until = now() + options.timeoutMs;
+  const { known } = address;
+  const deadline = deadlineIn(address, options.timeoutMs, options.signal);
   for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
     options.signal?.throwIfAborted();
     const path = address.path();
@@ -51,9 +46,8 @@ export async function connectUnix(address: Address, options: WaitOptions): Promi
     if (typeof answer !== 'string') return openConnection(answer, address);
     // A blocking connect(2) would wait for a place in the queue; Node's does not block, so it says EAGAIN.
     if (answer !== 'EAGAIN') throw new SystemCallError('connect to', known, answer);
-    const leftMs = until - now();
-    if (leftMs <= 0) throw new SystemCallError('connect to', known, 'ETIMEDOUT');
-    await within(Math.min(pauseMs, leftMs), options.signal);
+    if (deadline.isOver()) throw new SystemCallError('connect to', known, 'ETIMEDOUT');
+    await within(Math.min(pauseMs, deadline.leftMs()), options.signal);
   }
 }
 
@@ -73,7 +67,8 @@ function tryConnect(path: string): Promise<net.Socket | string> {
   });
 }
 
-function openConnection(socket: net.Socket, { known, now }: Address): Connection {
+function openConnection(socket: net.Socket, address: Address): Connection {
+  const { known } = address;
   let held = Buffer.alloc(0);
   let ended = false;
   let wake = () => {};
@@ -97,7 +92,7 @@ function openConnection(socket: net.Socket, { known, now }: Address): Connection
       if (!ended) socket.write(bytes);
     },
     receive: async (length, { timeoutMs, signal }) => {
-      const until = now() + timeoutMs;
+      const deadline = deadlineIn(address, timeoutMs, signal);
       for (;;) {
         signal?.throwIfAborted();
         if (held.length >= length) {
@@ -106,13 +101,12 @@ function openConnection(socket: net.Socket, { known, now }: Address): Connection
           return bytes;
         }
         if (ended) return undefined;
-        const leftMs = until - now();
-        if (leftMs <= 0) throw new SystemCallError('read from', known, 'ETIMEDOUT');
+        if (deadline.isOver()) throw new SystemCallError('read from', known, 'ETIMEDOUT');
         const woken = new Promise<void>((fulfil) => {
           wake = fulfil;
         });
         socket.resume();
-        await within(leftMs, signal, woken);
+        await within(deadline.leftMs(), signal, woken);
       }
     },
     close: () => {

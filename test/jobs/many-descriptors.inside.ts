@@ -4,6 +4,7 @@ import { describe, expect } from 'vitest';
 import { callerHere } from '../../src/jobs/caller/here.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { findOwners } from '../../src/jobs/owners/find.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
 import type { Host } from '../../src/machine/host.js';
 import { connectionOf, said } from '../support/callers.js';
 import { alice, inWorld, onKernels } from '../support/kernel-jobs.js';
@@ -38,7 +39,13 @@ describe('callerHere()', () => {
           const ownJobs = (await findOwners(discoverJobs(node, { uid: alice }), { node })).filter(
             ({ uid }) => uid === alice,
           );
-          const answer = await callerHere({ node, uid: alice, ownJobs, connection, endMs: host.now() + 60_000 });
+          const answer = await callerHere({
+            node,
+            uid: alice,
+            ownJobs,
+            connection,
+            deadline: deadlineIn(host, 60_000),
+          });
           expect(said(answer)).toMatch(
             new RegExp(
               `^process ${pid} in a job here may hold the socket: it has room for more than 65536 descriptors`,

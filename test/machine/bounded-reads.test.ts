@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { boundedReads } from '../../src/machine/bounded-reads.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import {
   hangingMount,
@@ -18,7 +19,7 @@ describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${nee
     const folder = trustedFolder();
     const file = put(folder, 'a.conf', 'ClusterName=ä\n', { uid: 1234, mode: 0o640 });
     fs.symlinkSync('a.conf', path.join(folder, 'link'));
-    const reads = boundedReads(hostWithMount(folder, 'nfs4'), { timeoutMs: 5000 });
+    const reads = boundedReads(hostWithMount(folder, 'nfs4'), deadlineIn(liveHost(), 5000));
     expect(await reads.look(file)).toEqual({ mode: 0o100640n, uid: 1234n, size: 15n });
     expect(await reads.look(path.join(folder, 'link'))).toMatchObject({ mode: 0o120777n });
     expect(await reads.look(path.join(folder, 'missing'))).toBeUndefined();
@@ -30,7 +31,7 @@ describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${nee
 
   test('says what a child complains of', async () => {
     const folder = trustedFolder();
-    const reads = boundedReads(hostWithMount(folder, 'lustre'), { timeoutMs: 5000 });
+    const reads = boundedReads(hostWithMount(folder, 'lustre'), deadlineIn(liveHost(), 5000));
     const error = { code: 'ERR_CONFIG', message: `Cannot read "${folder}": "Is a directory"` };
     await expect(reads.text(folder, 100)).rejects.toMatchObject(error);
     await expect(reads.readlink(folder)).rejects.toMatchObject({ code: 'ERR_CONFIG' });
@@ -38,7 +39,7 @@ describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${nee
 
   test('gives up on a child that cannot be killed, within the one budget of all', async () => {
     const host = hostWithMount('/nfs', 'nfs', { run: () => new Promise(() => {}) });
-    const reads = boundedReads(host, { timeoutMs: 50 });
+    const reads = boundedReads(host, deadlineIn(host, 50));
     const error = {
       code: 'ERR_CONFIG',
       message: 'Cannot look at "/nfs/slurm.conf": its file system (type nfs) does not answer within 50 ms',
@@ -53,7 +54,7 @@ describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${nee
   test('stops at a signal', async () => {
     const host = hostWithMount('/nfs', 'nfs', { run: () => new Promise(() => {}) });
     const controller = new AbortController();
-    const reads = boundedReads(host, { timeoutMs: 60_000, signal: controller.signal });
+    const reads = boundedReads(host, deadlineIn(host, 60_000, controller.signal));
     const look = reads.look('/nfs/slurm.conf');
     controller.abort(new Error('enough'));
     await expect(look).rejects.toThrow('enough');
@@ -68,7 +69,7 @@ describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${nee
       return live.run(...args);
     };
     const read = (file: string) => live.read(file === '/proc/self/mountinfo' ? '/proc/none' : file);
-    const reads = boundedReads({ ...live, run, read }, { timeoutMs: 5000 });
+    const reads = boundedReads({ ...live, run, read }, deadlineIn(liveHost(), 5000));
     expect(await reads.look('/')).toMatchObject({ uid: 0n });
     expect(asked).toBe(1);
   });
@@ -76,13 +77,13 @@ describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${nee
 
 test('boundedReads() reads what is local itself', async () => {
   const run = () => Promise.reject(new Error('no child'));
-  const reads = boundedReads({ ...hostWithMount('/nfs', 'nfs'), run }, { timeoutMs: 1000 });
+  const reads = boundedReads({ ...hostWithMount('/nfs', 'nfs'), run }, deadlineIn(liveHost(), 1000));
   expect(await reads.look('/')).toMatchObject({ uid: 0n });
   expect(await reads.text('/etc/passwd', 1 << 20)).toContain('root:');
 });
 
 test('boundedReads() reads a recording from memory, whatever was mounted', async () => {
-  const reads = boundedReads(nodeWith({ '/a': { text: 'b' } }), { timeoutMs: 0 });
+  const reads = boundedReads(nodeWith({ '/a': { text: 'b' } }), deadlineIn(liveHost(), 0));
   expect(await reads.text('/a', 1)).toBe('b');
 });
 
@@ -91,6 +92,6 @@ test.skipIf(!isRoot)(`boundedReads() ends on a real mount that hangs (needs root
   if (!fs.existsSync('/dev/fuse') || !hangingMount(folder)) skip('no FUSE here');
   const begin = performance.now();
   const message = `Cannot look at "${folder}": its file system (type fuse) does not answer within 300 ms`;
-  await expect(boundedReads(liveHost(), { timeoutMs: 300 }).look(folder)).rejects.toMatchObject({ message });
+  await expect(boundedReads(liveHost(), deadlineIn(liveHost(), 300)).look(folder)).rejects.toMatchObject({ message });
   expect(performance.now() - begin).toBeLessThan(2000);
 });

@@ -2,11 +2,12 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { deadlineIn } from '../../src/machine/deadline.js';
 import { configFiles, formatMode } from '../../src/machine/guarded-files.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { isRoot, needsRoot, nodeWith, put, trustedFolder } from '../support/config-sandbox.js';
 
-const files = () => configFiles(liveHost(), { timeoutMs: 2000 });
+const files = () => configFiles(liveHost(), deadlineIn(liveHost(), 2000));
 const locate = (file: string) => files().locate(file);
 
 describe.skipIf(!isRoot)(`ConfigFiles.locate() on the machine (${needsRoot})`, () => {
@@ -114,14 +115,14 @@ test.each([['slurm.conf'], [''], ['/a\0b']])('ConfigFiles.locate() refuses the p
 describe('ConfigFiles.locate() on a recording', () => {
   test('checks what is recorded', async () => {
     const host = nodeWith({ '/etc/slurm/slurm.conf': { text: 'A=b' }, '/etc/slurm': { uid: 64030 } });
-    const found = await configFiles(host, { timeoutMs: 0 }).locate('/etc/slurm/slurm.conf');
+    const found = await configFiles(host, deadlineIn(host, 0)).locate('/etc/slurm/slurm.conf');
     expect(found?.foreign).toEqual([{ path: '/etc/slurm', uid: 64030n, mode: 0o040755n }]);
     const open = nodeWith({ '/etc/slurm/slurm.conf': { text: 'A=b' }, '/etc/slurm': { mode: 0o777 } });
-    await expect(configFiles(open, { timeoutMs: 0 }).locate('/etc/slurm/slurm.conf')).rejects.toThrow('mode 0777');
+    await expect(configFiles(open, deadlineIn(open, 0)).locate('/etc/slurm/slurm.conf')).rejects.toThrow('mode 0777');
   });
 
   test('knows what is not there', async () => {
-    const found = configFiles(nodeWith({ '/etc/passwd': { text: '' } }), { timeoutMs: 0 }).locate(
+    const found = configFiles(nodeWith({ '/etc/passwd': { text: '' } }), deadlineIn(liveHost(), 0)).locate(
       '/etc/slurm/slurm.conf',
     );
     expect(await found).toBeUndefined();

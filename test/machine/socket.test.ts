@@ -4,10 +4,11 @@ import net from 'node:net';
 import path from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
+import type { WaitOptions } from '../../src/machine/deadline.js';
 import { failingHost } from '../../src/machine/failing.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { recordedHost } from '../../src/machine/recording.js';
-import type { Connection, WaitOptions } from '../../src/machine/socket.js';
+import type { Connection } from '../../src/machine/socket.js';
 import { unixSandbox } from '../support/unix-server.js';
 
 const sandbox = unixSandbox();

@@ -12,6 +12,7 @@ import { readNode, type SlurmNode } from '../../src/jobs/node.js';
 import { askStepd } from '../../src/jobs/stepd/ask.js';
 import { socketOf } from '../../src/jobs/stepd/sockets.js';
 import { verify } from '../../src/jobs/verification.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 import { command, type Said } from './command.js';
@@ -92,7 +93,7 @@ class On {
   async stepd(jobId: number) {
     const { answers, serverVersion = 0 } = await askStepd(this.externOf(jobId), ['daemonPid'], {
       host,
-      timeoutMs: 30_000,
+      deadline: deadlineIn(host, 30_000),
     });
     return { pid: answers.daemonPid ?? expect.unreachable(), serverVersion };
   }

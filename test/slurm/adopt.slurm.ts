@@ -12,6 +12,7 @@ import { readNode, type SlurmNode } from '../../src/jobs/node.js';
 import { askStepd } from '../../src/jobs/stepd/ask.js';
 import { reachExternStepd } from '../../src/jobs/stepd/extern.js';
 import { socketOf } from '../../src/jobs/stepd/sockets.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 
@@ -114,7 +115,7 @@ async function listedInExtern(jobId: number): Promise<readonly number[]> {
 const externOf = (jobId: number) => socketOf(cluster.spool, { nodeName: cluster.nodeName, jobId, stepId: 'extern' });
 
 async function stepdOf(jobId: number): Promise<number> {
-  const { answers } = await askStepd(externOf(jobId), ['daemonPid'], { host, timeoutMs: 30_000 });
+  const { answers } = await askStepd(externOf(jobId), ['daemonPid'], { host, deadline: deadlineIn(host, 30_000) });
   return answers.daemonPid ?? expect.unreachable();
 }
 
@@ -185,7 +186,7 @@ describe('slurm-cgroups adopt', () => {
     await cluster.run('scancel', [String(jobId)]);
     const outcomes = new Set<string>();
     await until('its extern step refuses', async () => {
-      const reached = await reachExternStepd(node, job, { timeoutMs: 5000 });
+      const reached = await reachExternStepd(node, job, deadlineIn(node.host, 5000));
       outcomes.add(reached.outcome);
       if (reached.outcome === 'ready') reached.stepd.close();
       return reached.outcome === 'ending';
@@ -206,7 +207,7 @@ describe('slurm-cgroups adopt', () => {
     const before = linesOf(pid);
     orphaned.add(jobId);
     process.kill(await stepdOf(jobId), 'SIGKILL');
-    const reached = () => reachExternStepd(node, job, { timeoutMs: 5000 });
+    const reached = () => reachExternStepd(node, job, deadlineIn(node.host, 5000));
     await until('nobody listens there', async () => (await reached()).outcome === 'ending');
     expect(await adopt(pid, job, { node })).toMatchObject({ outcome: 'untouched', error: { code: 'ERR_STEPD' } });
     expect(linesOf(pid)).toEqual(before);

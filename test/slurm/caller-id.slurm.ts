@@ -9,6 +9,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parseSshConnection } from '../../src/adopt/connection.js';
 import { askSlurmd } from '../../src/jobs/caller/slurmd.js';
 import { readNode } from '../../src/jobs/node.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { said } from '../support/callers.js';
 import { families, Listener } from '../support/tcp-listener.js';
@@ -150,8 +151,8 @@ describe('askSlurmd()', () => {
     if ('why' in found) throw new Error(found.why);
     const node = await readNode({ host, nodeName: cluster.nodeName });
     const begun = host.now();
-    const endMs = begun + (change.timeoutMs ?? 60_000);
-    const answer = await askSlurmd({ node, connection: found.connection, uid: alice, ownJobs: [], endMs });
+    const deadline = deadlineIn(host, change.timeoutMs ?? 60_000);
+    const answer = await askSlurmd({ node, connection: found.connection, uid: alice, ownJobs: [], deadline });
     return { said: said(answer.answer), silent: answer.silent, tookMs: host.now() - begun };
   };
 

@@ -14,6 +14,7 @@ import { findOwners } from '../../src/jobs/owners/find.js';
 import { askStepd, askSteps } from '../../src/jobs/stepd/ask.js';
 import { socketOf, socketsInSpool } from '../../src/jobs/stepd/sockets.js';
 import { type JobEvent, watchJobs } from '../../src/jobs/watch/watch.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 import { command, program } from './command.js';
@@ -93,7 +94,11 @@ async function batchPidsOf(jobId: number, least: number): Promise<readonly numbe
 /** The slurmstepds of a job, extern and batch. */
 async function stepdsOf(jobId: number): Promise<readonly number[]> {
   const sockets = socketsInSpool(host, cluster.spool).filter((socket) => socket.jobId === jobId);
-  const reports = await askSteps(sockets, ['daemonPid'], { host, timeoutMs: 60_000, eachTimeoutMs: 30_000 });
+  const reports = await askSteps(sockets, ['daemonPid'], {
+    host,
+    deadline: deadlineIn(host, 60_000),
+    eachTimeoutMs: 30_000,
+  });
   return reports.map(({ answers }) => answers.daemonPid ?? expect.unreachable());
 }
 
@@ -362,7 +367,7 @@ describe('slurm-cgroups doctor', () => {
     const jobId = await cluster.submit(alice, 'sleep 3600');
     const suspended = await cluster.submit(bob, 'sleep 3600');
     const socket = socketOf(cluster.spool, { nodeName: cluster.nodeName, jobId, stepId: 'extern' });
-    const { answers } = await askStepd(socket, ['daemonPid'], { host, timeoutMs: 30_000 });
+    const { answers } = await askStepd(socket, ['daemonPid'], { host, deadline: deadlineIn(host, 30_000) });
     const pid = answers.daemonPid ?? expect.unreachable();
     await cluster.run('scontrol', ['suspend', String(suspended)]);
     const freezer = `/sys/fs/cgroup/freezer/slurm_${cluster.nodeName}/uid_${uids[bob]}/job_${suspended}/step_extern`;
@@ -418,7 +423,7 @@ describe('steps that start and end meanwhile', () => {
       expect(new Map(owned.map((job) => [job.jobId, job.uid]))).toEqual(owners);
       const asked = await askOwners(
         found.map(({ uid, ...job }) => job),
-        { node, timeoutMs: 60_000, eachTimeoutMs: 30_000 },
+        { node, deadline: deadlineIn(host, 60_000), eachTimeoutMs: 30_000 },
       );
       expect(asked).toEqual(found.map(({ jobId = 0 }) => ({ jobId, uid: owners.get(jobId) })));
       await host.sleep(20);

@@ -9,11 +9,12 @@ import { askOwners } from '../../src/jobs/owners/asked.js';
 import { findOwners } from '../../src/jobs/owners/find.js';
 import { askStepd } from '../../src/jobs/stepd/ask.js';
 import { socketOf } from '../../src/jobs/stepd/sockets.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { type Cluster, startCluster, users } from './cluster.js';
 
-const slow = { timeoutMs: 60_000, eachTimeoutMs: 30_000 };
+const slowly = () => ({ deadline: deadlineIn(liveHost(), 60_000), eachTimeoutMs: 30_000 });
 
 let cluster: Cluster;
 let jobIds: readonly number[];
@@ -50,7 +51,10 @@ const ownerless = (node: SlurmNode) => discoverJobs(node).map(({ uid, ...job }) 
 /** Gives the name of its socket. */
 async function stopExternOf(jobId: number): Promise<string> {
   const socket = socketOf(cluster.spool, { nodeName: cluster.nodeName, jobId, stepId: 'extern' });
-  const { answers } = await askStepd(socket, ['daemonPid'], { host: liveHost(), timeoutMs: 30_000 });
+  const { answers } = await askStepd(socket, ['daemonPid'], {
+    host: liveHost(),
+    deadline: deadlineIn(liveHost(), 30_000),
+  });
   const pid = answers.daemonPid ?? expect.unreachable();
   process.kill(pid, 'SIGSTOP');
   stopped.add(pid);
@@ -87,20 +91,20 @@ describe('findOwners()', () => {
 describe('askOwners()', () => {
   it('is told by each slurmstepd, an array job too, whose job it is', async () => {
     const node = await nodeNow();
-    const answers = await askOwners(ownerless(node), { node, ...slow });
+    const answers = await askOwners(ownerless(node), { node, ...slowly() });
     expect(answers).toEqual((await jobsBySlurm()).map(([jobId, uid]) => ({ jobId, uid })));
   });
 
   it('finds them without any configuration', async () => {
     const node = { ...(await nodeNow()), spools: new Map<string, string>(), configuration: undefined };
-    const answers = await askOwners(ownerless(node), { node, ...slow });
+    const answers = await askOwners(ownerless(node), { node, ...slowly() });
     expect(answers).toEqual((await jobsBySlurm()).map(([jobId, uid]) => ({ jobId, uid })));
   });
 
   it('tells jobs without an id by where their slurmstepds stand', async () => {
     const node = await nodeNow();
     const nameless = ownerless(node).map(({ jobId, ...job }) => job);
-    expect(await askOwners(nameless, { node, ...slow })).toEqual(
+    expect(await askOwners(nameless, { node, ...slowly() })).toEqual(
       (await jobsBySlurm()).map(([jobId, uid]) => ({ jobId, uid })),
     );
   });
@@ -125,7 +129,7 @@ describe('askOwners()', () => {
     const [first = 0] = jobIds;
     const name = await stopExternOf(first);
     const begun = performance.now();
-    const answers = await askOwners(ownerless(node), { node, timeoutMs: 60_000, eachTimeoutMs: 4000 });
+    const answers = await askOwners(ownerless(node), { node, ...slowly(), eachTimeoutMs: 4000 });
     expect(performance.now() - begun).toBeGreaterThan(3900);
     expect(connected.filter((one) => one === name)).toEqual([name]);
     expect(answers).toEqual((await jobsBySlurm()).map(([jobId, uid]) => ({ jobId, uid })));

@@ -9,14 +9,15 @@ import { askStepd, askSteps, openStepd } from '../../src/jobs/stepd/ask.js';
 import type { StepdConnection } from '../../src/jobs/stepd/connection.js';
 import type { StepdQuestion } from '../../src/jobs/stepd/protocol.js';
 import { listeningSockets, type StepSocket, socketOf, socketsInSpool } from '../../src/jobs/stepd/sockets.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { int32s } from '../support/stepd-server.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 
 const host = liveHost();
 // Long, for a busy machine: only who is stopped lets them pass.
-const options = { host, timeoutMs: 30_000 };
-const wait = { timeoutMs: 30_000 };
+const longMs = 30_000;
+const inTime = () => deadlineIn(host, longMs);
 const all: readonly StepdQuestion[] = ['uid', 'state', 'daemonPid', 'nodeId', 'pids', 'x11Display', 'sluid'];
 const uids = [1, 2];
 
@@ -43,12 +44,12 @@ function externOf(jobId: number): StepSocket {
 }
 
 async function connectTo(socket: StepSocket): Promise<StepdConnection> {
-  const opened = await openStepd(socket, options);
+  const opened = await openStepd(socket, { host, deadline: inTime() });
   return opened.outcome === 'answered' ? opened.value : expect.unreachable(opened.error.message);
 }
 
 async function stop(socket: StepSocket): Promise<number> {
-  const { answers } = await askStepd(socket, ['daemonPid'], options);
+  const { answers } = await askStepd(socket, ['daemonPid'], { host, deadline: inTime() });
   const pid = answers.daemonPid ?? expect.unreachable();
   process.kill(pid, 'SIGSTOP');
   stopped.add(pid);
@@ -93,9 +94,9 @@ describe('askStepd()', () => {
     for (const socket of sockets) {
       const processes = socket.stepId === 'extern' ? 1 : socket.jobId === jobs[0] ? 2 : 3;
       // The script of a batch step starts after its socket.
-      const count = async () => (await askStepd(socket, ['pids'], options)).answers.pids?.length;
+      const count = async () => (await askStepd(socket, ['pids'], { host, deadline: inTime() })).answers.pids?.length;
       await expect.poll(count, { timeout: 60_000 }).toBe(processes);
-      const { answers, failures, serverVersion } = await askStepd(socket, all, options);
+      const { answers, failures, serverVersion } = await askStepd(socket, all, { host, deadline: inTime() });
       const place = `/slurm_${cluster.nodeName}/uid_${uids[jobs.indexOf(socket.jobId)]}/job_${socket.jobId}`;
       expect(answers).toMatchObject({
         uid: uids[jobs.indexOf(socket.jobId)],
@@ -120,7 +121,7 @@ describe('askStepd()', () => {
   });
 
   it('knows a step that is not there', async () => {
-    const { failures } = await askStepd(externOf(4_000_000), ['uid'], options);
+    const { failures } = await askStepd(externOf(4_000_000), ['uid'], { host, deadline: inTime() });
     expect(failures.map(({ failure }) => failure)).toEqual(['absent']);
   });
 
@@ -128,29 +129,29 @@ describe('askStepd()', () => {
     const socket = externOf(jobs[0] ?? 0);
     const pid = await stop(socket);
     const begun = host.now();
-    const { failures } = await askStepd(socket, all, { host, timeoutMs: 1000 });
+    const { failures } = await askStepd(socket, all, { host, deadline: deadlineIn(host, 1000) });
     expect(failures.map(({ failure }) => failure)).toEqual(['silent']);
     expect(host.now() - begun).toBeGreaterThan(990);
     expect(host.now() - begun).toBeLessThan(all.length * 1000);
     const reports = await askSteps(socketsInSpool(host, cluster.spool), ['uid'], {
       host,
-      timeoutMs: 60_000,
+      deadline: deadlineIn(host, 60_000),
       eachTimeoutMs: 3000,
     });
     expect(reports.map(({ answers }) => answers.uid)).toEqual([1, undefined, 2, 2]);
     process.kill(pid, 'SIGCONT');
-    expect((await askStepd(socket, ['uid'], options)).answers).toEqual({ uid: 1 });
+    expect((await askStepd(socket, ['uid'], { host, deadline: inTime() })).answers).toEqual({ uid: 1 });
   });
 
   it('gives up a conversation in which slurmstepd is stopped, once for all', async () => {
     const socket = externOf(jobs[0] ?? 0);
     const stepd = await connectTo(socket);
-    expect(await stepd.ask('state', wait)).toEqual({ outcome: 'answered', value: 'running' });
+    expect(await stepd.ask('state', inTime())).toEqual({ outcome: 'answered', value: 'running' });
     await stop(socket);
     const begun = host.now();
-    expect(await stepd.ask('state', { timeoutMs: 200 })).toMatchObject({ outcome: 'silent' });
-    expect(await stepd.ask('uid', wait)).toMatchObject({ outcome: 'silent' });
-    expect(host.now() - begun).toBeLessThan(wait.timeoutMs);
+    expect(await stepd.ask('state', deadlineIn(host, 200))).toMatchObject({ outcome: 'silent' });
+    expect(await stepd.ask('uid', inTime())).toMatchObject({ outcome: 'silent' });
+    expect(host.now() - begun).toBeLessThan(longMs);
     stepd.close();
   });
 
@@ -158,7 +159,9 @@ describe('askStepd()', () => {
     const socket = externOf(jobs[1] ?? 0);
     const pid = await stop(socket);
     // 33 connections wait in its queue (listen(32)); the others get EAGAIN until there is room.
-    const crowd = Promise.all(Array.from({ length: 60 }, () => askStepd(socket, ['uid'], options)));
+    const crowd = Promise.all(
+      Array.from({ length: 60 }, () => askStepd(socket, ['uid'], { host, deadline: inTime() })),
+    );
     await host.sleep(200);
     process.kill(pid, 'SIGCONT');
     expect((await crowd).map(({ answers }) => answers.uid)).toEqual(Array.from({ length: 60 }, () => 2));
@@ -170,7 +173,7 @@ describe('a slurmstepd', () => {
     const [jobId = 0] = jobs;
     await cluster.run('scontrol', ['suspend', String(jobId)]);
     try {
-      const { answers } = await askStepd(externOf(jobId), ['uid', 'state'], options);
+      const { answers } = await askStepd(externOf(jobId), ['uid', 'state'], { host, deadline: inTime() });
       expect(answers).toEqual({ uid: 1, state: 'running' });
     } finally {
       await cluster.run('scontrol', ['resume', String(jobId)]);
@@ -185,12 +188,12 @@ describe('a slurmstepd', () => {
     ['the largest', 0x7fff_ffff, 38 << 8],
     ['0', 0, -1],
   ])('of 22.05 that is offered %s answers so', async (_what, offered, answer) => {
-    const { serverVersion } = await askStepd(externOf(jobs[0] ?? 0), ['uid'], options);
+    const { serverVersion } = await askStepd(externOf(jobs[0] ?? 0), ['uid'], { host, deadline: inTime() });
     if (serverVersion !== 38 << 8) return; // another release has other limits
     const spool = host.open(cluster.spool);
-    const connection = await spool.connect(externOf(jobs[0] ?? 0).name, wait);
+    const connection = await spool.connect(externOf(jobs[0] ?? 0).name, inTime().wait());
     connection.send(int32s(offered));
-    expect(await connection.receive(4, wait)).toEqual(int32s(answer));
+    expect(await connection.receive(4, inTime().wait())).toEqual(int32s(answer));
     connection.close();
     spool.close();
   });
@@ -209,14 +212,14 @@ describe('StepdConnection.addPid()', () => {
   it('has a process taken into the extern step, which /proc proves', async () => {
     const pid = sleeper(1);
     const stepd = await connectTo(externOf(jobs[0] ?? 0));
-    expect(await stepd.addPid(pid, wait)).toEqual({ outcome: 'answered', value: 'accepted' });
+    expect(await stepd.addPid(pid, inTime())).toEqual({ outcome: 'answered', value: 'accepted' });
     const places = cgroupOf(pid)
       .split('\n')
       .filter((line) => line.includes(`/job_${jobs[0]}/step_extern`));
     expect(places.length).toBeGreaterThanOrEqual(4);
-    const listed = await stepd.ask('pids', wait);
+    const listed = await stepd.ask('pids', inTime());
     expect(listed.outcome === 'answered' && listed.value.includes(pid)).toBe(true);
-    expect(await stepd.addPid(pid, wait)).toMatchObject({ outcome: 'answered' }); // twice is as once
+    expect(await stepd.addPid(pid, inTime())).toMatchObject({ outcome: 'answered' }); // twice is as once
     stepd.close();
   });
 
@@ -226,16 +229,16 @@ describe('StepdConnection.addPid()', () => {
     await new Promise((fulfil) => child.once('exit', fulfil));
     const stepd = await connectTo(externOf(jobs[0] ?? 0));
     const begun = host.now();
-    expect(await stepd.addPid(pid, wait)).toMatchObject({ outcome: 'refused' });
+    expect(await stepd.addPid(pid, inTime())).toMatchObject({ outcome: 'refused' });
     expect(host.now() - begun).toBeGreaterThan(3000);
-    expect(await stepd.ask('state', wait)).toEqual({ outcome: 'answered', value: 'running' });
+    expect(await stepd.ask('state', inTime())).toEqual({ outcome: 'answered', value: 'running' });
     stepd.close();
   });
 
   it('is refused by a batch step', async () => {
     const pid = sleeper(1);
     const stepd = await connectTo({ ...externOf(jobs[0] ?? 0), name: `${cluster.nodeName}_${jobs[0]}.4294967291` });
-    expect(await stepd.addPid(pid, wait)).toMatchObject({ outcome: 'refused', error: { request: 'addPid' } });
+    expect(await stepd.addPid(pid, inTime())).toMatchObject({ outcome: 'refused', error: { request: 'addPid' } });
     expect(cgroupOf(pid)).not.toContain('job_');
     stepd.close();
   });
@@ -244,9 +247,10 @@ describe('StepdConnection.addPid()', () => {
 describe('the end of a job', () => {
   it('leaves a socket that nobody listens on where slurmstepd is killed', async () => {
     const socket = externOf(await cluster.submit(users[0], 'sleep 3600'));
-    const { answers } = await askStepd(socket, ['daemonPid'], options);
+    const { answers } = await askStepd(socket, ['daemonPid'], { host, deadline: inTime() });
     process.kill(answers.daemonPid ?? expect.unreachable(), 'SIGKILL');
-    const failures = async () => (await askStepd(socket, ['uid'], options)).failures.map(({ failure }) => failure);
+    const failures = async () =>
+      (await askStepd(socket, ['uid'], { host, deadline: inTime() })).failures.map(({ failure }) => failure);
     await expect.poll(failures, { timeout: 60_000 }).not.toEqual([]);
     expect([['dead'], ['refused'], ['absent']]).toContainEqual(await failures());
     expect(
@@ -260,9 +264,9 @@ describe('the end of a job', () => {
     await cluster.run('scancel', [String(socket.jobId)]);
     const seen = new Set<string>();
     await until('its socket is gone', async () => {
-      const state = await stepd.ask('state', wait);
+      const state = await stepd.ask('state', inTime());
       seen.add(state.outcome === 'answered' ? state.value : state.outcome);
-      return (await askStepd(socket, ['uid'], options)).failures[0]?.failure === 'absent';
+      return (await askStepd(socket, ['uid'], { host, deadline: inTime() })).failures[0]?.failure === 'absent';
     });
     for (const state of seen) expect(['running', 'ending', 'refused']).toContain(state);
     stepd.close();
@@ -280,11 +284,11 @@ it('measures a round trip', async () => {
     }
     return times.sort((a, b) => a - b)[50] ?? 0;
   };
-  const whole = await median(() => askStepd(socket, ['uid'], options));
+  const whole = await median(() => askStepd(socket, ['uid'], { host, deadline: inTime() }));
   const stepd = await connectTo(socket);
-  const asked = await median(() => stepd.ask('uid', wait));
+  const asked = await median(() => stepd.ask('uid', inTime()));
   const pid = sleeper(1);
-  const added = await median(() => stepd.addPid(pid, wait));
+  const added = await median(() => stepd.addPid(pid, inTime()));
   stepd.close();
   console.log(
     `median of 100: connect, uid, close ${whole.toFixed(2)} ms; uid on an open connection ${asked.toFixed(2)} ms; ` +

@@ -12,6 +12,7 @@ import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
 import { findSlurmd, refusalToMove } from '../../jobs/protected.js';
 import { verify } from '../../jobs/verification.js';
+import { deadlineIn } from '../../machine/deadline.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import { defaultOptions } from '../../policy/options.js';
@@ -25,7 +26,7 @@ const budgetMs = 20_000;
  */
 export async function readForRecording(node: SlurmNode, uids: ReadonlySet<number>): Promise<void> {
   const { host } = node;
-  const until = host.now() + budgetMs;
+  const deadline = deadlineIn(host, budgetMs);
   const options = { ...defaultOptions, waitForJobMs: 0 };
   await tried(() => findSlurmd(host));
   await tried(() => verify('self', { node }));
@@ -38,7 +39,7 @@ export async function readForRecording(node: SlurmNode, uids: ReadonlySet<number
   for (const job of jobs) for (const pid of await pidsOf(node, job)) ofJobs.set(pid, job.uid);
   const others = ((await tried(() => listPids(host))) ?? []).filter((pid) => !ofJobs.has(pid));
   for (const pid of [...ofJobs.keys(), ...others]) {
-    if (host.now() > until) return;
+    if (deadline.isOver()) return;
     await tried(() => verify(pid, { node }));
     await tried(() =>
       withProcess(host, pid, (held) => refusalToMove(node, held, ofJobs.get(pid) ?? held.status().uids[1])),

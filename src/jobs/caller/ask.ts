@@ -13,7 +13,7 @@ export interface CallerIdOptions {
 }
 
 /**
- * Asks from which job a connection comes. Answers until `endMs`; ends with the reason of `signal` where that is given.
+ * Asks from which job a connection comes. Answers before its deadline; throws the reason of the deadline's signal.
  *
  * What is answered is to be checked by who asked: slurmd names a job whoever owns it, and wherever it runs.
  */

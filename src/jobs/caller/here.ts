@@ -47,10 +47,9 @@ export async function callerHere(question: CallerIdQuestion): Promise<CallerIdAn
   return named(question, holder.job);
 }
 
-async function named({ node, endMs, signal }: CallerIdQuestion, job: OwnedJob): Promise<CallerIdAnswer> {
-  const timeoutMs = Math.max(1, Math.floor(endMs - node.host.now()));
+async function named({ node, deadline }: CallerIdQuestion, job: OwnedJob): Promise<CallerIdAnswer> {
   const isKnown = job.jobId !== undefined && job.uid !== undefined;
-  const [owned = job] = isKnown ? [job] : await findOwners([job], { node, timeoutMs, ...(signal && { signal }) });
+  const [owned = job] = isKnown ? [job] : await findOwners([job], { node, ...deadline.wait() });
   const { jobId, uid, unknownWhy } = owned;
   if (jobId === undefined)
     return unknown(`it comes from ${nameOfJob(job)}, whose id is not known: ${unknownWhy ?? 'it is gone'}`);
@@ -149,17 +148,12 @@ class Walk {
   }
 
   async #isOver(): Promise<boolean> {
-    const {
-      node: { host },
-      endMs,
-      signal,
-    } = this.#question;
-    const now = host.now();
-    if (now - this.#pausedMs >= stretchMs) {
-      await host.sleep(0, signal);
-      this.#pausedMs = host.now();
+    const { node, deadline } = this.#question;
+    this.late = deadline.isOver();
+    if (node.host.now() - this.#pausedMs >= stretchMs) {
+      await node.host.sleep(0, deadline.signal);
+      this.#pausedMs = node.host.now();
     }
-    this.late = now >= endMs;
     return this.late;
   }
 

@@ -1,6 +1,7 @@
 // What caller ID is asked, and what it can answer. The question is put to this node (here.ts) or to the slurmd
 // at the source of the connection (slurmd.ts); what follows from an answer is policy's.
 
+import type { Deadline } from '../../machine/deadline.js';
 import type { TcpConnection } from '../../machine/tcp-table.js';
 import type { OwnedJob } from '../job.js';
 import type { SlurmNode } from '../node.js';
@@ -20,9 +21,8 @@ export interface CallerIdQuestion {
   readonly ownJobs: readonly OwnedJob[];
   /** A process in whose network namespace the connection is. Default: this one. */
   readonly pid?: number;
-  /** When there must be an answer, in ms of the host's clock (`Host.now`). */
-  readonly endMs: number;
-  readonly signal?: AbortSignal;
+  /** When there must be an answer. */
+  readonly deadline: Deadline;
 }
 
 export function unknown(why: string): CallerIdAnswer {

@@ -28,7 +28,7 @@ const leastPart = 0.75;
 const leastMs = 300;
 
 /**
- * Asks the slurmd at the source. It takes until `endMs` at most, then scontrol is killed and left alone. Never throws
+ * Asks the slurmd at the source. At its deadline scontrol is killed and left alone. Never throws
  * for what Slurm, scontrol or the network do.
  *
  * @param folders where scontrol is looked for if it does not lie beside slurmd.
@@ -37,14 +37,14 @@ export async function askSlurmd(
   question: CallerIdQuestion,
   folders: readonly string[] = usualFolders,
 ): Promise<SlurmdAnswer> {
-  const { node, connection, endMs, signal } = question;
+  const { node, connection, deadline } = question;
   const { host } = node;
   const said = (why: string): SlurmdAnswer => ({ answer: unknown(why), silent: false });
   const { address } = connection.source;
   if (isLinkLocal(address)) return said(`${address.text} is an address of one link only: no slurmd can be asked there`);
-  const timeoutMs = Math.floor(endMs - host.now());
+  const timeoutMs = Math.floor(deadline.leftMs());
   if (timeoutMs <= 0) return said('no time is left to ask');
-  const files = configFiles(host, { timeoutMs, signal });
+  const files = configFiles(host, deadline);
   try {
     const scontrol = await findScontrol(node, files, folders);
     if (scontrol?.includes('=')) return said(`${quote(scontrol)} cannot be started: env(1) takes it for a variable`);
@@ -52,7 +52,7 @@ export async function askSlurmd(
     const file = await configurationFor(node, files, scontrol);
     if (file === undefined)
       return said('no slurm.conf is known here, and without one scontrol would ask DNS and slurmctld for it');
-    const leftMs = Math.floor(endMs - host.now());
+    const leftMs = Math.floor(deadline.leftMs());
     if (leftMs <= 0) return said(`finding scontrol took all of the ${timeoutMs} ms that there were to ask`);
     const result = await files.run(
       '/usr/bin/env',

@@ -2,6 +2,7 @@
 // believed only as law 5 allows (trust.ts), and never waited for without end (machine/bounded-reads.ts).
 
 import path from 'node:path';
+import { deadlineIn } from '../../machine/deadline.js';
 import { ConfigError, hasCode, quote } from '../../machine/errors.js';
 import { type ConfigFiles, configFiles, type LocatedFile } from '../../machine/guarded-files.js';
 import type { Host } from '../../machine/host.js';
@@ -42,7 +43,7 @@ export async function readSlurmConfiguration(
   host: Host,
   options: ReadConfigurationOptions = {},
 ): Promise<SlurmConfiguration | undefined> {
-  const files = configFiles(host, { timeoutMs: options.timeoutMs ?? 2000, signal: options.signal });
+  const files = configFiles(host, deadlineIn(host, options.timeoutMs ?? 2000, options.signal));
   const notes: string[] = [];
   let slurmd: SlurmdProcess | undefined;
   if (options.lookForSlurmd === true && options.file === undefined) {

@@ -1,7 +1,8 @@
 // Asks slurmstepds whose jobs those are of which nothing else tells. One that is stopped costs its deadline, not the
 // others' answers; what answers has to be tied to the job's directory before it is believed.
 
-import { maxConnections, Slots } from '../../machine/slots.js';
+import type { Deadline } from '../../machine/deadline.js';
+import { Slots } from '../../machine/slots.js';
 import type { Job } from '../job.js';
 import { nameOfJob } from '../job.js';
 import type { SlurmNode } from '../node.js';
@@ -13,13 +14,12 @@ import type { StepSocket, TrustedOwners } from '../stepd/sockets.js';
 
 export interface AskOwnersOptions {
   readonly node: SlurmNode;
-  /** Over all. Default 2000. */
-  readonly timeoutMs?: number;
+  /** Over all. */
+  readonly deadline: Deadline;
   /** For each slurmstepd. Default 1000. */
   readonly eachTimeoutMs?: number;
-  readonly signal?: AbortSignal;
-  /** Shared by all that connect at the same time. */
-  readonly places?: Slots;
+  /** Shared by all that connect at the same time. Default: eight. */
+  readonly slots?: Slots;
 }
 
 /** What a slurmstepd told of its job, or why none did. */
@@ -35,9 +35,7 @@ export async function askOwners(
   const found = new Map<Job, AskedOwner>();
   const named = jobs.filter((job) => job.jobId !== undefined);
   const nameless = jobs.filter((job) => job.jobId === undefined);
-  await asking.each(named, async (job) => {
-    found.set(job, await asking.named(job));
-  });
+  await asking.named(named, found);
   // Last: they can be anybody's, so all are asked whose job is not known by then.
   for (const group of groupedByNode(nameless)) await asking.nameless(group, { found, known: [...others, ...named] });
   return jobs.map((job) => found.get(job) ?? { why: 'no slurmstepd here says that it is its own' });
@@ -46,36 +44,29 @@ export async function askOwners(
 class Asking {
   readonly #options: AskOwnersOptions;
   readonly #sockets: JobSockets;
-  readonly #places: Slots;
-  readonly #until: number;
+  readonly #slots: Slots;
 
   constructor(options: AskOwnersOptions) {
     this.#options = options;
     this.#sockets = new JobSockets(options.node);
-    this.#places = options.places ?? new Slots();
-    this.#until = options.node.host.now() + (options.timeoutMs ?? 2000);
+    this.#slots = options.slots ?? new Slots(options.node.host);
   }
 
-  /** At most eight at a time. */
-  async each<T>(all: readonly T[], act: (one: T) => Promise<void>): Promise<void> {
-    let next = 0;
-    const work = async () => {
-      for (let at = next++; at < all.length; at = next++) {
-        const one = all[at];
-        if (one !== undefined) await act(one);
-      }
-    };
-    await Promise.all(Array.from({ length: Math.min(maxConnections, all.length) }, work));
+  /** Jobs whose id is known: each has sockets of its own. */
+  async named(jobs: readonly Job[], found: Map<Job, AskedOwner>): Promise<void> {
+    await this.#slots.each(jobs, this.#options.deadline, async (job, deadline) => {
+      found.set(job, await this.#ownerOf(job, deadline));
+    });
   }
 
-  async named(job: Job): Promise<AskedOwner> {
+  async #ownerOf(job: Job, deadline: Deadline): Promise<AskedOwner> {
     const { sockets, trusted, notes } = await this.#sockets.of(job);
     const reasons: string[] = [];
     let silent = 0;
     for (const socket of sockets) {
       // One that is stopped may have a neighbour that answers; two, and its steps are not worth everybody's time.
       if (silent === 2) break;
-      const report = await this.#ask(socket, job.sluid === undefined ? [] : ['sluid'], trusted);
+      const report = await this.#ask(socket, job.sluid === undefined ? [] : ['sluid'], { trusted, deadline });
       if (report.failures.some(({ failure }) => failure === 'silent')) silent++;
       const owner = this.#ownerIn(report, job);
       if ('uid' in owner) return owner;
@@ -102,9 +93,9 @@ class Asking {
     }
     const left = new Set(jobs);
     const silent: string[] = [];
-    await this.each([...oneEach.values()], async (socket) => {
+    await this.#slots.each([...oneEach.values()], this.#options.deadline, async (socket, deadline) => {
       if (left.size === 0) return;
-      const report = await this.#ask(socket, ['sluid'], trusted);
+      const report = await this.#ask(socket, ['sluid'], { trusted, deadline });
       if (report.failures.some(({ failure }) => failure === 'silent')) silent.push(socket.name);
       for (const job of left) {
         const owner = this.#ownerIn(report, job);
@@ -117,16 +108,14 @@ class Asking {
     for (const job of left) found.set(job, { why: reasons.slice(0, 5).join('; ') });
   }
 
-  #ask(socket: StepSocket, more: readonly StepdQuestion[], trusted: TrustedOwners): Promise<StepdReport> {
-    const { node, eachTimeoutMs = 1000, signal } = this.#options;
-    const timeoutMs = Math.max(0, Math.min(eachTimeoutMs, this.#until - node.host.now()));
-    return askStepd(socket, ['daemonPid', 'uid', ...more], {
-      host: node.host,
-      timeoutMs,
-      trusted,
-      places: this.#places,
-      ...(signal && { signal }),
-    });
+  #ask(
+    socket: StepSocket,
+    more: readonly StepdQuestion[],
+    { trusted, deadline }: { readonly trusted: TrustedOwners; readonly deadline: Deadline },
+  ): Promise<StepdReport> {
+    const { node, eachTimeoutMs = 1000 } = this.#options;
+    const options = { host: node.host, trusted, deadline: deadline.part(eachTimeoutMs) };
+    return askStepd(socket, ['daemonPid', 'uid', ...more], options);
   }
 
   /** A socket is named after a job; that its slurmstepd is in this directory, the kernel or its SLUID has to say. */

@@ -1,16 +1,27 @@
 // Whose job it is, and for a directory named by its SLUID, which job. On v1 the path says both. On v2 slurmstepd's
 // place tells the job and the script that slurmd stored for a batch job its user; for the rest slurmstepd is asked.
 
+import { type Deadline, deadlineIn } from '../../machine/deadline.js';
 import { hasCode } from '../../machine/errors.js';
 import { isRegularFile } from '../../machine/host.js';
+import type { Slots } from '../../machine/slots.js';
 import type { OwnedJob } from '../job.js';
 import type { SlurmNode } from '../node.js';
 import { jobIdByPlace } from '../stepd/process.js';
 import { isRootsAlone } from '../stepd/sockets.js';
-import { type AskedOwner, type AskOwnersOptions, askOwners } from './asked.js';
+import { type AskedOwner, askOwners } from './asked.js';
 import { recordedOwners } from './recorded.js';
 
-export type FindOwnersOptions = AskOwnersOptions;
+export interface FindOwnersOptions {
+  readonly node: SlurmNode;
+  /** Over all. Default 2000. */
+  readonly timeoutMs?: number;
+  /** For each slurmstepd. Default 1000. */
+  readonly eachTimeoutMs?: number;
+  readonly signal?: AbortSignal;
+  /** Shared by all that connect at the same time. Default: eight. */
+  readonly slots?: Slots;
+}
 
 /**
  * The same jobs with their owners, and with the ids of those named by SLUID, as far as they can be known. On v1 no
@@ -20,12 +31,13 @@ export type FindOwnersOptions = AskOwnersOptions;
  * @throws SlurmCgroupsError when the spool is there and cannot be read. Who gives no answer in time is `unknownWhy`.
  */
 export async function findOwners(jobs: readonly OwnedJob[], options: FindOwnersOptions): Promise<readonly OwnedJob[]> {
-  const { node } = options;
+  const { node, timeoutMs = 2000, signal } = options;
+  const deadline = deadlineIn(node.host, timeoutMs, signal);
   const trusted = new Map([...node.spools].filter(([, spool]) => isTrusted(node, spool)));
   const seen = jobs.map((job) => lookAt(node, job, trusted));
   const open = seen.filter((job) => job.uid === undefined || job.jobId === undefined);
   if (open.length === 0) return seen;
-  const asked = await answersFor(open, options, seen);
+  const asked = await answersFor(open, { ...options, deadline }, seen);
   return seen.map((job): OwnedJob => {
     const answer = asked.get(job);
     if (answer === undefined) return job;
@@ -34,7 +46,11 @@ export async function findOwners(jobs: readonly OwnedJob[], options: FindOwnersO
   });
 }
 
-async function answersFor(open: readonly OwnedJob[], options: FindOwnersOptions, all: readonly OwnedJob[]) {
+async function answersFor(
+  open: readonly OwnedJob[],
+  options: FindOwnersOptions & { readonly deadline: Deadline },
+  all: readonly OwnedJob[],
+) {
   const { host } = options.node;
   if (host.source === 'recording') {
     const recorded = recordedOwners(host);

@@ -2,27 +2,21 @@
 // slurmstepd at all: every call has one deadline over all it does, and what is no answer is a value that says why.
 // Slurm has no time-outs of its own: one stopped slurmstepd of a stranger hangs each of its logins (measured).
 
+import type { Deadline } from '../../machine/deadline.js';
 import { quote, SystemCallError } from '../../machine/errors.js';
 import { type Directory, type Host, isSocket } from '../../machine/host.js';
-import { maxConnections, Slots } from '../../machine/slots.js';
-import type { WaitOptions } from '../../machine/socket.js';
+import { Slots } from '../../machine/slots.js';
 import { failureOf, readFrom, type StepdAnswer, StepdConnection, StepdError, type StepdFailure } from './connection.js';
 import { encodeVersion, offeredVersions, readVersion, type StepdAnswers, type StepdQuestion } from './protocol.js';
 import { rootOwns, type StepSocket, type TrustedOwners, whyStrange } from './sockets.js';
 
 export interface StepdOptions {
   readonly host: Host;
-  /** Over all of the call: waiting for a place, connecting, asking. Default 1000. */
-  readonly timeoutMs?: number;
-  /** Its reason is thrown. */
-  readonly signal?: AbortSignal;
+  /** Over all of the call: connecting and asking. The reason of its signal is thrown. */
+  readonly deadline: Deadline;
   /** Whose spool is believed. Default: root's. */
   readonly trusted?: TrustedOwners;
-  /** Shared by all that connect at the same time. */
-  readonly places?: Slots;
 }
-
-const defaultTimeoutMs = 1000;
 
 /**
  * Connects to the slurmstepd of a step: only to a socket, by no symbolic link, in a folder that only those trusted
@@ -30,17 +24,14 @@ const defaultTimeoutMs = 1000;
  */
 export async function openStepd(
   socket: StepSocket,
-  { host, signal, trusted = rootOwns, ...options }: StepdOptions,
+  { host, deadline, trusted = rootOwns }: StepdOptions,
 ): Promise<StepdAnswer<StepdConnection>> {
-  const until = host.now() + (options.timeoutMs ?? defaultTimeoutMs);
-  const wait = (): WaitOptions => ({ timeoutMs: Math.max(0, until - host.now()), ...(signal && { signal }) });
   const failed = (failure: StepdFailure, why: string, cause?: unknown) => ({
     outcome: failure,
     error: new StepdError(failure, { socket, why }, cause),
   });
-  const leave = await (options.places ?? new Slots()).acquire(host, wait());
-  if (leave === undefined) return failed('silent', 'the time was over before its turn came');
-  let opened = false;
+  deadline.signal?.throwIfAborted();
+  if (deadline.isOver()) return failed('silent', 'the time was over before its turn came');
   let folder: Directory | undefined;
   try {
     folder = host.open(socket.folder);
@@ -51,15 +42,14 @@ export async function openStepd(
     if (!isSocket(stat)) return failed('untrusted', 'it is no socket');
     if (!trusted.has(stat.uid)) return failed('untrusted', `it belongs to uid ${stat.uid}`);
     for (const version of offeredVersions) {
-      const connection = await folder.connect(socket.name, wait());
+      const connection = await folder.connect(socket.name, deadline.wait());
       let used = false;
       try {
         connection.send(encodeVersion(version));
-        const answer = await readFrom(connection, readVersion(), host, { until, ...(signal && { signal }) });
+        const answer = await readFrom(connection, readVersion(), deadline);
         if (answer === 'refused') continue;
         used = true;
-        opened = true;
-        return { outcome: 'answered', value: new StepdConnection({ socket, host, connection, ...answer }, leave) };
+        return { outcome: 'answered', value: new StepdConnection({ socket, connection, ...answer }) };
       } finally {
         if (!used) connection.close();
       }
@@ -70,7 +60,6 @@ export async function openStepd(
     return failed(failure, why, error);
   } finally {
     folder?.close();
-    if (!opened) leave();
   }
 }
 
@@ -88,16 +77,13 @@ export async function askStepd(
   questions: readonly StepdQuestion[],
   options: StepdOptions,
 ): Promise<StepdReport> {
-  const { host, signal } = options;
-  const until = host.now() + (options.timeoutMs ?? defaultTimeoutMs);
   const opened = await openStepd(socket, options);
   if (opened.outcome !== 'answered') return { socket, answers: {}, failures: [opened.error] };
   const stepd = opened.value;
   const answers: { -readonly [question in StepdQuestion]?: StepdAnswers[question] } = {};
   const failures: StepdError[] = [];
   try {
-    const timeoutMs = Math.max(0, until - host.now());
-    const all = await stepd.askAll(questions, { timeoutMs, ...(signal && { signal }) });
+    const all = await stepd.askAll(questions, options.deadline);
     for (const [at, question] of questions.entries()) {
       const answer = all[at];
       if (answer?.outcome === 'answered') Object.assign(answers, { [question]: answer.value });
@@ -110,30 +96,22 @@ export async function askStepd(
 }
 
 export interface AskStepsOptions extends StepdOptions {
-  /** For each of them, so that stopped ones do not use up everybody's time. Default 1000. */
+  /** For each of them, so that stopped ones do not use up the time of all. Default 1000. */
   readonly eachTimeoutMs?: number;
+  /** Shared by all that connect at the same time. Default: eight. */
+  readonly slots?: Slots;
 }
 
-/** Asks many, at most eight at once; reports in the order of `sockets`. `timeoutMs` (default 5000) is over all. */
-export async function askSteps(
+/** Asks many, each in a slot; reports in the order of `sockets`. The deadline is over all. */
+export function askSteps(
   sockets: readonly StepSocket[],
   questions: readonly StepdQuestion[],
   options: AskStepsOptions,
 ): Promise<readonly StepdReport[]> {
-  const { host, places = new Slots() } = options;
-  const until = host.now() + (options.timeoutMs ?? 5000);
-  const reports: StepdReport[] = [];
-  let next = 0;
-  const work = async () => {
-    for (let at = next++; at < sockets.length; at = next++) {
-      const socket = sockets[at];
-      if (socket === undefined) continue;
-      const timeoutMs = Math.max(0, Math.min(options.eachTimeoutMs ?? defaultTimeoutMs, until - host.now()));
-      reports[at] = await askStepd(socket, questions, { ...options, places, timeoutMs });
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(maxConnections, sockets.length) }, work));
-  return reports;
+  const { host, deadline, eachTimeoutMs = 1000, slots = new Slots(host) } = options;
+  return slots.each(sockets, deadline, (socket, left) =>
+    askStepd(socket, questions, { ...options, deadline: left.part(eachTimeoutMs) }),
+  );
 }
 
 function requireStat<T>(stat: T | undefined, path: string): T {

@@ -1,9 +1,9 @@
 // One conversation with a slurmstepd: questions one after the other, each answered, refused or given up in time.
 // How one comes to it is ask.ts.
 
+import type { Deadline } from '../../machine/deadline.js';
 import { ParseError, quote, SlurmCgroupsError, SystemCallError } from '../../machine/errors.js';
-import type { Host } from '../../machine/host.js';
-import type { Connection, WaitOptions } from '../../machine/socket.js';
+import type { Connection } from '../../machine/socket.js';
 import {
   encodeAddPid,
   encodeQuestion,
@@ -60,41 +60,33 @@ export class StepdConnection {
   readonly socket: StepSocket;
   /** SLURM_PROTOCOL_VERSION of the server: 38 << 8 is 22.05, 45 << 8 is 26.05. */
   readonly serverVersion: number;
-  readonly #host: Host;
   readonly #connection: Connection;
-  readonly #leave: () => void;
   /** Why nothing can be asked any more: after a silence the next answer would be one to the question before. */
   #over: { readonly failure: StepdFailure; readonly why: string } | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(
-    made: { socket: StepSocket; serverVersion: number; host: Host; connection: Connection },
-    leave: () => void,
-  ) {
+  constructor(made: { socket: StepSocket; serverVersion: number; connection: Connection }) {
     this.socket = made.socket;
     this.serverVersion = made.serverVersion;
-    this.#host = made.host;
     this.#connection = made.connection;
-    this.#leave = leave;
   }
 
   /** Asks one question, after those asked before. */
-  ask<Q extends StepdQuestion>(question: Q, options: WaitOptions): Promise<StepdAnswer<StepdAnswers[Q]>> {
+  ask<Q extends StepdQuestion>(question: Q, deadline: Deadline): Promise<StepdAnswer<StepdAnswers[Q]>> {
     const unknown = this.#whyUnsupported(question);
     if (unknown !== undefined) return Promise.resolve(unknown);
-    return this.#exchange(question, { bytes: encodeQuestion(question), reading: readAnswer(question) }, options);
+    return this.#exchange(question, { bytes: encodeQuestion(question), reading: readAnswer(question) }, deadline);
   }
 
   /**
    * Asks several at once: slurmstepd reads them one after the other, and is waited for once instead of once a question.
-   * `options` are over all of them; after the first failure the rest fail with it.
+   * The deadline is over all of them; after the first failure the rest fail with it.
    */
   askAll(
     questions: readonly StepdQuestion[],
-    options: WaitOptions,
+    deadline: Deadline,
   ): Promise<readonly StepdAnswer<StepdAnswers[StepdQuestion]>[]> {
     const known = questions.filter((question) => this.#whyUnsupported(question) === undefined);
-    const until = this.#host.now() + options.timeoutMs;
     let isFirst = true;
     return Promise.all(
       questions.map((question): Promise<StepdAnswer<StepdAnswers[StepdQuestion]>> => {
@@ -102,8 +94,7 @@ export class StepdConnection {
         if (unknown !== undefined) return Promise.resolve(unknown);
         const bytes = isFirst ? Buffer.concat(known.map(encodeQuestion)) : undefined;
         isFirst = false;
-        const timeoutMs = Math.max(0, until - this.#host.now());
-        return this.#exchange(question, { bytes, reading: readAnswer(question) }, { ...options, timeoutMs });
+        return this.#exchange(question, { bytes, reading: readAnswer(question) }, deadline);
       }),
     );
   }
@@ -119,8 +110,8 @@ export class StepdConnection {
    * refused (Slurm's proctrack_g_add; measured, 22.05). What was given up as `silent` may still be done later, with
    * whoever has that pid then: ask for the state first, on the same connection.
    */
-  async addPid(pid: number, options: WaitOptions): Promise<StepdAnswer<'accepted'>> {
-    const answer = await this.#exchange('addPid', { bytes: encodeAddPid(pid), reading: readAdded() }, options);
+  async addPid(pid: number, deadline: Deadline): Promise<StepdAnswer<'accepted'>> {
+    const answer = await this.#exchange('addPid', { bytes: encodeAddPid(pid), reading: readAdded() }, deadline);
     if (answer.outcome !== 'answered') return answer;
     return answer.value === 'accepted'
       ? { outcome: 'answered', value: answer.value }
@@ -134,16 +125,14 @@ export class StepdConnection {
   close(): void {
     this.#over ??= { failure: 'unreachable', why: 'the connection was closed' };
     this.#connection.close();
-    this.#leave();
   }
 
   #exchange<T>(
     request: StepdQuestion | 'addPid',
     /** Without bytes: it was asked with the question before. */
     { bytes, reading }: { bytes: Uint8Array | undefined; reading: Reading<T> },
-    options: WaitOptions,
+    deadline: Deadline,
   ): Promise<StepdAnswer<T>> {
-    const until = this.#host.now() + options.timeoutMs;
     const act = async (): Promise<StepdAnswer<T>> => {
       const over = this.#over;
       if (over !== undefined) return this.#failed(over.failure, request, over.why);
@@ -152,7 +141,7 @@ export class StepdConnection {
       let complete = false;
       try {
         if (bytes !== undefined) this.#connection.send(bytes);
-        const value = await readFrom(this.#connection, reading, this.#host, { ...options, until });
+        const value = await readFrom(this.#connection, reading, deadline);
         complete = true;
         return { outcome: 'answered', value };
       } catch (error) {
@@ -190,16 +179,10 @@ export class StepdConnection {
 }
 
 /** Runs a reading over a connection. */
-export async function readFrom<T>(
-  connection: Connection,
-  reading: Reading<T>,
-  host: Host,
-  { until, signal }: { until: number; signal?: AbortSignal },
-): Promise<T> {
+export async function readFrom<T>(connection: Connection, reading: Reading<T>, deadline: Deadline): Promise<T> {
   let step = reading.next();
   while (step.done !== true) {
-    const timeoutMs = Math.max(0, until - host.now());
-    const bytes = await connection.receive(step.value, { timeoutMs, ...(signal && { signal }) });
+    const bytes = await connection.receive(step.value, deadline.wait());
     if (bytes === undefined) throw new Closed();
     step = reading.next(bytes);
   }

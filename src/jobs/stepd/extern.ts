@@ -1,8 +1,8 @@
 // The slurmstepd of a job's extern step, asked before anybody is moved: whether it is this job's, lives, and takes
 // somebody in. Who is moved into a step that is ending would be left behind by it, or ended with it.
 
+import type { Deadline } from '../../machine/deadline.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
-import type { Slots } from '../../machine/slots.js';
 import { type Job, nameOfJob } from '../job.js';
 import type { SlurmNode } from '../node.js';
 import { openStepd } from './ask.js';
@@ -25,18 +25,10 @@ export type ExternStepd =
       readonly isSilent?: true;
     };
 
-export interface ReachOptions {
-  /** Over all. */
-  readonly timeoutMs: number;
-  readonly signal?: AbortSignal;
-  readonly places?: Slots;
-}
-
 /** Connects to it and asks for its state. */
-export async function reachExternStepd(node: SlurmNode, job: Job, options: ReachOptions): Promise<ExternStepd> {
+export async function reachExternStepd(node: SlurmNode, job: Job, deadline: Deadline): Promise<ExternStepd> {
   const { jobId, nodeName } = job;
   if (jobId === undefined) return { outcome: 'unasked', why: 'the id of the job is not known' };
-  const until = node.host.now() + options.timeoutMs;
   const { sockets, trusted, isWhole, notes } = await new JobSockets(node).ofExtern({
     jobId,
     ...(nodeName === undefined ? {} : { nodeName }),
@@ -46,7 +38,7 @@ export async function reachExternStepd(node: SlurmNode, job: Job, options: Reach
   const reasons: string[] = [];
   let isSilent = false;
   for (const socket of sockets) {
-    const found = await reach({ node, job, socket, trusted }, { ...options, until });
+    const found = await reach({ node, job, socket, trusted }, deadline);
     if (found.outcome !== 'unasked') return found;
     reasons.push(found.why);
     isSilent ||= found.isSilent === true;
@@ -66,21 +58,17 @@ interface Reaching {
   readonly trusted: TrustedOwners;
 }
 
-async function reach(
-  { node, job, socket, trusted }: Reaching,
-  { until, signal, places }: ReachOptions & { readonly until: number },
-): Promise<ExternStepd> {
-  const wait = () => ({ timeoutMs: Math.max(0, until - node.host.now()), ...(signal && { signal }) });
-  const opened = await openStepd(socket, { host: node.host, trusted, ...(places && { places }), ...wait() });
+async function reach({ node, job, socket, trusted }: Reaching, deadline: Deadline): Promise<ExternStepd> {
+  const opened = await openStepd(socket, { host: node.host, trusted, deadline });
   if (opened.outcome !== 'answered') return meaningOf(job, opened.error);
   const stepd = opened.value;
   let isReady = false;
   try {
-    const pid = await stepd.ask('daemonPid', wait());
+    const pid = await stepd.ask('daemonPid', deadline);
     if (pid.outcome !== 'answered') return meaningOf(job, pid.error);
     if (!standsIn(node, job, pid.value))
       return { outcome: 'unasked', why: `what answers at ${socket.name} is not the slurmstepd of ${nameOfJob(job)}` };
-    const state: StepdAnswer<string> = await stepd.ask('state', wait());
+    const state: StepdAnswer<string> = await stepd.ask('state', deadline);
     if (state.outcome !== 'answered') return meaningOf(job, state.error);
     if (state.value === 'ending') return ending(job, 'its extern step is ending');
     isReady = true;

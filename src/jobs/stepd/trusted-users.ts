@@ -1,5 +1,6 @@
 // Whom Slurm's daemons run as: the uids behind SlurmUser and SlurmdUser of a configuration that is believed.
 
+import { deadlineIn } from '../../machine/deadline.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
 import { configFiles } from '../../machine/guarded-files.js';
 import { uidOfUser } from '../config/trust.js';
@@ -21,7 +22,7 @@ export async function uidsOfSlurm(
   keys: readonly ('slurmUser' | 'slurmdUser')[],
 ): Promise<SlurmUsers> {
   const [uids, unknown] = [new Set<number>(), [] as { readonly user: string; readonly why?: string }[]];
-  const files = configFiles(host, { timeoutMs });
+  const files = configFiles(host, deadlineIn(host, timeoutMs));
   for (const user of new Set(keys.map((key) => configuration?.[key]))) {
     if (user === undefined || user === 'root') continue;
     try {

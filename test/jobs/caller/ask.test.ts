@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { askCallerId } from '../../../src/jobs/caller/ask.js';
 import type { CallerIdQuestion } from '../../../src/jobs/caller/question.js';
 import type { SlurmNode } from '../../../src/jobs/node.js';
+import { deadlineAt, deadlineIn } from '../../../src/machine/deadline.js';
 import { SystemCallError } from '../../../src/machine/errors.js';
 import type { Host, RunResult } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
@@ -48,7 +49,7 @@ const asking = (played: Host, change: Partial<CallerIdQuestion> = {}): CallerIdQ
   connection: elsewhere,
   uid: 1001,
   ownJobs: [],
-  endMs: host.now() + 2000,
+  deadline: deadlineIn(host, 2000),
   ...change,
 });
 
@@ -96,7 +97,7 @@ describe('askCallerId()', () => {
 
   rootTest('does not remember a source that had no time to answer', async () => {
     const silent = withScontrol(undefined);
-    await askCallerId(asking(silent.host, { endMs: host.now() - 1 }), { remember: true });
+    await askCallerId(asking(silent.host, { deadline: deadlineAt(host, host.now() - 1) }), { remember: true });
     expect([silent.runs(), fs.existsSync(remembered)]).toEqual([0, false]);
   });
 
@@ -127,6 +128,8 @@ describe('askCallerId()', () => {
   it('ends with its signal', async () => {
     const played = withScontrol(undefined);
     const signal = AbortSignal.abort(new Error('stopped'));
-    await expect(askCallerId(asking(played.host, { signal }), { remember: false })).rejects.toThrow('stopped');
+    await expect(
+      askCallerId(asking(played.host, { deadline: deadlineIn(host, 2000, signal) }), { remember: false }),
+    ).rejects.toThrow('stopped');
   });
 });

@@ -11,6 +11,7 @@ import type { CallerIdQuestion } from '../../../src/jobs/caller/question.js';
 import { discoverJobs } from '../../../src/jobs/discovery.js';
 import type { SlurmNode } from '../../../src/jobs/node.js';
 import { findOwners } from '../../../src/jobs/owners/find.js';
+import { deadlineAt, deadlineIn } from '../../../src/machine/deadline.js';
 import { SystemCallError } from '../../../src/machine/errors.js';
 import { failingHost } from '../../../src/machine/failing.js';
 import type { Host } from '../../../src/machine/host.js';
@@ -49,7 +50,7 @@ const question = async (world: World, change: Partial<CallerIdQuestion> & Pick<C
   const node = change.node ?? (await world.node());
   const jobs = await findOwners(discoverJobs(await world.node(), { uid: alice }), { node: await world.node() });
   const ownJobs = jobs.filter(({ uid }) => uid === alice);
-  return { node, uid: alice, ownJobs, endMs: node.host.now() + 10_000, ...change };
+  return { node, uid: alice, ownJobs, deadline: deadlineIn(node.host, 10_000), ...change };
 };
 const ask = async (world: World, change: Partial<CallerIdQuestion> & Pick<CallerIdQuestion, 'connection'>) =>
   said(await callerHere(await question(world, change)));
@@ -127,7 +128,7 @@ onKernels((kernel) => {
       await world.twoJobs();
       await withListener('127.0.0.1', async (listener) => {
         const { connection } = await caller(world, listener, { jobId: 101, address: '127.0.0.1' });
-        expect(await ask(world, { connection, endMs: 0 })).toBe(
+        expect(await ask(world, { connection, deadline: deadlineAt(world.host, 0) })).toBe(
           'looking through the processes of the jobs here took too long',
         );
       });
@@ -178,11 +179,15 @@ onKernels((kernel) => {
           },
         };
         const node = await world.node(slow);
-        expect(await ask(world, { connection, node, endMs: 1e9 })).toBe(`job 101 of ${alice}`);
+        expect(await ask(world, { connection, node, deadline: deadlineAt(node.host, 1e9) })).toBe(
+          `job 101 of ${alice}`,
+        );
         expect(looks).toBeGreaterThan(2000); // Node lists names sorted as texts: the socket is somewhere in the middle
         expect(pauses).toBeGreaterThan(looks / 1000); // ten milliseconds are a hundred looks, asked for every 256
         looks = 0;
-        expect(await ask(world, { connection, node, endMs: 1100 })).toContain('took too long');
+        expect(await ask(world, { connection, node, deadline: deadlineAt(node.host, 1100) })).toContain(
+          'took too long',
+        );
         expect(looks).toBeLessThan(1500);
         expect(open).toBe(0);
       });
@@ -284,7 +289,7 @@ describe('callerHere()', () => {
         },
       };
       const node = { host: torn, tops: [], unread: [] } as unknown as SlurmNode;
-      const answer = await callerHere({ node, connection, uid: 0, ownJobs: [], endMs: host.now() + 5000 });
+      const answer = await callerHere({ node, connection, uid: 0, ownJobs: [], deadline: deadlineIn(host, 5000) });
       expect([said(answer), reads]).toEqual(['none', 3]);
     } finally {
       client.destroy();

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CallerIdQuestion } from '../../../src/jobs/caller/question.js';
 import { askSlurmd, findScontrol, readScontrol } from '../../../src/jobs/caller/slurmd.js';
 import type { SlurmNode } from '../../../src/jobs/node.js';
+import { deadlineIn } from '../../../src/machine/deadline.js';
 import { failingHost } from '../../../src/machine/failing.js';
 import { configFiles } from '../../../src/machine/guarded-files.js';
 import { liveHost } from '../../../src/machine/live-host.js';
@@ -43,7 +44,7 @@ const asking = (change: Partial<CallerIdQuestion> = {}, timeoutMs = 5000): Calle
   connection: connectionOf('192.0.2.1 51234 192.0.2.2 22'),
   uid: 1001,
   ownJobs: [],
-  endMs: host.now() + timeoutMs,
+  deadline: deadlineIn(change.node?.host ?? host, timeoutMs),
   ...change,
 });
 
@@ -210,7 +211,9 @@ describe('askSlurmd()', () => {
 
   it('ends with its signal', async () => {
     const signal = AbortSignal.abort(new Error('stopped'));
-    await expect(askSlurmd(asking({ signal }), ['/nowhere'])).rejects.toThrow('stopped');
+    await expect(askSlurmd(asking({ deadline: deadlineIn(host, 5000, signal) }), ['/nowhere'])).rejects.toThrow(
+      'stopped',
+    );
   });
 
   rootTest('never throws for what the machine refuses', async () => {
@@ -230,7 +233,7 @@ describe('findScontrol()', () => {
     fs.chmodSync(prefix, 0o755);
     for (const name of ['bin', 'sbin']) fs.mkdirSync(`${prefix}/${name}`);
     fs.writeFileSync(`${prefix}/bin/scontrol`, '');
-    const files = configFiles(host, { timeoutMs: 5000 });
+    const files = configFiles(host, deadlineIn(host, 5000));
     const readlink = (path: string) =>
       path === '/proc/77/exe' ? `${prefix}/sbin/slurmd (deleted)` : host.readlink(path);
     const configuration = {

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type LoadOptions, loadConfig, wholeBudget } from '../../../src/jobs/config/includes.js';
 import { rootOnly, type TrustedUids } from '../../../src/jobs/config/trust.js';
+import { deadlineIn } from '../../../src/machine/deadline.js';
 import { configFiles } from '../../../src/machine/guarded-files.js';
 import type { Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
@@ -10,7 +11,7 @@ import { isRoot, type NodeFile, needsRoot, nodeWith, put, trustedFolder } from '
 
 const main = '/etc/slurm/slurm.conf';
 const load = async (host: Host, file = main, options: Partial<LoadOptions> = {}) => {
-  const files = configFiles(host, { timeoutMs: 2000 });
+  const files = configFiles(host, deadlineIn(host, 2000));
   const found = await files.locate(file);
   if (found === undefined) throw new Error(`${file} is not there`);
   return loadConfig(files, found, { trusted: rootOnly, budget: wholeBudget(), ...options });

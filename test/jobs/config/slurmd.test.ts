@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { findSlurmds, type SlurmdProcess, slurmdOf, slurmdWords } from '../../../src/jobs/config/slurmd.js';
+import { deadlineIn } from '../../../src/machine/deadline.js';
 import { configFiles } from '../../../src/machine/guarded-files.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { afterwards, isRoot, needsRoot, nodeWith, trustedFolder } from '../../support/config-sandbox.js';
@@ -65,7 +66,7 @@ describe('slurmdOf()', () => {
 
 test('findSlurmds() says that a recording does not tell', async () => {
   const host = nodeWith({});
-  const found = await findSlurmds(host, configFiles(host, { timeoutMs: 0 }));
+  const found = await findSlurmds(host, configFiles(host, deadlineIn(host, 0)));
   expect(found).toMatchObject({ slurmds: [], notes: [expect.stringContaining('a recording')] });
 });
 
@@ -89,7 +90,7 @@ describe.skipIf(!isRoot)(`findSlurmds() on the machine (${needsRoot})`, () => {
   };
   const find = async (pid: number) => {
     const host = liveHost();
-    const found = await findSlurmds(host, configFiles(host, { timeoutMs: 5000 }));
+    const found = await findSlurmds(host, configFiles(host, deadlineIn(host, 5000)));
     return found.slurmds.find((one) => one.pid === pid);
   };
 
@@ -125,7 +126,7 @@ describe.skipIf(!isRoot)(`findSlurmds() on the machine (${needsRoot})`, () => {
     const run: typeof live.run = (program, args, options) =>
       program === '/bin/cat' ? new Promise(() => {}) : live.run(program, args, options);
     const host = { ...live, run };
-    await expect(findSlurmds(host, configFiles(host, { timeoutMs: 300 }))).rejects.toThrow(
+    await expect(findSlurmds(host, configFiles(host, deadlineIn(host, 300)))).rejects.toThrow(
       'does not answer within 300 ms',
     );
   });

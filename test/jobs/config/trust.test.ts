@@ -1,12 +1,13 @@
 import { expect, test } from 'vitest';
 import { requireTrusted, rootOnly, strangerAt, trustAlso, uidOfUser } from '../../../src/jobs/config/trust.js';
+import { deadlineIn } from '../../../src/machine/deadline.js';
 import { configFiles, type LocatedFile } from '../../../src/machine/guarded-files.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { nodeWith } from '../../support/config-sandbox.js';
 
 const passwd = 'root:x:0:0:root:/root:/bin/bash\nslurm:x:64030:64030::/nonexistent:/usr/sbin/nologin\n';
 const node = nodeWith({ '/etc/passwd': { text: passwd } });
-const files = configFiles(node, { timeoutMs: 0 });
+const files = configFiles(node, deadlineIn(node, 0));
 const owned = (...uids: number[]): LocatedFile => ({
   path: '/etc/slurm/slurm.conf',
   target: '/etc/slurm/slurm.conf',
@@ -39,13 +40,13 @@ test('uidOfUser() asks getent for who is not in /etc/passwd', async () => {
     return { exitCode: 0, stdout: 'ldapslurm:*:777:7::/:/bin/false\n', stderr: '', timedOut: false };
   };
   const host = { ...live, run };
-  expect(await uidOfUser(host, configFiles(host, { timeoutMs: 1000 }), 'ldapslurm')).toBe(777n);
+  expect(await uidOfUser(host, configFiles(host, deadlineIn(host, 1000)), 'ldapslurm')).toBe(777n);
   expect(asked).toEqual([['/usr/bin/getent', 'passwd', 'ldapslurm']]);
 });
 
 test('uidOfUser() does not wait for a getent that does not end', async () => {
   const host = { ...liveHost(), run: () => new Promise<never>(() => {}) };
-  expect(await uidOfUser(host, configFiles(host, { timeoutMs: 20 }), 'ldapslurm')).toBeUndefined();
+  expect(await uidOfUser(host, configFiles(host, deadlineIn(host, 20)), 'ldapslurm')).toBeUndefined();
 });
 
 test('strangerAt() is the first owner who is not trusted', async () => {
@@ -72,6 +73,6 @@ test('requireTrusted() names owner, mode and what to do', async () => {
 test('trustAlso() believes anybody only in a recording that cannot tell the uid', async () => {
   expect(strangerAt(owned(5), await trustAlso(node, files, 'from-ldap'))).toBeUndefined();
   const live = { ...liveHost(), run: async () => ({ exitCode: 2, stdout: '', stderr: '', timedOut: false }) };
-  const nobody = await trustAlso(live, configFiles(live, { timeoutMs: 1000 }), 'from-ldap');
+  const nobody = await trustAlso(live, configFiles(live, deadlineIn(live, 1000)), 'from-ldap');
   expect(strangerAt(owned(5), nobody)?.uid).toBe(5n);
 });

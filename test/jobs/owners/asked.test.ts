@@ -2,7 +2,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { discoverJobs } from '../../../src/jobs/discovery.js';
 import { readNode } from '../../../src/jobs/node.js';
 import { askOwners } from '../../../src/jobs/owners/asked.js';
-import { findOwners } from '../../../src/jobs/owners/find.js';
+import { type FindOwnersOptions, findOwners } from '../../../src/jobs/owners/find.js';
+import { deadlineIn } from '../../../src/machine/deadline.js';
 import { recordedHost } from '../../../src/machine/recording.js';
 import { expectedFor, loadRecording } from '../../recordings/recordings.js';
 import { mixed, nodeOfStepds, type Stepd, scope } from '../../support/stepd-node.js';
@@ -19,9 +20,17 @@ const sluid = (at: number) => `s000000000000${at}`;
 const slow = { timeoutMs: 20_000, eachTimeoutMs: 10_000 };
 
 /** What is answered, job by job: `jobId:uid`, or why not. */
-async function ask(stepds: readonly Stepd[], options: object = slow, more: Parameters<typeof nodeOfStepds>[2] = {}) {
+async function ask(
+  stepds: readonly Stepd[],
+  options: Omit<FindOwnersOptions, 'node'> = slow,
+  more: Parameters<typeof nodeOfStepds>[2] = {},
+) {
   const { node, asked } = await nodeOfStepds(sandbox, stepds, more);
-  const answers = await askOwners(discoverJobs(node), { node, ...options });
+  const answers = await askOwners(discoverJobs(node), {
+    node,
+    ...options,
+    deadline: deadlineIn(node.host, options.timeoutMs ?? 2000, options.signal),
+  });
   return { node, asked, answers: answers.map((one) => ('why' in one ? one.why : `${one.jobId}:${one.uid}`)) };
 }
 

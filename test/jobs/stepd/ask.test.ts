@@ -6,10 +6,10 @@ import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { askStepd, askSteps, openStepd, type StepdOptions } from '../../../src/jobs/stepd/ask.js';
 import type { StepdQuestion } from '../../../src/jobs/stepd/protocol.js';
 import { type StepSocket, socketOf } from '../../../src/jobs/stepd/sockets.js';
+import { deadlineIn } from '../../../src/machine/deadline.js';
 import { failingHost } from '../../../src/machine/failing.js';
 import type { Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { Slots } from '../../../src/machine/slots.js';
 import { recordedHost } from '../../../src/testing.js';
 import { answersOf, int32s, type RecordedStepd, recordedStepds, speakAs } from '../../support/stepd-server.js';
 import { unixSandbox } from '../../support/unix-server.js';
@@ -21,7 +21,10 @@ afterEach(async () => {
   await expect.poll(sandbox.open).toBe(0); // every connection was closed
 });
 const trusted = new Set([BigInt(host.self().uid)]);
-const options: StepdOptions = { host, trusted, timeoutMs: 20_000 };
+const inTime = (ms = 20_000, signal?: AbortSignal): StepdOptions => ({
+  ...{ host, trusted },
+  deadline: deadlineIn(host, ms, signal),
+});
 const questions: readonly StepdQuestion[] = ['uid', 'state', 'daemonPid', 'nodeId', 'pids', 'x11Display', 'sluid'];
 
 let lastJob = 0;
@@ -44,7 +47,7 @@ describe('askStepd()', () => {
     async (_name, recorded) => {
       const versions: number[] = [];
       const socket = await serving(speakAs(recorded, { pieces: 3, asked: (number) => versions.push(number) }));
-      const { answers, failures, serverVersion } = await askStepd(socket, questions, options);
+      const { answers, failures, serverVersion } = await askStepd(socket, questions, inTime());
       expect(answers).toEqual(answersOf(recorded));
       expect(serverVersion).toBe(recorded.server << 8);
       expect(versions[0]).toBe(46 << 8);
@@ -58,8 +61,8 @@ describe('askStepd()', () => {
 
   it('offers a larger number to a server that takes only newer ones', async () => {
     const newer: RecordedStepd = { ...anyRecorded, server: 60 };
-    expect((await askStepd(await serving(speakAs(newer)), ['uid'], options)).answers).toEqual({ uid: newer.uid });
-    const none = await askStepd(await serving((socket) => socket.end(int32s(-1))), ['uid'], options);
+    expect((await askStepd(await serving(speakAs(newer)), ['uid'], inTime())).answers).toEqual({ uid: newer.uid });
+    const none = await askStepd(await serving((socket) => socket.end(int32s(-1))), ['uid'], inTime());
     expect(none.failures.map(({ failure }) => failure)).toEqual(['refused']);
   });
 
@@ -72,7 +75,7 @@ describe('askStepd()', () => {
     ] as const) {
       const socket = await serving((connection) => void connection.write(greeting));
       const begun = host.now();
-      const { answers, failures } = await askStepd(socket, questions, { ...options, timeoutMs: 150 });
+      const { answers, failures } = await askStepd(socket, questions, inTime(150));
       const took = host.now() - begun;
       expect(answers).toEqual({});
       expect(new Set(failures.map((error) => error.failure))).toEqual(new Set([failure]));
@@ -102,7 +105,7 @@ describe('askStepd()', () => {
   ])('says of a server that %s: %s', async (what, failure, serve) => {
     const socket = what === 'is not there' ? nextSocket() : await serving(serve);
     const begun = host.now();
-    const { answers, failures } = await askStepd(socket, ['pids', 'uid'], options);
+    const { answers, failures } = await askStepd(socket, ['pids', 'uid'], inTime());
     expect(host.now() - begun).toBeLessThan(5000);
     expect(answers).toEqual({});
     expect(failures[0]).toMatchObject({
@@ -128,7 +131,7 @@ describe('askStepd()', () => {
       made((where) => fs.symlinkSync(below(real), where)),
     ];
     for (const socket of strange) {
-      const { failures } = await askStepd(socket, ['uid'], options);
+      const { failures } = await askStepd(socket, ['uid'], inTime());
       expect(failures.map(({ failure }) => failure)).toEqual(['untrusted']);
     }
     const open = path.join(sandbox.folder, 'open');
@@ -144,15 +147,15 @@ describe('askStepd()', () => {
       [below(real), 0, 'untrusted'],
     ] as const) {
       if (mode !== 0) fs.chmodSync(folder, mode);
-      const { failures } = await askStepd({ ...real, folder }, ['uid'], options);
+      const { failures } = await askStepd({ ...real, folder }, ['uid'], inTime());
       expect(
         failures.map((error) => error.failure),
         folder,
       ).toEqual([failure]);
     }
     fs.chmodSync(open, 0o755);
-    expect((await askStepd({ ...real, folder: open }, ['uid'], options)).answers).toEqual({ uid: anyRecorded.uid });
-    const { failures } = await askStepd(real, ['uid'], { ...options, trusted: new Set([4_242_424n]) });
+    expect((await askStepd({ ...real, folder: open }, ['uid'], inTime())).answers).toEqual({ uid: anyRecorded.uid });
+    const { failures } = await askStepd(real, ['uid'], { ...inTime(), trusted: new Set([4_242_424n]) });
     expect(failures[0]?.message).toContain('not to root or SlurmUser');
   });
 
@@ -161,13 +164,13 @@ describe('askStepd()', () => {
     const deaf = await sandbox.deaf(socket.name, 1);
     const fill = net.connect(path.join(sandbox.folder, socket.name));
     const begun = host.now();
-    const late = await askStepd(socket, ['uid', 'state'], { ...options, timeoutMs: 150 });
+    const late = await askStepd(socket, ['uid', 'state'], inTime(150));
     expect(late.failures.map(({ failure }) => failure)).toEqual(['silent']);
     expect(host.now() - begun).toBeGreaterThan(140);
     fill.destroy();
     deaf.kill('SIGKILL');
     await expect
-      .poll(async () => (await askStepd(socket, ['uid'], options)).failures.map(({ failure }) => failure))
+      .poll(async () => (await askStepd(socket, ['uid'], inTime())).failures.map(({ failure }) => failure))
       .toEqual(['dead']);
   });
 
@@ -178,7 +181,7 @@ describe('askStepd()', () => {
     const socket = nextSocket(deep);
     const server = net.createServer(speakAs(anyRecorded));
     await new Promise<void>((fulfil) => server.listen(`/proc/self/fd/${fd}/${socket.name}`, fulfil));
-    expect((await askStepd(socket, ['uid'], options)).answers).toEqual({ uid: anyRecorded.uid });
+    expect((await askStepd(socket, ['uid'], inTime())).answers).toEqual({ uid: anyRecorded.uid });
     await new Promise((fulfil) => server.close(fulfil));
     fs.closeSync(fd);
   });
@@ -186,11 +189,11 @@ describe('askStepd()', () => {
   it('throws the reason of an abort, and what a recording refuses', async () => {
     const socket = await serving(() => {});
     const stop = new AbortController();
-    const asked = askStepd(socket, ['uid'], { ...options, signal: stop.signal });
+    const asked = askStepd(socket, ['uid'], inTime(20_000, stop.signal));
     setTimeout(() => stop.abort(new Error('nobody wants it')), 20);
     await expect(asked).rejects.toThrow('nobody wants it');
     const recording = recordedHost('{"recording":"slurm-cgroups","version":1,"self":{"pid":2,"uid":0}}');
-    await expect(askStepd(socket, ['uid'], { ...options, host: recording })).rejects.toMatchObject({
+    await expect(askStepd(socket, ['uid'], { ...inTime(), host: recording })).rejects.toMatchObject({
       code: 'ERR_NOT_RECORDED',
     });
   });
@@ -199,10 +202,8 @@ describe('askStepd()', () => {
     const socket = await serving(speakAs(anyRecorded));
     const run = async (nth?: number) => {
       const failing = failingHost(host, nth === undefined ? {} : { nth });
-      const places = new Slots(1);
-      const { failures } = await askStepd(socket, ['uid', 'state'], { ...options, host: failing, places });
+      const { failures } = await askStepd(socket, ['uid', 'state'], { ...inTime(), host: failing });
       expect(failing.openDirectories()).toBe(0);
-      expect(await places.acquire(host, { timeoutMs: 1000 })).toBeDefined();
       return { calls: failing.calls, failures };
     };
     const { calls } = await run();
@@ -227,20 +228,22 @@ describe('openStepd()', () => {
     const numbers: number[] = [];
     const socket = await serving(speakAs(anyRecorded, { asked: (number) => numbers.push(number) }));
     const step = { ...socket };
-    const opened = await openStepd(step, options);
+    const opened = await openStepd(step, inTime());
     const stepd = opened.outcome === 'answered' ? opened.value : expect.unreachable();
-    const wait = { timeoutMs: 20_000 };
-    expect(await Promise.all([stepd.ask('uid', wait), stepd.ask('pids', wait), stepd.ask('state', wait)])).toEqual([
+    const { deadline } = inTime();
+    expect(
+      await Promise.all([stepd.ask('uid', deadline), stepd.ask('pids', deadline), stepd.ask('state', deadline)]),
+    ).toEqual([
       { outcome: 'answered', value: anyRecorded.uid },
       { outcome: 'answered', value: anyRecorded.pids },
       { outcome: 'answered', value: 'running' },
     ]);
     expect(numbers.slice(1)).toEqual([20, 15, 5]);
-    expect(await stepd.addPid(4711, wait)).toMatchObject({ outcome: 'refused' }); // the recorded one is step 0
+    expect(await stepd.addPid(4711, deadline)).toMatchObject({ outcome: 'refused' }); // the recorded one is step 0
     expect(numbers.slice(4)).toEqual([22, 4711]);
-    expect(await stepd.ask('uid', wait)).toMatchObject({ outcome: 'answered' });
+    expect(await stepd.ask('uid', deadline)).toMatchObject({ outcome: 'answered' });
     stepd.close();
-    expect(await stepd.ask('uid', wait)).toMatchObject({ outcome: 'unreachable' });
+    expect(await stepd.ask('uid', deadline)).toMatchObject({ outcome: 'unreachable' });
   });
 });
 
@@ -253,9 +256,9 @@ describe('askSteps()', () => {
         const held = host.open(folder);
         return {
           ...held,
-          connect: async (name, wait) => {
+          connect: async (name, deadline) => {
             most = Math.max(most, ++now);
-            const connection = await held.connect(name, wait);
+            const connection = await held.connect(name, deadline);
             return {
               ...connection,
               close: () => {
@@ -276,18 +279,18 @@ describe('askSteps()', () => {
       );
     }
     const begun = host.now();
-    const reports = await askSteps(sockets, ['uid', 'state'], { ...options, host: counting, eachTimeoutMs: 1000 });
+    const reports = await askSteps(sockets, ['uid', 'state'], { ...inTime(), host: counting, eachTimeoutMs: 1000 });
     expect(reports.map(({ answers }) => answers.uid)).toEqual(sockets.map((_, at) => (at % 10 === 3 ? undefined : at)));
     expect([now, most]).toEqual([0, 8]);
     expect(host.now() - begun).toBeLessThan(10_000);
-    expect(await askSteps([], ['uid'], options)).toEqual([]);
+    expect(await askSteps([], ['uid'], inTime())).toEqual([]);
   });
 
   it('ends in time though none answers', async () => {
     const sockets: StepSocket[] = [];
     for (let at = 0; at < 12; at++) sockets.push(await serving(() => {}));
     const begun = host.now();
-    const reports = await askSteps(sockets, ['uid'], { ...options, timeoutMs: 200 });
+    const reports = await askSteps(sockets, ['uid'], inTime(200));
     expect(host.now() - begun).toBeLessThan(5000);
     expect(reports.map(({ failures }) => failures[0]?.failure)).toEqual(sockets.map(() => 'silent'));
   });

@@ -7,7 +7,9 @@ import path from 'node:path';
 import { describe, expect } from 'vitest';
 import { type AdoptOptions, adopt } from '../../../src/adopt/adoption.js';
 import { reachExternStepd } from '../../../src/jobs/stepd/extern.js';
+import { deadlineIn } from '../../../src/machine/deadline.js';
 import { hasCode, SystemCallError } from '../../../src/machine/errors.js';
+import { liveHost } from '../../../src/machine/live-host.js';
 import { ExternStep, type Oddities } from '../../support/extern-step.js';
 import {
   childrenOf,
@@ -406,7 +408,7 @@ onKernels((kernel) => {
     inStep('asks nobody about a job whose id is not known', {}, async (step, _session, world) => {
       const { jobId, ...nameless } = await world.job(102);
       expect(jobId).toBe(102);
-      expect(await reachExternStepd(await step.node(), nameless, { timeoutMs: 1000 })).toEqual({
+      expect(await reachExternStepd(await step.node(), nameless, deadlineIn(liveHost(), 1000))).toEqual({
         outcome: 'unasked',
         why: 'the id of the job is not known',
       });

@@ -12,6 +12,7 @@ import { readNode } from '../../../src/jobs/node.js';
 import { askStepd } from '../../../src/jobs/stepd/ask.js';
 import { reachExternStepd } from '../../../src/jobs/stepd/extern.js';
 import { socketOf } from '../../../src/jobs/stepd/sockets.js';
+import { deadlineIn } from '../../../src/machine/deadline.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { type Cluster, nextSecond, until } from '../cluster.js';
 import type { Site } from './adopter.js';
@@ -234,7 +235,7 @@ async function endSlowly(scene: Scene): Promise<() => Promise<void>> {
     write('freezer.state', 'FROZEN');
     await site.cluster.run('scancel', [String(job.jobId)]);
     await until('its extern step takes nobody any more', async () => {
-      const reached = await reachExternStepd(node, found, { timeoutMs: 5000 });
+      const reached = await reachExternStepd(node, found, deadlineIn(node.host, 5000));
       if (reached.outcome === 'ready') reached.stepd.close();
       return reached.outcome === 'ending';
     });
@@ -309,6 +310,6 @@ const host = liveHost();
 
 async function stepdOf({ cluster: { spool, nodeName } }: Site, jobId: number): Promise<number> {
   const socket = socketOf(spool, { nodeName, jobId, stepId: 'extern' });
-  const { answers } = await askStepd(socket, ['daemonPid'], { host, timeoutMs: 30_000 });
+  const { answers } = await askStepd(socket, ['daemonPid'], { host, deadline: deadlineIn(host, 30_000) });
   return answers.daemonPid ?? raise(`the extern slurmstepd of job ${jobId} does not tell its pid`);
 }

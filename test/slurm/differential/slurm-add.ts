@@ -6,6 +6,7 @@ import { readNode } from '../../../src/jobs/node.js';
 import { findOwners } from '../../../src/jobs/owners/find.js';
 import { openStepd } from '../../../src/jobs/stepd/ask.js';
 import { socketOf } from '../../../src/jobs/stepd/sockets.js';
+import { deadlineIn } from '../../../src/machine/deadline.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { type Adopter, outcomeOf, patienceOn, type Site } from './adopter.js';
 
@@ -25,11 +26,11 @@ export function slurmAdd(site: Site, uid: number): Adopter {
       const begunAt = performance.now();
       const opened = await openStepd(socketOf(spool, { nodeName, jobId: job.jobId, stepId: 'extern' }), {
         host,
-        timeoutMs,
+        deadline: deadlineIn(host, timeoutMs),
       });
       if (opened.outcome !== 'answered') throw opened.error;
       try {
-        const added = await opened.value.addPid(pid, { timeoutMs });
+        const added = await opened.value.addPid(pid, deadlineIn(host, timeoutMs));
         const answer = added.outcome === 'answered' ? 'in' : added.outcome === 'silent' ? 'hangs' : 'refused';
         return outcomeOf(pid, { answer, ms: performance.now() - begunAt, said: `slurmstepd: ${added.outcome}` });
       } finally {
