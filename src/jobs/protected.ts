@@ -6,6 +6,7 @@ import type { Membership } from '../cgroup/membership.js';
 import { childrenOf, type HeldProcess, holdProcess, listPids, parseProcStat } from '../cgroup/process.js';
 import { isGone, SlurmCgroupsError } from '../machine/errors.js';
 import { type Host, isRegularFile } from '../machine/host.js';
+import { answersAtOnce, readMountTable } from '../machine/mount-table.js';
 import { established, listening, type TcpSocket, tcpSocketsOf } from '../machine/tcp-table.js';
 import { parseJobPath } from './layout.js';
 import type { SlurmNode } from './node.js';
@@ -97,10 +98,13 @@ export function isAtSlurmstepdsPlace(node: Pick<SlurmNode, 'tops'>, memberships:
 }
 
 /**
- * What a root process runs: the base name of its executable, if root owns that file. Distributions add a suffix
- * (Debian's alternatives end in `slurmstepd-wlm`; measured), which is left out. An update leaves ` (deleted)` behind
- * the path of what still runs: the new file of that name answers for it, and where there is none the name stands,
- * since only root's own doing makes a process with all four uids 0 from a file of that name.
+ * Which of the programs that are protected by name a root process runs; `undefined`: none of them, or its file is not
+ * root's. Distributions add a suffix (Debian's alternatives end in `slurmstepd-wlm`; measured), which is left out. An
+ * update leaves ` (deleted)` behind the path of what still runs: the new file of that name answers for it.
+ *
+ * The name stands alone where there is no such file any more, and where the file lies on a file system that may never
+ * answer (NFS, FUSE): that one is not touched, since this process could not be helped. Only root's own doing makes a
+ * process with all four uids 0 from a file of that name.
  */
 export function rootExecutable(host: Host, held: HeldProcess): string | undefined {
   let link: string;
@@ -111,9 +115,12 @@ export function rootExecutable(host: Host, held: HeldProcess): string | undefine
     throw error;
   }
   const file = link.replace(/ \(deleted\)$/, '');
-  const stat = file.startsWith('/') ? host.stat(file) : undefined;
+  const name = programName(file);
+  if (!file.startsWith('/') || ![...daemons, ...monitors].includes(name)) return undefined;
+  if (!answersAtOnce(readMountTable(host).at(file)?.type)) return name;
+  const stat = host.stat(file);
   const trusted = stat === undefined ? file !== link : stat.uid === 0n && isRegularFile(stat);
-  return trusted ? programName(file) : undefined;
+  return trusted ? name : undefined;
 }
 
 /** A child that runs as another person: then the connection is that person's, not `uid`'s. */

@@ -12,6 +12,8 @@ import { holdProcess, withProcess } from '../../src/cgroup/process.js';
 import { readNode } from '../../src/jobs/node.js';
 import { connectionsOfMonitor, findSlurmd, refusalToMove, rootExecutable } from '../../src/jobs/protected.js';
 import { hasCode, SlurmCgroupsError } from '../../src/machine/errors.js';
+import type { Host } from '../../src/machine/host.js';
+import { readMountTable } from '../../src/machine/mount-table.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import { expectedFor, loadRecording, recordingNames } from '../recordings/recordings.js';
 import {
@@ -228,6 +230,28 @@ onKernels((kernel) => {
     });
   });
 
+  describe('rootExecutable() on a file system that may never answer', () => {
+    inWorld(kernel, 'goes by the name, and touches no file there', async (world) => {
+      const folder = path.dirname(world.copy('/bin/sleep', 'slurmstepd'));
+      const host: Host = {
+        ...world.host,
+        read: (file) =>
+          world.host.read(file) +
+          (file === '/proc/self/mountinfo'
+            ? `9999 ${rootMountId(world.host)} 0:99 / ${folder} rw - fuse.dead dead rw\n`
+            : ''),
+        stat: (file) => (file.startsWith(folder) ? expect.unreachable(`looked at ${file}`) : world.host.stat(file)),
+      };
+      const nameOf = async (file: string) => {
+        const pid = await world.start(world.copy('/bin/sleep', file), [world.lifetime], 0);
+        return withProcess(world.host, pid, (held) => rootExecutable(host, held));
+      };
+      expect(await nameOf('slurmstepd-wlm')).toBe('slurmstepd');
+      expect(await nameOf('sshd-session')).toBe('sshd-session');
+      expect(await nameOf('program')).toBeUndefined();
+    });
+  });
+
   describe('findSlurmd()', () => {
     inWorld(kernel, 'believes uids and the executable, not the name', async (world) => {
       const candidates = [
@@ -248,6 +272,11 @@ onKernels((kernel) => {
     });
   });
 });
+
+/** Of the mount at `/`. */
+function rootMountId(host: Host): string {
+  return readMountTable(host).at('/')?.id ?? expect.unreachable('nothing is mounted at /');
+}
 
 describe('connectionsOfMonitor()', () => {
   const row = (state: string, inode: number) =>
