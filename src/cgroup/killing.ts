@@ -344,11 +344,6 @@ function keyOf(identity: ProcessIdentity): string {
   return `${identity.pid} ${identity.startTime}`;
 }
 
-/** The process as it is now; `undefined` when it has ended. */
-export function memberOf(host: Host, pid: number, seenIn: Cgroup): Member | undefined {
-  return new MemberReader(host).read(pid, seenIn);
-}
-
 /** Reads many processes. Most stand where others stand: the same text is parsed once. */
 export class MemberReader {
   readonly #host: Host;

@@ -58,9 +58,3 @@ function reasonOf(error: SlurmCgroupsError): readonly [detail: string, remedy: s
   const remedy = said.length > 0 ? said.join('; ') : remedies[error.code];
   return [detail, remedy ?? 'correct what the message names, then run it again'];
 }
-
-/** The first few of a list, and how many more there are. */
-export function some(names: readonly string[], most = 4): string {
-  const rest = names.length - most;
-  return rest <= 0 ? names.join(', ') : `${names.slice(0, most).join(', ')} and ${rest} more`;
-}

@@ -14,8 +14,8 @@ import { JobSockets } from '../jobs/stepd/find.js';
 import { socketTime } from '../jobs/stepd/sockets.js';
 import { timeOfDayNs } from '../machine/clock.js';
 import { deadlineIn } from '../machine/deadline.js';
-import { hasCode, SlurmCgroupsError } from '../machine/errors.js';
-import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
+import { hasCode, SlurmCgroupsError, someOf } from '../machine/errors.js';
+import { type Check, check, type Finding, fail, ok, unknown, warn } from './check.js';
 import { clocks, type ExternTimes } from './clock-check.js';
 
 /** The facts of one job's extern step. */
@@ -142,18 +142,18 @@ export function externSteps(looks: readonly ExternLook[]): Finding {
   const [first] = mute;
   if (first !== undefined) {
     return fail(
-      `slurmstepd of ${some(mute.map(({ name }) => name))} does not answer: ${first.failure}`,
+      `slurmstepd of ${someOf(mute.map(({ name }) => name))} does not answer: ${first.failure}`,
       'look at its state (ps -o pid,stat,wchan,cmd -C slurmstepd): continue a stopped one (kill -CONT PID), else cancel the job (scancel)',
     );
   }
   if (gone.length > 0)
     return fail(
-      `${some(namesOf(gone))} ${gone.length === 1 ? 'has' : 'have'} cgroups but no slurmstepd: no session can be adopted, and what is left will not be ended by Slurm`,
+      `${someOf(namesOf(gone))} ${gone.length === 1 ? 'has' : 'have'} cgroups but no slurmstepd: no session can be adopted, and what is left will not be ended by Slurm`,
       'if Slurm says that the job has ended: slurm-cgroups clean JOB; else scancel JOB',
     );
   if (without.length > 0)
     return warn(
-      `${some(namesOf(without))} ${without.length === 1 ? 'has' : 'have'} no extern step: no session can be adopted`,
+      `${someOf(namesOf(without))} ${without.length === 1 ? 'has' : 'have'} no extern step: no session can be adopted`,
       'run it again if they are just starting or ending; else they began before PrologFlags=Contain was set',
     );
   if (there.some(({ stepd }) => stepd === 'unasked'))
@@ -161,11 +161,11 @@ export function externSteps(looks: readonly ExternLook[]): Finding {
   const lost = there.filter(({ stepd }) => stepd === undefined);
   if (lost.length > 0)
     return unknown(
-      `no socket of slurmstepd was found for ${some(namesOf(lost))}`,
+      `no socket of slurmstepd was found for ${someOf(namesOf(lost))}`,
       'run it as root; if that does not help, see the check "spool"',
     );
   const ending = there.filter(({ stepd }) => isEnding(stepd));
-  const endings = ending.length === 0 ? '' : `, ${some(namesOf(ending))} ending`;
+  const endings = ending.length === 0 ? '' : `, ${someOf(namesOf(ending))} ending`;
   return ok(`${there.length === 1 ? 'slurmstepd answers' : `all ${there.length} slurmstepds answer`}${endings}`);
 }
 
@@ -177,9 +177,9 @@ function isEnding(stepd: ExternLook['stepd']): boolean {
 export function suspended(looks: readonly ExternLook[]): Finding {
   const frozen = looks.flatMap(({ name, frozenAt: where }) => (typeof where === 'string' ? [{ name, where }] : []));
   if (frozen.length > 0) {
-    const names = some(frozen.map(({ name }) => name));
+    const names = someOf(frozen.map(({ name }) => name));
     return warn(
-      `${names} ${frozen.length === 1 ? 'is' : 'are'} frozen (${some(
+      `${names} ${frozen.length === 1 ? 'is' : 'are'} frozen (${someOf(
         frozen.map(({ where }) => where),
         1,
       )}): no session is adopted there; with pam_slurm_adopt it would hang and could not be killed`,

@@ -6,9 +6,9 @@ import { mountpointElsewhere, type SlurmNode } from '../jobs/node.js';
 import { findSlurmd } from '../jobs/protected.js';
 import { whyStrange } from '../jobs/stepd/sockets.js';
 import { trustedOwners } from '../jobs/stepd/trusted-users.js';
-import { hasCode, isGone } from '../machine/errors.js';
+import { hasCode, isGone, someOf } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
-import { type Check, check, type Finding, fail, ok, some, unknown, warn } from './check.js';
+import { type Check, check, type Finding, fail, ok, unknown, warn } from './check.js';
 import { configChecks } from './config-checks.js';
 
 /** What is known of the node beforehand. */
@@ -44,7 +44,7 @@ function hierarchies({ configuration, hierarchies: found }: SlurmNode): Finding 
   const readOnly = all.filter((one) => one.readOnly).map(({ mountPoint }) => mountPoint);
   if (readOnly.length > 0)
     return fail(
-      `${some(readOnly)} ${readOnly.length === 1 ? 'is' : 'are'} mounted read-only: no process can be moved into a job`,
+      `${someOf(readOnly)} ${readOnly.length === 1 ? 'is' : 'are'} mounted read-only: no process can be moved into a job`,
       'run it on the node, not in a container; on the node itself, remount them read-write',
     );
   if (
@@ -64,12 +64,12 @@ function hierarchies({ configuration, hierarchies: found }: SlurmNode): Finding 
 
 function layout(node: SlurmNode): Finding {
   if (node.unread.length > 0)
-    return unknown(`Slurm's cgroups could not be read: ${some(node.unread, 1)}`, 'run it as root on the node');
+    return unknown(`Slurm's cgroups could not be read: ${someOf(node.unread, 1)}`, 'run it as root on the node');
   const foreign = node.notes.find((note) => note.endsWith("it is not Slurm's"));
   if (foreign !== undefined)
     return warn(foreign, 'find out who made it and remove it: Slurm cannot create its own cgroup of that name');
   const tops = [...new Set(node.tops.map(({ version, path }) => `v${version} ${path}`))];
-  return ok(tops.length === 0 ? 'no cgroup of Slurm yet: no job has run here since the boot' : some(tops));
+  return ok(tops.length === 0 ? 'no cgroup of Slurm yet: no job has run here since the boot' : someOf(tops));
 }
 
 function slurmd({ host }: SlurmNode): Finding {
@@ -115,7 +115,7 @@ function found(configuration: SlurmConfiguration | undefined): Finding {
   const told = configuration.notes.filter((note) => !/recording/.test(note));
   if (told.length > 0)
     return warn(
-      `${files.join(', ')}${by}: ${some(told, 1)}`,
+      `${files.join(', ')}${by}: ${someOf(told, 1)}`,
       'check the line that is named: Slurm may read it differently',
     );
   return ok(`${files.join(', ')}${by}`);
@@ -139,7 +139,7 @@ function nodeName({ nodeName: name, tops, spools }: SlurmNode): Finding {
   const names = [...new Set([...tops.flatMap((top) => top.nodeName ?? []), ...spools.keys()])];
   if (names.length === 0)
     return unknown('the name of this node is not known', 'give it with --node, as NodeName in slurm.conf has it');
-  return warn(`several nodes share this machine: ${some(names)}`, 'run it for one at a time with --node');
+  return warn(`several nodes share this machine: ${someOf(names)}`, 'run it for one at a time with --node');
 }
 
 async function spool(node: SlurmNode): Promise<Finding> {

@@ -124,6 +124,12 @@ function pidOf(path: string): { pid?: number } {
   return pid === undefined ? {} : { pid: Number(pid) };
 }
 
+/** The first few of a list, and how many more there are: `a, b and 3 more`. */
+export function someOf(names: readonly string[], most = 4): string {
+  const rest = names.length - most;
+  return rest <= 0 ? names.join(', ') : `${names.slice(0, most).join(', ')} and ${rest} more`;
+}
+
 /** A name between quotes with what cannot be seen made visible, so that it cannot steer a terminal or a log. */
 export function quote(name: string): string {
   // JSON escapes control characters up to U+001F and lone surrogates itself.

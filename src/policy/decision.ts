@@ -1,7 +1,7 @@
 // Which job a session belongs to, and what follows from how its adoption went. Pure: facts in, one decision out,
 // and it explains itself. The order is pam_slurm_adopt's (26.05, pam_sm_acct_mgmt); PARITY.md lists where it differs.
 
-import type { Job } from '../jobs/job.js';
+import { type Job, nameOfJob } from '../jobs/job.js';
 import { quote } from '../machine/errors.js';
 import type {
   AdoptDecision,
@@ -17,7 +17,7 @@ import type {
 } from './answer.js';
 import { failureReason, observed, suspendedReason } from './answer.js';
 import type { AdoptionFacts, AdoptionRequest, ExcludedJob, FactName, NodeFact } from './facts.js';
-import { jobName, jobNames, saidOf, withExcluded } from './facts.js';
+import { jobNames, saidOf, withExcluded } from './facts.js';
 import type { JobsHere } from './jobs-here.js';
 import { describeJobs, sortOut, whyNone, whyNot } from './jobs-here.js';
 import { newestJob } from './newest.js';
@@ -130,7 +130,7 @@ function decideByName(
   const isNamed = (job: Job): boolean => job.jobId === jobId;
   const job = open.find(isNamed);
   if (job !== undefined) {
-    trace.push(`${who} named ${jobName(job)}`);
+    trace.push(`${who} named ${nameOfJob(job)}`);
     return choose(login, node, here, [job], fact === 'callerId' ? 'caller-id' : 'preference');
   }
   if (here.starting.some(isNamed)) {
@@ -183,9 +183,9 @@ function choose(
   if (rule === 'newest') trace.push(...newest.trace);
   if (!here.suspended.includes(job)) {
     const target = { kind: 'job', ...(job.jobId === undefined ? {} : { jobId: job.jobId }), job } as const;
-    return adoptInto(login, rule, target, `The session goes into ${jobName(job)}: ${becauseOf[rule]}`);
+    return adoptInto(login, rule, target, `The session goes into ${nameOfJob(job)}: ${becauseOf[rule]}`);
   }
-  trace.push(`${jobName(job)} is suspended: action_suspended=${options.actionSuspended}`);
+  trace.push(`${nameOfJob(job)} is suspended: action_suspended=${options.actionSuspended}`);
   if (options.actionSuspended !== 'next') {
     return answer(login, options.actionSuspended, 'suspended', suspendedReason([job]));
   }
@@ -273,7 +273,7 @@ export function decideAfterAdoption(
 ): FinalAnswer | NextDecision {
   const { outcome } = result;
   const { target, rule } = decision;
-  const where = target.kind === 'job' ? jobName(target.job) : `the cgroup of uid ${target.uid}`;
+  const where = target.kind === 'job' ? nameOfJob(target.job) : `the cgroup of uid ${target.uid}`;
   const trace = [
     ...decision.trace,
     `adoption into ${where}: ${outcome}${result.reason === undefined ? '' : `: ${result.reason}`}`,

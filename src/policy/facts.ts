@@ -1,7 +1,8 @@
 // What a decision is made from: the login, and what was found out about it. A fact is known, unknown with
 // its reason, or absent, which means that nobody has asked yet. How facts are gathered: adopt/evidence.ts.
 
-import type { Job } from '../jobs/job.js';
+import { type Job, nameOfJob } from '../jobs/job.js';
+import { someOf } from '../machine/errors.js';
 
 /**
  * Something that was asked: the answer, or why there is none. `unknown` is one line, safe to print. Not knowing
@@ -94,16 +95,9 @@ export function saidOf<T extends { readonly job: JobRef }>(entries: readonly T[]
     (job.sluid === undefined ? undefined : bySluid.get(job.sluid));
 }
 
-/** How a person names a job: `job 7`, or its SLUID where the id is not known. */
-export function jobName(job: JobRef): string {
-  if (job.jobId !== undefined) return `job ${job.jobId}`;
-  return job.sluid === undefined ? 'a job without id' : `job ${job.sluid}`;
-}
-
 /** The names of several jobs, eight at most: a trace is for reading. */
 export function jobNames(jobs: readonly JobRef[]): string {
-  const shown = jobs.slice(0, 8).map(jobName).join(', ');
-  return jobs.length > 8 ? `${shown} and ${jobs.length - 8} more` : shown;
+  return someOf(jobs.map(nameOfJob), 8);
 }
 
 /** The same facts with more jobs excluded: what the answer `next` of decideAfterAdoption asks for. */

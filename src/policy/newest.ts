@@ -1,8 +1,8 @@
 // Which of a user's jobs is the newest: our rule, the author's, and what the releases of pam_slurm_adopt do,
 // by name. Nothing here reads a file; the times come with the jobs (FACTS.md section 3 for what they are worth).
 
-import type { Job, JobCgroup } from '../jobs/job.js';
-import { jobName, jobNames } from './facts.js';
+import { type Job, type JobCgroup, nameOfJob } from '../jobs/job.js';
+import { jobNames } from './facts.js';
 
 /** The ranks by name; `newest` is ours. */
 export const rankNames = [
@@ -26,19 +26,11 @@ export const rankNames = [
 export type RankName = (typeof rankNames)[number];
 
 /** Where `step-extern-mtime` looks, first to last; names of hierarchies or controllers. Others follow by name. */
-export const defaultControllers: readonly string[] = [
-  'memory',
-  'cpuset',
-  'devices',
-  'freezer',
-  'cpuacct',
-  'cpu',
-  'unified',
-];
+const defaultControllers: readonly string[] = ['memory', 'cpuset', 'devices', 'freezer', 'cpuacct', 'cpu', 'unified'];
 
 export interface NewestOptions {
   readonly rank?: RankName;
-  /** For `step-extern-mtime`: hierarchies or controllers, the preferred first. Default: `defaultControllers`. */
+  /** For `step-extern-mtime`: hierarchies or controllers, the preferred first. Default: memory, cpuset, devices, freezer, cpuacct, cpu, unified. */
   readonly controllers?: readonly string[];
 }
 
@@ -211,8 +203,10 @@ function settle(
   }
   const equals = groups[0] ?? [];
   const lead =
-    equals.length > 1 || second === undefined ? '' : `, ${seconds(first.ns - second.ns)} after ${jobName(second.job)}`;
-  trace.push(`newest by ${by}: ${jobName(first.job)}${lead}`);
+    equals.length > 1 || second === undefined
+      ? ''
+      : `, ${seconds(first.ns - second.ns)} after ${nameOfJob(second.job)}`;
+  trace.push(`newest by ${by}: ${nameOfJob(first.job)}${lead}`);
   if (equals.length > 1)
     trace.push(`equally new are ${jobNames(equals.map(({ job }) => job))}: the ${wins} job id counts`);
   if (unknown.length > 0) trace.push(`no time is known of ${jobNames(unknown.map(({ job }) => job))}: last`);

@@ -283,12 +283,6 @@ export function optionByName(name: string): OptionSpec | undefined {
   return optionTable.find((option) => option.name === wanted);
 }
 
-/** The option of a flag of the command line: `--action-unknown`, or without the dashes. */
-export function optionByFlag(flag: string): OptionSpec | undefined {
-  const wanted = flag.replace(/^--/, '');
-  return optionTable.find((option) => option.flag === wanted);
-}
-
 /**
  * `base` with one option set.
  *

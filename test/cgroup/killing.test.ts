@@ -2,7 +2,7 @@
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
-import { killMembers, memberOf, signalMembers } from '../../src/cgroup/killing.js';
+import { killMembers, MemberReader, signalMembers } from '../../src/cgroup/killing.js';
 import { isThere } from '../../src/cgroup/process.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
 import { SystemCallError } from '../../src/machine/errors.js';
@@ -49,8 +49,8 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
       expect(job.procs()).toEqual([]);
       for (const ended of report.ended)
         expect(
-          memberOf(host, ended.pid, ended.seenIn)?.startTime === ended.startTime &&
-            !/[ZX]/.test(memberOf(host, ended.pid, ended.seenIn)?.state ?? 'Z'),
+          new MemberReader(host).read(ended.pid, ended.seenIn)?.startTime === ended.startTime &&
+            !/[ZX]/.test(new MemberReader(host).read(ended.pid, ended.seenIn)?.state ?? 'Z'),
         ).toBe(false);
     }
   });
@@ -89,7 +89,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
     const one = job.cgroups.at(-1);
     if (one === undefined) throw new Error('no cgroup');
     await one.add(outside.pid);
-    const { startTime } = memberOf(host, outside.pid, one) ?? { startTime: 0n };
+    const { startTime } = new MemberReader(host).read(outside.pid, one) ?? { startTime: 0n };
     expect((await kill()).ended.map((member) => member.pid)).toEqual([outside.pid]);
     await outside.exited;
     expect(isThere(host, { pid: outside.pid, startTime })).toBe(false);
@@ -102,7 +102,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
     expect(
       isThere(host, {
         pid: outside.pid,
-        startTime: memberOf(host, outside.pid, job.cgroups[0] ?? fail())?.startTime ?? 0n,
+        startTime: new MemberReader(host).read(outside.pid, job.cgroups[0] ?? fail())?.startTime ?? 0n,
       }),
     ).toBe(true);
   });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
-import { type Member, memberOf } from '../../src/cgroup/killing.js';
+import { type Member, MemberReader } from '../../src/cgroup/killing.js';
 import { cgroupPath } from '../../src/cgroup/path.js';
 import { lineOfDescent, proofOf, spareReason } from '../../src/cleanup/spared.js';
 import { readNode } from '../../src/jobs/node.js';
@@ -13,7 +13,7 @@ const node = await readNode({ host: recordedHost(loadRecording('slurm-22.05-v1')
 const freezer = node.hierarchies.get('freezer');
 if (freezer === undefined) throw new Error('the recording has a freezer');
 const cgroup = new Cgroup(node.host, freezer, cgroupPath('/slurm_vm/uid_1001/job_4'));
-const member = (pid: number): Member => memberOf(node.host, pid, cgroup) ?? expect.unreachable();
+const member = (pid: number): Member => new MemberReader(node.host).read(pid, cgroup) ?? expect.unreachable();
 const why = (one: Member, jobId = 4) => spareReason(one, { node, job: { jobId }, line: new Set([7001]) });
 
 describe('spareReason()', () => {

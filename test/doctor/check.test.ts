@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { check, ok, some, unreadable, unseen, warn } from '../../src/doctor/check.js';
+import { check, ok, unreadable, unseen, warn } from '../../src/doctor/check.js';
 import { ConfigError, SlurmCgroupsError, SystemCallError } from '../../src/machine/errors.js';
 
 describe('check()', () => {
@@ -47,12 +47,5 @@ describe('unreadable()', () => {
   it('is unknown where only nobody told', () => {
     expect(unreadable(new SlurmCgroupsError('ERR_NOT_RECORDED', 'not recorded')).outcome).toBe('unknown');
     expect(unseen(new ConfigError('no remedy')).outcome).toBe('unknown');
-  });
-});
-
-describe('some()', () => {
-  it('says the first few', () => {
-    expect(some(['a', 'b'])).toBe('a, b');
-    expect(some(['a', 'b', 'c'], 1)).toBe('a and 2 more');
   });
 });

@@ -8,6 +8,7 @@ import {
   quote,
   SlurmCgroupsError,
   SystemCallError,
+  someOf,
 } from '../../src/machine/errors.js';
 import { anyText } from '../support/any-cgroups.js';
 
@@ -114,4 +115,9 @@ test('quote() keeps every name readable back and nothing invisible', () => {
       expect(quote(name)).not.toMatch(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u);
     }),
   );
+});
+
+test('someOf() names the first few, and how many more there are', () => {
+  expect(someOf(['a', 'b'])).toBe('a, b');
+  expect(someOf(['a', 'b', 'c'], 1)).toBe('a and 2 more');
 });

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Job } from '../../src/jobs/job.js';
+import { type Job, nameOfJob } from '../../src/jobs/job.js';
 import type { AdoptDecision, AdoptionDecision, AdoptionReport } from '../../src/policy/answer.js';
 import { decideAdoption, decideAfterAdoption } from '../../src/policy/decision.js';
 import type { AdoptionFacts, AdoptionRequest, Fact, NamedJob } from '../../src/policy/facts.js';
-import { afterWaiting, jobName, saidOf, withEnding, withExcluded } from '../../src/policy/facts.js';
+import { afterWaiting, saidOf, withEnding, withExcluded } from '../../src/policy/facts.js';
 import type { AdoptionOptions } from '../../src/policy/options.js';
 import { defaultOptions } from '../../src/policy/options.js';
 import { anyOptions } from '../support/any-options.js';
@@ -458,7 +458,7 @@ const anyJob: fc.Arbitrary<Job> = fc
     ticks: fc.integer({ min: 1, max: 3 }),
   })
   .map(({ id, uid, sluid, socket, ticks }) => job(id, { uid, socket, ticks, ...(id === undefined ? { sluid } : {}) }));
-const anyJobs = fact(fc.uniqueArray(anyJob, { selector: jobName, maxLength: 5 }));
+const anyJobs = fact(fc.uniqueArray(anyJob, { selector: nameOfJob, maxLength: 5 }));
 const anyRef = fc.oneof(
   fc.record({ jobId: fc.integer({ min: 1, max: 6 }) }),
   fc.record({ sluid: fc.constantFrom('s1', 's2', 's3') }),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { afterWaiting, jobName, jobNames, saidOf, withEnding, withExcluded, withJobs } from '../../src/policy/facts.js';
+import { afterWaiting, jobNames, saidOf, withEnding, withExcluded, withJobs } from '../../src/policy/facts.js';
 import { job } from '../support/sample-jobs.js';
 
 describe('saidOf()', () => {
@@ -31,9 +31,9 @@ describe('saidOf()', () => {
 
 describe('jobNames()', () => {
   it('names a job by its id, else by its SLUID', () => {
-    expect(jobName(job(4))).toBe('job 4');
-    expect(jobName(job(undefined, { sluid: 's9BNM865MKYJ00' }))).toBe('job s9BNM865MKYJ00');
-    expect(jobName(job(undefined))).toBe('a job without id');
+    expect(jobNames([job(4)])).toBe('job 4');
+    expect(jobNames([job(undefined, { sluid: 's9BNM865MKYJ00' })])).toBe('job s9BNM865MKYJ00');
+    expect(jobNames([job(undefined)])).toBe('a job without id');
   });
 
   it('stops after eight', () => {

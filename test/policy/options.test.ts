@@ -5,7 +5,6 @@ import {
   checkOptions,
   defaultOptions,
   formatOptions,
-  optionByFlag,
   optionByName,
   optionTable,
   parseOptions,
@@ -62,14 +61,6 @@ describe('optionTable', () => {
         expect(option.write(readOption(option, value, defaultOptions))).toBe(value);
       }
     }
-  });
-});
-
-describe('optionByFlag()', () => {
-  it('finds an option by the flag of the command line', () => {
-    expect(optionByFlag('--action-unknown')?.name).toBe('action_unknown');
-    expect(optionByFlag('callerid-timeout')?.name).toBe('callerid_timeout');
-    expect(optionByFlag('--action_unknown')).toBeUndefined();
   });
 });
 

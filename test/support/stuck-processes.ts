@@ -9,7 +9,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, test } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
-import { type Member, memberOf } from '../../src/cgroup/killing.js';
+import { type Member, MemberReader } from '../../src/cgroup/killing.js';
 import { rootPath } from '../../src/cgroup/path.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
@@ -67,7 +67,7 @@ export function stateOf(pid: number): string {
 export function memberFor(pid: number, host: Host = liveHost()): Member {
   const [hierarchy] = discoverHierarchies().all;
   if (hierarchy === undefined) throw new Error('There are no cgroups');
-  const member = memberOf(host, pid, new Cgroup(host, hierarchy, rootPath));
+  const member = new MemberReader(host).read(pid, new Cgroup(host, hierarchy, rootPath));
   if (member === undefined) throw new Error(`There is no process ${pid}`);
   return member;
 }

@@ -9,7 +9,7 @@ import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
 import { type StepSocket, socketsInSpool } from '../../jobs/stepd/sockets.js';
 import { placeOf } from '../../jobs/verification.js';
-import { hasCode, isGone, SlurmCgroupsError } from '../../machine/errors.js';
+import { hasCode, isGone, SlurmCgroupsError, someOf } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import { listeningPaths } from '../../machine/unix-table.js';
 import { lineOfDescent } from '../spared.js';
@@ -199,9 +199,8 @@ export async function knowJobs(node: SlurmNode): Promise<JobsKnown> {
 function ownersUnknown(jobs: readonly OwnedJob[]): readonly string[] {
   const [first] = jobs;
   if (first === undefined) return [];
-  const shown = jobs.slice(0, 5).map(nameOfJob).join(', ');
   const why = first.unknownWhy === undefined ? '' : ` (${nameOfJob(first)}: ${first.unknownWhy})`;
-  return [`the owner of ${shown}${jobs.length > 5 ? ` and ${jobs.length - 5} more` : ''} is not known${why}`];
+  return [`the owner of ${someOf(jobs.map(nameOfJob), 5)} is not known${why}`];
 }
 
 /**

@@ -1,6 +1,7 @@
 // Why a process outlived its killing, as one sentence for a person. Pure: it takes what was seen.
 
 import { isDeadState } from '../../cgroup/process-end.js';
+import { someOf } from '../../machine/errors.js';
 import { type BlockedMount, whoAnswers } from './blocked-mount.js';
 import type { Activity } from './kernel-stack.js';
 import type { CurrentCall } from './system-call.js';
@@ -95,15 +96,8 @@ function place({ call, waitChannel, module }: SurvivorFacts): string {
 /** What the next job misses meanwhile. */
 function holdings({ devices, ports }: SurvivorFacts): string {
   const parts = [
-    devices.length === 0 ? '' : `holds ${few(devices)}`,
-    ports.length === 0 ? '' : `listens on ${few(ports)}`,
+    devices.length === 0 ? '' : `holds ${someOf(devices)}`,
+    ports.length === 0 ? '' : `listens on ${someOf(ports)}`,
   ].filter((part) => part !== '');
   return parts.length === 0 ? '' : ` (it ${parts.join(' and ')})`;
-}
-
-function few(names: readonly string[]): string {
-  const shown = 4;
-  return names.length <= shown
-    ? names.join(', ')
-    : `${names.slice(0, shown).join(', ')} and ${names.length - shown} more`;
 }
