@@ -6,7 +6,7 @@ import { SlurmCgroupsError } from '../machine/errors.js';
 import type { HostOption } from '../machine/host.js';
 import { liveHost } from '../machine/live-host.js';
 import { hierarchyKey, type Membership } from './membership.js';
-import { type CgroupMount, parseMountInfo } from './mounts.js';
+import { type CgroupMount, parseCgroupMounts } from './mounts.js';
 import { type CgroupPath, partsOf } from './path.js';
 
 /** One mounted cgroup tree. */
@@ -35,7 +35,7 @@ export interface DiscoverHierarchiesOptions extends HostOption {
  */
 export function discoverHierarchies(options: DiscoverHierarchiesOptions = {}): Hierarchies {
   const { host = liveHost(), cgroupMountpoint = '/sys/fs/cgroup' } = options;
-  const all = chooseMounts(parseMountInfo(host.read('/proc/self/mountinfo')), cgroupMountpoint);
+  const all = chooseMounts(parseCgroupMounts(host.read('/proc/self/mountinfo')), cgroupMountpoint);
   if (all.length === 0) {
     throw new SlurmCgroupsError(
       'ERR_NO_CGROUPS',

@@ -2,6 +2,7 @@
 // together, which one to use when one is mounted twice, is said in hierarchies.ts.
 
 import { ParseError, quote } from '../machine/errors.js';
+import { pastedText } from '../machine/kernel-text.js';
 import { type Mount, mountTable, parseMountLine } from '../machine/mount-table.js';
 import { type CgroupPath, cgroupPath } from './path.js';
 
@@ -28,12 +29,23 @@ const plainOptions: ReadonlySet<string> = new Set([
 ]); // biome-ignore format: a list
 
 /**
- * Parses the text of /proc/self/mountinfo and gives its cgroup mounts, in the order of the file. One that
- * another mount hides is left out: at its mount point something else is seen.
+ * Parses the text of /proc/PID/mountinfo, as read or as pasted (the last line break may be missing or double, and line
+ * breaks may be those of Windows), and gives its cgroup mounts, in the order of the file. A mount that another one
+ * hides is left out: at its mount point something else is seen.
  *
+ * @example parseMountInfo('36 35 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw')[0].mountPoint // '/sys/fs/cgroup'
  * @throws ParseError with the 1-based line.
  */
 export function parseMountInfo(text: string): readonly CgroupMount[] {
+  return parseCgroupMounts(pastedText(text));
+}
+
+/**
+ * Parses mountinfo exactly as the kernel writes it: in a text that was cut, a mount may be missing that hides another.
+ *
+ * @throws ParseError with the 1-based line.
+ */
+export function parseCgroupMounts(text: string): readonly CgroupMount[] {
   const all: Mount[] = [];
   const cgroups: { readonly mount: Mount; readonly cgroup: CgroupMount }[] = [];
   let line = 0;

@@ -1,20 +1,20 @@
 import fs from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type CgroupMount, parseMountInfo } from '../../src/cgroup/mounts.js';
+import { type CgroupMount, parseCgroupMounts, parseMountInfo } from '../../src/cgroup/mounts.js';
 import { ParseError } from '../../src/machine/errors.js';
 import { decodeKernelText } from '../../src/machine/kernel-text.js';
 import { anyControllers, anyPath, anyText } from '../support/any-cgroups.js';
 
 /** Mount in short: version, mount point, root, controllers, and `ro` where it is. */
 const short = (text: string) =>
-  parseMountInfo(text).map((one) =>
+  parseCgroupMounts(text).map((one) =>
     [`v${one.version}`, one.mountPoint, one.root, one.controllers.join() || '-', ...(one.readOnly ? ['ro'] : [])].join(
       ' ',
     ),
   );
 
-describe('parseMountInfo() reads', () => {
+describe('parseCgroupMounts() reads', () => {
   test('a node of Slurm 24.11 on v1, with co-mounted controllers', () => {
     const text = `37 32 0:32 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,inode64
 38 37 0:33 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset
@@ -118,17 +118,17 @@ describe('parseMountInfo() reads', () => {
     ['the root of everything', '1 2 0:3 / / rw - cgroup2 c rw', 'v2 / / -'],
   ])('%s', (_, line, expected) => {
     if (expected === null)
-      expect(() => parseMountInfo(`${line}\n`)).toThrow(ParseError); // no cgroup has a line break in its name
+      expect(() => parseCgroupMounts(`${line}\n`)).toThrow(ParseError); // no cgroup has a line break in its name
     else expect(short(`${line}\n`)).toEqual([expected]);
   });
 });
 
-test('parseMountInfo() decodes octal escapes, also those that look like more', () => {
+test('parseCgroupMounts() decodes octal escapes, also those that look like more', () => {
   const text = '1 2 0:3 /a\\040b\\134040 /m\\011p\\012q\\043\\134 rw - cgroup2 c rw\n';
-  expect(parseMountInfo(text)).toMatchObject([{ root: '/a b\\040', mountPoint: '/m\tp\nq#\\' }]);
+  expect(parseCgroupMounts(text)).toMatchObject([{ root: '/a b\\040', mountPoint: '/m\tp\nq#\\' }]);
 });
 
-test('parseMountInfo() passes over other file systems, whatever they are called', () => {
+test('parseCgroupMounts() passes over other file systems, whatever they are called', () => {
   const text = `22 1 8:1 / / rw - ext4 /dev/sda1 rw
 23 22 0:5 / /proc rw - proc proc rw
 24 22 0:6 / /mnt/cgroup\\040-\\040cgroup rw - fuse.cgroup cgroup rw,memory
@@ -137,11 +137,11 @@ test('parseMountInfo() passes over other file systems, whatever they are called'
 27 22 0:9 / /mnt/cgroup3 rw - cgroup3 cgroup rw,memory
 28 22 0:10 / /mnt/gone//deleted rw - tmpfs tmpfs rw
 `;
-  expect(parseMountInfo(text)).toEqual([]);
-  expect(parseMountInfo('')).toEqual([]);
+  expect(parseCgroupMounts(text)).toEqual([]);
+  expect(parseCgroupMounts('')).toEqual([]);
 });
 
-test('parseMountInfo() leaves out what another mount hides', () => {
+test('parseCgroupMounts() leaves out what another mount hides', () => {
   const tmpfs = '30 22 0:27 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n';
   const memory = '31 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n';
   const root = '22 1 8:1 / / rw - ext4 /dev/sda1 rw\n';
@@ -177,17 +177,17 @@ test.each<[string, string, number]>([
   ['a root that is no path', '38 37 0:33 c /c rw - cgroup2 cgroup rw\n', 1],
   ['NUL bytes', '\0\0\0\n', 1],
   ['an ELF header', '22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\u007fELF\u0002\udcff\n', 2],
-])('parseMountInfo() refuses %s and names the line', (_, text, line) => {
-  const parse = () => parseMountInfo(text);
+])('parseCgroupMounts() refuses %s and names the line', (_, text, line) => {
+  const parse = () => parseCgroupMounts(text);
   expect(parse).toThrow(ParseError);
   expect(parse).toThrow(expect.objectContaining({ code: 'ERR_PARSE', subject: { line } }));
 });
 
-test('parseMountInfo() reads the table of this machine', () => {
+test('parseCgroupMounts() reads the table of this machine', () => {
   const text = decodeKernelText(fs.readFileSync('/proc/self/mountinfo'));
   const types = text.split('\n').filter((line) => / - cgroup2? /.test(line));
-  expect(parseMountInfo(text).length).toBeLessThanOrEqual(types.length);
-  for (const mount of parseMountInfo(text)) expect(fs.statSync(mount.mountPoint).isDirectory()).toBe(true);
+  expect(parseCgroupMounts(text).length).toBeLessThanOrEqual(types.length);
+  for (const mount of parseCgroupMounts(text)) expect(fs.statSync(mount.mountPoint).isDirectory()).toBe(true);
 });
 
 /** As fs/seq_file.c writes names: blank, tab, line break, backslash (and `#`) as three octal digits. */
@@ -222,16 +222,16 @@ const anyMounts = fc
     mounts.map((mount, at) => ({ ...mount, mountPoint: `/${at}${mount.mountPoint === '/' ? '' : mount.mountPoint}` })),
   );
 
-test('parseMountInfo() reads back what was formatted', () => {
+test('parseCgroupMounts() reads back what was formatted', () => {
   fc.assert(
     fc.property(anyMounts, (mounts) => {
-      expect(parseMountInfo(format(mounts))).toEqual(mounts);
+      expect(parseCgroupMounts(format(mounts))).toEqual(mounts);
     }),
     { numRuns: 300 },
   );
 });
 
-test('parseMountInfo() gives mounts or a ParseError with its line for any text', () => {
+test('parseCgroupMounts() gives mounts or a ParseError with its line for any text', () => {
   const lines = fc.array(
     fc.oneof(
       anyText,
@@ -246,7 +246,7 @@ test('parseMountInfo() gives mounts or a ParseError with its line for any text',
       ),
       (text) => {
         try {
-          for (const { mountPoint } of parseMountInfo(text)) expect(mountPoint[0]).toBe('/');
+          for (const { mountPoint } of parseCgroupMounts(text)) expect(mountPoint[0]).toBe('/');
         } catch (error) {
           expect(error).toBeInstanceOf(ParseError);
           expect(error).toMatchObject({ subject: { line: expect.any(Number) } });
@@ -255,4 +255,28 @@ test('parseMountInfo() gives mounts or a ParseError with its line for any text',
     ),
     { numRuns: 300 },
   );
+});
+
+test.each<[string, (text: string) => string]>([
+  ['as the kernel wrote it', (text) => text],
+  ['trimmed', (text) => text.trimEnd()],
+  ['with an empty line at the end', (text) => `${text}\n`],
+  ['with line ends of Windows', (text) => text.replaceAll('\n', '\r\n')],
+  ['with line ends of Windows, trimmed', (text) => text.replaceAll('\n', '\r\n').trimEnd()],
+  ['with line ends of Windows and an empty line', (text) => `${text}\n`.replaceAll('\n', '\r\n')],
+])('parseMountInfo() reads text as people paste it: %s', (_, pasted) => {
+  fc.assert(
+    fc.property(anyMounts, (mounts) => {
+      expect(parseMountInfo(pasted(format(mounts)))).toEqual(mounts);
+    }),
+    { numRuns: 50 },
+  );
+});
+
+test('parseMountInfo() refuses an empty line between others, and names the line', () => {
+  const line = '36 35 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw';
+  for (const end of ['\n', '\r\n']) {
+    const parse = () => parseMountInfo([line, '', line].join(end));
+    expect(parse).toThrow(expect.objectContaining({ code: 'ERR_PARSE', subject: { line: 2 } }));
+  }
 });
