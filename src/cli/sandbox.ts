@@ -1,14 +1,14 @@
-// A piece of this machine's real cgroups that is ours alone, laid out as Slurm lays out jobs: for the demo
-// and for tests. Its name says which process made it; what a killed one left behind the next one removes.
+// A part of this machine's real cgroups for the demo and for tests alone, laid out as Slurm lays out jobs. Its name
+// says which process made it: when that was killed, the next run removes what is left of it.
 
 import fsExtra from 'fs-extra';
 import { Cgroup } from '../cgroup/cgroup.js';
 import { CgroupSet } from '../cgroup/cgroup-set.js';
 import { discoverHierarchies, type Hierarchy } from '../cgroup/hierarchies.js';
 import { type CgroupPath, childPath, rootPath } from '../cgroup/path.js';
-import { holdProcess, identityOf, isThere, parseProcStat } from '../cgroup/process.js';
+import { identityOf, isThere } from '../cgroup/process.js';
 import { readNode, type SlurmNode } from '../jobs/node.js';
-import { ifThere, SlurmCgroupsError } from '../machine/errors.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 
 /** Controllers for which Slurm makes job directories on v1 (recorded, 20.11 to 26.05). */
@@ -16,7 +16,7 @@ const slurmControllers: readonly string[] = ['freezer', 'cpuset', 'memory', 'dev
 /** Where it makes one for each task, too. */
 const taskControllers: readonly string[] = ['memory', 'cpuacct'];
 
-/** Long enough for a demo, short enough that nothing a killed one started lives on. */
+/** Long enough for every test. A sleeper of a killed one is in its sandbox, and ends by then without the next run too. */
 const sleeperSeconds = 120;
 
 export interface SandboxJob {
@@ -30,13 +30,8 @@ export interface Sleeper {
   readonly exited: Promise<void>;
 }
 
-interface State {
-  readonly name: string;
-  readonly sleepers: readonly { readonly pid: number; readonly startTime: string }[];
-}
-
-/** Files of sandboxes: on a file system of root's that is empty after a boot. */
-const stateFolder = '/run/slurm-cgroups';
+/** A folder for each sandbox, below one that is root's and empty after a boot. */
+const foldersOfAll = '/run/slurm-cgroups';
 
 export class Sandbox {
   readonly host: Host;
@@ -44,14 +39,12 @@ export class Sandbox {
   readonly within: CgroupPath;
   readonly version: 1 | 2;
   readonly #top: CgroupSet;
-  #state: State;
 
   private constructor(host: Host, version: 1 | 2, top: CgroupSet, within: CgroupPath) {
     this.host = host;
     this.version = version;
     this.within = within;
     this.#top = top;
-    this.#state = { name: within.slice(1), sleepers: [] };
   }
 
   /**
@@ -69,7 +62,6 @@ export class Sandbox {
     );
     const sandbox = new Sandbox(host, hierarchies[0]?.version ?? 2, roots.create(name), childPath(rootPath, name));
     try {
-      await sandbox.#keepState();
       await fsExtra.ensureDir(sandbox.#spool, 0o755);
       sandbox.#top.create('outside');
       return sandbox;
@@ -80,7 +72,7 @@ export class Sandbox {
   }
 
   get #folder(): string {
-    return `${stateFolder}/${this.#state.name}`;
+    return folderOf(this.within.slice(1));
   }
 
   get #spool(): string {
@@ -131,36 +123,38 @@ export class Sandbox {
     return set;
   }
 
-  /** Starts a process of that user inside a set of cgroups, or outside every job. */
+  /** Starts `sleep` as that user, in these cgroups or outside every job. */
   async startSleeper(uid: number, where?: CgroupSet): Promise<Sleeper> {
     return this.startScript(uid, `exec sleep ${sleeperSeconds}`, where);
   }
 
-  /**
-   * Starts a shell script of that user inside a set of cgroups, or outside every job. It begins when it is there,
-   * so all that it starts is born there. It must end by itself: what a killed demo leaves must not live on.
-   */
-  async startScript(uid: number, script: string, where?: CgroupSet): Promise<Sleeper> {
-    const started = await this.host.start('/bin/sh', ['-c', `kill -STOP $$; ${script}`], { uid, gid: uid });
-    const { pid, startTime } = identityOf(this.host, started.pid);
-    this.#state = { ...this.#state, sleepers: [...this.#state.sleepers, { pid, startTime: startTime.toString() }] };
-    await this.#keepState();
-    while (parseProcStat(this.host.read(`/proc/${pid}/stat`)).state !== 'T') await this.host.sleep(1);
-    await (where ?? this.#top.child('outside')).add(pid);
-    this.host.signal(pid, 'SIGCONT');
-    return started;
+  /** Starts a shell as that user, in these cgroups or outside every job, that ends when this process ends. */
+  async startShell(uid: number, where?: CgroupSet): Promise<Sleeper> {
+    return this.startScript(uid, 'read -r line', where);
   }
 
-  /** Atomic: a killed demo leaves the old state or the new one, not half of it. */
-  async #keepState(): Promise<void> {
-    await fsExtra.ensureDir(this.#folder, 0o755);
-    await fsExtra.writeJson(`${this.#folder}/state.json.new`, this.#state);
-    await fsExtra.move(`${this.#folder}/state.json.new`, `${this.#folder}/state.json`, { overwrite: true });
+  /**
+   * Starts a shell script as that user, in these cgroups or outside every job. It begins when it is there, so all that
+   * it starts is born there. Until then it waits for a line from this process: when this process is killed, the wait
+   * ends, and so does the shell. It would not notice if it were stopped, and no later run would find it, as it is not
+   * in the sandbox yet. The script must end by itself; its standard input ends with this process.
+   */
+  async startScript(uid: number, script: string, where?: CgroupSet): Promise<Sleeper> {
+    const args = ['-c', `read -r line || exit; ${script}`];
+    const started = await this.host.start('/bin/sh', args, { uid, gid: uid, input: 'pipe' });
+    try {
+      await (where ?? this.#top.child('outside')).add(started.pid);
+    } catch (error) {
+      started.endInput();
+      throw error;
+    }
+    started.tell('\n');
+    return started;
   }
 
   /** Ends every process in the sandbox and removes it, in every hierarchy, and its files. */
   async remove(): Promise<void> {
-    await removeSandbox(this.host, this.#state, this.#top);
+    await removeSandbox(this.within.slice(1), this.#top);
     await fsExtra.remove(this.#folder);
   }
 }
@@ -170,7 +164,7 @@ export class Sandbox {
  */
 export async function removeLeftovers(host: Host, prefix: string): Promise<readonly string[]> {
   const pattern = new RegExp(`^${prefix}-(\\d+)-(\\d+)$`);
-  const names = new Set<string>(await namesIn(stateFolder));
+  const names = new Set<string>(await namesIn(foldersOfAll));
   const hierarchies = discoverHierarchies({ host });
   for (const hierarchy of hierarchies.all) for (const name of host.names(hierarchy.mountPoint)) names.add(name);
   const removed: string[] = [];
@@ -182,9 +176,8 @@ export async function removeLeftovers(host: Host, prefix: string): Promise<reado
       isThere(host, { pid: Number(pid), startTime: BigInt(startTime) })
     )
       continue;
-    const state = await readState(`${stateFolder}/${name}`, name);
-    await removeSandbox(host, state, CgroupSet.at(host, hierarchies, childPath(rootPath, name)));
-    await fsExtra.remove(`${stateFolder}/${name}`);
+    await removeSandbox(name, CgroupSet.at(host, hierarchies, childPath(rootPath, name)));
+    await fsExtra.remove(folderOf(name));
     removed.push(name);
   }
   return removed;
@@ -194,36 +187,19 @@ async function namesIn(folder: string): Promise<readonly string[]> {
   return (await fsExtra.pathExists(folder)) ? fsExtra.readdir(folder) : [];
 }
 
-async function readState(folder: string, name: string): Promise<State> {
-  try {
-    return await fsExtra.readJson(`${folder}/state.json`);
-  } catch {
-    return { name, sleepers: [] }; // killed before the first was kept: then none was started
-  }
+function folderOf(name: string): string {
+  return `${foldersOfAll}/${name}`;
 }
 
 /** How long processes may take to die, and then their cgroups to be empty. */
 const timeoutMs = 5000;
 
-async function removeSandbox(host: Host, state: State, top: CgroupSet): Promise<void> {
-  for (const sleeper of state.sleepers) endSleeper(host, sleeper);
+async function removeSandbox(name: string, top: CgroupSet): Promise<void> {
   const { remaining } = await top.kill({ timeoutMs });
   const { left } = await top.remove({ timeoutMs });
   if (left.length === 0) return;
   const processes = `${remaining.length} processes are still in it`;
-  throw new SlurmCgroupsError('ERR_CGROUP_BUSY', `Cannot remove the sandbox ${state.name}: ${processes}`);
-}
-
-/** One that was started and is not in the sandbox yet: looked at while it is held. */
-function endSleeper(host: Host, sleeper: State['sleepers'][number]): void {
-  ifThere(() => {
-    const held = holdProcess(host, sleeper.pid);
-    try {
-      if (held.startTime.toString() === sleeper.startTime) host.signal(sleeper.pid, 'SIGKILL');
-    } finally {
-      held.close();
-    }
-  });
+  throw new SlurmCgroupsError('ERR_CGROUP_BUSY', `Cannot remove the sandbox ${name}: ${processes}`);
 }
 
 /** Writable v1 hierarchies that Slurm uses; without any, a writable v2. */

@@ -81,12 +81,19 @@ export interface RunOptions {
 export interface StartOptions {
   readonly uid: number;
   readonly gid: number;
+  /** Its standard input. A `pipe` is closed when this process ends, however it ends. Default: `none`, which is /dev/null. */
+  readonly input?: 'none' | 'pipe';
 }
 
-/** A process that this one started: `exited` is fulfilled when it was reaped. */
+/** A process that this one started. */
 export interface Started {
   readonly pid: number;
+  /** Fulfilled when it was reaped. */
   readonly exited: Promise<void>;
+  /** Writes to its pipe. If it has ended, nothing happens: `exited` tells. */
+  tell(text: string): void;
+  /** Closes its pipe: it reads the end of its input. */
+  endInput(): void;
 }
 
 /** A process held by a pidfd: a signal reaches this very process or answers ESRCH. */
@@ -142,7 +149,7 @@ export interface Host {
   signal(pid: number, signal: Signal): void;
   /** Runs a program by absolute path, without a shell and with an empty environment, and waits for its end. */
   run(file: string, args: readonly string[], options: RunOptions): Promise<RunResult>;
-  /** Starts a program as another user, without input and output. */
+  /** Starts a program as another user, without output, in a session of its own. */
   start(file: string, args: readonly string[], options: StartOptions): Promise<Started>;
   self(): Self;
   /** Milliseconds of a clock that never steps back. */

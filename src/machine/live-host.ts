@@ -235,14 +235,33 @@ async function run(file: string, args: readonly string[], options: RunOptions): 
 async function start(file: string, args: readonly string[], options: StartOptions): Promise<Started> {
   if (!file.startsWith('/')) throw new TypeError(`start() takes an absolute path, not ${file}`);
   const { spawn } = await import('node:child_process');
+  const { uid, gid, input = 'none' } = options;
   const child = attempt('start', file, () =>
-    spawn(file, [...args], { cwd: '/', env: { LC_ALL: 'C' }, stdio: 'ignore', detached: true, ...options }),
+    spawn(file, [...args], {
+      cwd: '/',
+      env: { LC_ALL: 'C' },
+      stdio: [input === 'pipe' ? 'pipe' : 'ignore', 'ignore', 'ignore'],
+      detached: true,
+      uid,
+      gid,
+    }),
   );
+  child.stdin?.on('error', () => {}); // EPIPE: it has ended, as `exited` tells
   const exited = new Promise<void>((fulfil) => child.once('exit', () => fulfil()));
   return new Promise((fulfil, reject) => {
     child.once('spawn', () => {
       if (child.pid === undefined) reject(new SystemCallError('start', file, 'ESRCH'));
-      else fulfil({ pid: child.pid, exited });
+      else
+        fulfil({
+          pid: child.pid,
+          exited,
+          tell: (text) => {
+            child.stdin?.write(text);
+          },
+          endInput: () => {
+            child.stdin?.end();
+          },
+        });
     });
     child.once('error', (error: NodeJS.ErrnoException) =>
       reject(new SystemCallError('start', file, error.code ?? 'EIO')),

@@ -389,6 +389,28 @@ describe('liveHost()', () => {
     expect(host.stat(`/proc/${started.pid}`)).toBeUndefined();
   });
 
+  rootTest('start() with a pipe: the process hears what it is told, and reads the end of it', async () => {
+    const options = { uid: 64_123, gid: 64_123, input: 'pipe' } as const;
+    const script = 'read -r word; exec sleep "$word"';
+    const started = await host.start('/bin/sh', ['-c', script], options);
+    started.tell('60\n');
+    try {
+      while (host.read(`/proc/${started.pid}/comm`) !== 'sleep\n') await pause(5);
+    } finally {
+      host.signal(started.pid, 'SIGKILL');
+      await started.exited;
+    }
+    started.tell('60\n'); // nothing happens
+    started.endInput();
+    const waiting = await host.start('/bin/cat', [], options);
+    waiting.endInput();
+    await waiting.exited;
+    const without = await host.start('/bin/cat', [], { uid: 64_123, gid: 64_123 });
+    without.tell('x');
+    without.endInput();
+    await without.exited;
+  });
+
   test('sleep() ends at once when it is aborted, before or meanwhile', async () => {
     const controller = new AbortController();
     const waiting = host.sleep(60_000, controller.signal);

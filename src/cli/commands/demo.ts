@@ -35,8 +35,9 @@ const firstJob = 101;
 const secondJob = 102;
 /** Longer than a tick of the clock that stamps directories (4 ms). */
 const betweenJobsMs = 20;
-/** Forks for two minutes at most, ignores SIGTERM, and so does its child in a session of its own. */
-const resisting = 'trap "" TERM; setsid sleep 120 & i=0; while [ $i -lt 1200 ]; do sleep 0.1; i=$((i+1)); done';
+/** Forks and ignores SIGTERM, as does its child in a session of its own. Both end with this process: its pipe ends. */
+const resisting =
+  'trap "" TERM; exec 3<&0; setsid sh -c "read -r line" <&3 & while kill -0 $! 2>/dev/null; do sleep 0.1; done';
 const forkingMs = 300;
 
 export const runDemo: RunCommand = async () => {
@@ -90,16 +91,16 @@ async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Prom
 
   await step(`Two jobs of uid ${demoUid}, laid out as Slurm does, with real processes`);
   const first = await sandbox.addJob({ jobId: firstJob, uid: demoUid });
-  await sandbox.startSleeper(demoUid, first);
+  await sandbox.startShell(demoUid, first);
   await host.sleep(betweenJobsMs, signal);
   const second = await sandbox.addJob({ jobId: secondJob, uid: demoUid });
-  await sandbox.startSleeper(demoUid, second);
+  await sandbox.startShell(demoUid, second);
   await show(output, listSpec.name, ['--within', within], async (words) =>
     runList(parseWords(listSpec, words), output),
   );
 
   await step('A session arrives from outside: which job is it, and why?');
-  const session = await sandbox.startSleeper(demoUid);
+  const session = await sandbox.startShell(demoUid);
   const pid = String(session.pid);
   await show(output, verifySpec.name, [pid, '--within', within], async (words) =>
     runVerify(parseWords(verifySpec, words), output),
@@ -126,7 +127,7 @@ async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Prom
 
   await step(`Job ${firstJob} ends, though its processes fork, leave their session, ignore SIGTERM and are stopped`);
   await sandbox.startScript(demoUid, resisting, first);
-  const stopped = await sandbox.startSleeper(demoUid, first);
+  const stopped = await sandbox.startShell(demoUid, first);
   await host.sleep(forkingMs, signal);
   host.signal(stopped.pid, 'SIGSTOP');
   const cleaned = await show(
