@@ -2,7 +2,7 @@
 // once and handed to whatever looks for jobs. A machine can hold several Slurm nodes (multiple-slurmd).
 
 import { directoryOf, discoverHierarchies, type Hierarchies, type Hierarchy } from '../cgroup/hierarchies.js';
-import { type CgroupPath, childPath, partsOf, rootPath } from '../cgroup/path.js';
+import { type CgroupPath, childPath, rootPath } from '../cgroup/path.js';
 import { boundedReads } from '../machine/bounded-reads.js';
 import { deadlineIn } from '../machine/deadline.js';
 import { hasCode, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
@@ -187,23 +187,24 @@ interface Search {
 function findTops(search: Search): readonly LocatedTop[] {
   const { host, hierarchies, within, configuration, notes, unread } = search;
   const tops: LocatedTop[] = [];
+  const namesIn = (directory: string): readonly string[] => {
+    try {
+      return [...host.names(directory)].sort();
+    } catch (error) {
+      if (isGone(error)) return []; // no such slice, or no sandbox in this hierarchy
+      if (!(error instanceof SlurmCgroupsError)) throw error;
+      unread.push(error.message);
+      return [];
+    }
+  };
   const look = (
     hierarchy: Hierarchy,
     parent: CgroupPath,
     read: (name: string) => { readonly nodeName?: string } | undefined,
-  ) => {
+  ): void => {
     const directory = directoryOf(hierarchy, parent);
     if (directory === undefined) return;
-    let names: readonly string[];
-    try {
-      names = host.names(directory);
-    } catch (error) {
-      if (isGone(error)) return; // no such slice, or no sandbox in this hierarchy
-      if (!(error instanceof SlurmCgroupsError)) throw error;
-      unread.push(error.message);
-      return;
-    }
-    for (const name of [...names].sort()) {
+    for (const name of namesIn(directory)) {
       const top = read(name);
       const stat = top === undefined ? undefined : host.stat(`${directory}/${name}`);
       if (top === undefined || stat === undefined || !isDirectory(stat)) continue;
@@ -220,25 +221,62 @@ function findTops(search: Search): readonly LocatedTop[] {
       });
     }
   };
-  const prepend = configuration?.cgroupPrepend;
-  for (const hierarchy of hierarchies.all) {
-    if (hierarchy.version === 2) {
-      look(hierarchy, childPath(within, configuration?.cgroupSlice ?? 'system.slice'), parseTopV2);
-    } else if (prepend === undefined) {
-      look(hierarchy, within, parseTopV1);
-    } else {
-      // CgroupPrepend of older releases names the directory itself; `%n` is the node.
-      const parts = partsOf(within).concat(prepend.split('/').filter((part) => part !== ''));
-      const [name = 'slurm', parent] = [parts.at(-1), parts.slice(0, -1)];
-      const pattern = new RegExp(`^${name.split('%n').map(escapePattern).join('(?<node>.+)')}$`);
-      look(hierarchy, childPath(rootPath, ...parent), (found) => {
-        const match = pattern.exec(found);
-        if (match === null) return undefined;
-        return match.groups?.['node'] === undefined ? {} : { nodeName: match.groups['node'] };
-      });
+  /** CgroupPrepend of older releases names the directory itself, with a `%n` for the node. */
+  const lookAlong = (hierarchy: Hierarchy, parent: CgroupPath, [name = 'slurm', ...below]: readonly string[]): void => {
+    if (below.length === 0) {
+      look(hierarchy, parent, (found) => readNamed(found, name));
+      return;
     }
+    if (!name.includes('%n')) {
+      lookAlong(hierarchy, childPath(parent, name), below);
+      return;
+    }
+    const directory = directoryOf(hierarchy, parent);
+    for (const found of directory === undefined ? [] : namesIn(directory)) {
+      const read = readNamed(found, name);
+      if (read === undefined) continue;
+      const named = below.map((part) => withNode(part, read.nodeName ?? '%n', Number.POSITIVE_INFINITY));
+      for (const path of new Set([below.join('/'), named.join('/')])) {
+        const inside = path.split('/');
+        const last = inside.pop();
+        look(hierarchy, childPath(parent, found, ...inside), (inner) => (inner === last ? read : undefined));
+      }
+    }
+  };
+  const [prepend, slice = 'system.slice'] = [configuration?.cgroupPrepend, configuration?.cgroupSlice];
+  for (const hierarchy of hierarchies.all) {
+    if (hierarchy.version === 2) look(hierarchy, childPath(within, ...partsOfSetting(slice)), parseTopV2);
+    else if (prepend === undefined) look(hierarchy, within, parseTopV1);
+    else lookAlong(hierarchy, within, partsOfSetting(prepend));
   }
   return tops;
+}
+
+/** The names of a path in the configuration, in which `//` and `.` are allowed. */
+function partsOfSetting(path: string): readonly string[] {
+  return path.split('/').filter((part) => part !== '' && part !== '.');
+}
+
+/**
+ * Whether a directory is one that CgroupPrepend names, and of which node: the %n is the node where Slurm is built for
+ * several slurmd a machine, else it stays. Strings alone: a name of the configuration is no pattern.
+ */
+function readNamed(found: string, written: string): { readonly nodeName?: string } | undefined {
+  if (found === written) return {};
+  const at = written.indexOf('%n');
+  // The first %n alone, as in the paths of slurmd, or each of them.
+  for (const times of at === -1 ? [] : [1, written.split('%n').length - 1]) {
+    const length = (found.length - written.length) / times + 2;
+    const nodeName = found.slice(at, at + length);
+    if (length > 0 && withNode(written, nodeName, times) === found) return { nodeName };
+  }
+  return undefined;
+}
+
+/** The first so many %n replaced. */
+function withNode(written: string, nodeName: string, times: number): string {
+  const [first = '', ...rest] = written.split('%n');
+  return rest.reduce((text, part, index) => `${text}${index < times ? nodeName : '%n'}${part}`, first);
 }
 
 function readHostName(host: Host, notes: string[]): string | undefined {
@@ -249,8 +287,4 @@ function readHostName(host: Host, notes: string[]): string | undefined {
     notes.push(error.message);
     return undefined;
   }
-}
-
-function escapePattern(text: string): string {
-  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 }
