@@ -1,8 +1,8 @@
 // How a command ends: the documented exit code for each kind of error, and one line that says what was
 // tried, on what, why, and what to do.
 
-import process from 'node:process';
 import { type ErrorCode, SlurmCgroupsError } from '../machine/errors.js';
+import { writeError } from '../machine/live-host.js';
 import { visible } from './terminal/output.js';
 
 /**
@@ -54,7 +54,7 @@ export async function ending(command: string, run: () => Promise<number>): Promi
   try {
     return await run();
   } catch (error) {
-    process.stderr.write(`${lineOf(command, error)}\n`);
+    writeError(`${lineOf(command, error)}\n`);
     return exitCodeOf(error);
   }
 }

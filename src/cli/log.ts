@@ -2,6 +2,8 @@
 // logs; commands write down the records it returns.
 
 import { pino } from 'pino';
+import { escapeHidden } from '../machine/kernel-text.js';
+import { writeError } from '../machine/live-host.js';
 import { type LogLevel, logLevels } from '../policy/options.js';
 import { usageError } from './exit.js';
 import { numberOf } from './spec.js';
@@ -36,7 +38,8 @@ export function openLog(command: string, wanted: string): Log {
       level: level === 'quiet' ? 'silent' : (pinoNames[levels[level]] ?? 'info'),
       timestamp: pino.stdTimeFunctions.isoTime,
     },
-    pino.destination({ dest: 2, sync: true }),
+    // Not pino's own destination: it leaves C1 as it is, and ends the program where nobody reads.
+    { write: (line: string) => writeError(escapeHidden(line)) },
   );
   return (at, message, fields = {}) => {
     const name = pinoNames[levels[at]];

@@ -13,6 +13,7 @@ import { verifySpec } from './commands/verify.js';
 import { watchSpec } from './commands/watch.js';
 import { ending, usageError } from './exit.js';
 import { type CommandSpec, checkWords, type RunCommand } from './spec.js';
+import { standardOutput } from './terminal/output.js';
 
 /** A command and how to load it. */
 interface Loadable {
@@ -40,6 +41,7 @@ export async function runProgram(words: readonly string[], version: string): Pro
 /** @throws SlurmCgroupsError ERR_USAGE, and whatever the command throws. */
 async function parseAndRun(words: readonly string[], version: string): Promise<number> {
   let exitCode = 0;
+  const output = standardOutput();
   const program = new Command('slurm-cgroups')
     .description(
       "Finds Slurm's job cgroups on this node, puts sessions into the right job, and proves what belongs to what.",
@@ -47,7 +49,7 @@ async function parseAndRun(words: readonly string[], version: string): Promise<n
     .version(version, '-V, --version', 'print the version')
     .helpCommand(false)
     .showHelpAfterError(false)
-    .configureOutput({ writeErr: () => {} })
+    .configureOutput({ writeOut: (text) => output.print(text.replace(/\n$/, '')), writeErr: () => {} })
     .exitOverride();
   for (const { spec, load } of commands) {
     const command = program
@@ -62,7 +64,9 @@ async function parseAndRun(words: readonly string[], version: string): Promise<n
       'after',
       `\nExamples:\n${spec.examples.map(([line, meaning]) => `  ${line}\n      ${meaning}`).join('\n')}`,
     );
-    command.configureOutput({ writeErr: () => {} }).exitOverride();
+    command
+      .configureOutput({ writeOut: (text) => output.print(text.replace(/\n$/, '')), writeErr: () => {} })
+      .exitOverride();
     command.action(async () => {
       const options: Readonly<Record<string, unknown>> = command.opts();
       const flags = new Map<string, string | true>();

@@ -1,6 +1,8 @@
 // The errors of the whole product: one base class, a stable code, the subject and the cause. What the
 // kernel's errno means is said here once; which words to add for a person is left to the command.
 
+import { escapeHidden } from './kernel-text.js';
+
 /** Stable codes to match on; a message is for people and may change. */
 export type ErrorCode =
   | 'ERR_BUSY'
@@ -132,13 +134,7 @@ export function someOf(names: readonly string[], most = 4): string {
 
 /** A name between quotes with what cannot be seen made visible, so that it cannot steer a terminal or a log. */
 export function quote(name: string): string {
-  // JSON escapes control characters up to U+001F and lone surrogates itself.
-  return JSON.stringify(name).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
-    character
-      .split('')
-      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
-      .join(''),
-  );
+  return escapeHidden(JSON.stringify(name));
 }
 
 /** Whether `error` is one of ours with that code. */

@@ -1,4 +1,4 @@
-// Names as the kernel has them, which are bytes, as text and back.
+// Names as the kernel has them, which are bytes, as text and back; and what of a text must not reach a terminal.
 
 /**
  * Bytes as text that keeps every byte: what is not UTF-8 becomes a lone surrogate U+DC80–U+DCFF, one a byte
@@ -60,4 +60,25 @@ export function pastedText(text: string): string {
   const ended = lines.slice(0, breaks);
   const isFromWindows = ended.length > 0 && ended.every((line) => line.endsWith('\r'));
   return lines.map((line) => `${isFromWindows ? line.replace(/\r$/, '') : line}\n`).join('');
+}
+
+/**
+ * Control characters (C0, DEL and C1, which terminals obey too), format and direction characters, line and paragraph
+ * separators, lone surrogates. For `replace` alone: it is global.
+ */
+export const hiddenCharacters: RegExp = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+
+/**
+ * The same JSON with all of them as `\u001b`: JSON.stringify escapes only C0 and lone surrogates. A raw line break stays:
+ * in JSON it stands between the values, never in one.
+ */
+export function escapeHidden(jsonText: string): string {
+  return jsonText.replace(hiddenCharacters, (character) =>
+    character === '\n'
+      ? character
+      : character
+          .split('')
+          .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+          .join(''),
+  );
 }

@@ -302,13 +302,26 @@ export function outputIsTerminal(): boolean {
  * modules of streams, a twentieth of a start (measured).
  */
 export function writeOutput(text: string): void {
-  const bytes = Buffer.from(text);
-  for (let at = 0; at < bytes.length; ) at += attempt('write to', 'standard output', () => writeSome(bytes, at));
+  writeAll(1, 'standard output', text);
 }
 
-function writeSome(bytes: Buffer, at: number): number {
+/** The same to standard error. Where nobody reads it nothing can be said, and the answer is the exit code's. */
+export function writeError(text: string): void {
   try {
-    return fs.writeSync(1, bytes, at);
+    writeAll(2, 'standard error', text);
+  } catch (error) {
+    if (!(error instanceof SystemCallError) || error.errno !== 'EPIPE') throw error;
+  }
+}
+
+function writeAll(fd: number, name: string, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; ) at += attempt('write to', name, () => writeSome(fd, bytes, at));
+}
+
+function writeSome(fd: number, bytes: Buffer, at: number): number {
+  try {
+    return fs.writeSync(fd, bytes, at);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
     // A pipe that somebody made non-blocking, and full: its reader is waited for.

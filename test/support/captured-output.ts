@@ -17,6 +17,7 @@ export function capture(): Captured {
       lines.push(...more);
     },
     style: (_, text) => text,
+    isClosed: () => false,
     text: () => lines.join('\n'),
     json: () => JSON.parse(lines.join('\n')),
   };

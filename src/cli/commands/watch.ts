@@ -9,7 +9,7 @@ import { Wakeup } from '../../machine/wakeup.js';
 import { nodeOptions, openContext, requireSlurm } from '../context.js';
 import { type CommandSpec, commonFlags, type Words } from '../spec.js';
 import { stoppable } from '../stop.js';
-import { type Output, standardOutput } from '../terminal/output.js';
+import { jsonLine, type Output, standardOutput } from '../terminal/output.js';
 import { canDraw, isTerminalGone, Screen } from '../terminal/screen.js';
 import { namesOf, type UserNames } from '../users.js';
 import { JobTable, pageOf } from '../watch-page.js';
@@ -74,7 +74,8 @@ async function printLines(node: SlurmNode, options: WatchJobsOptions, output: Ou
     const events = first ?? [event];
     first = undefined;
     await users.learn(events);
-    output.print(...events.map((one) => JSON.stringify(lineOf(node, one, users.names))));
+    output.print(...events.map((one) => jsonLine(lineOf(node, one, users.names))));
+    if (output.isClosed()) return;
   }
 }
 

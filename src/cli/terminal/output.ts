@@ -3,18 +3,24 @@
 
 import process from 'node:process';
 import { SystemCallError } from '../../machine/errors.js';
+import { escapeHidden, hiddenCharacters } from '../../machine/kernel-text.js';
 import { outputIsTerminal, writeOutput } from '../../machine/live-host.js';
 
-/** Control, format and direction characters, and the bytes that are not UTF-8 (see decodeKernelText). */
-const hidden = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
-
-/** A name as text that cannot steer a terminal: `\x1b`, `\u202e`, `\xff` for a byte that is not UTF-8. */
+/** A name as text that cannot steer a terminal: `\x1b`, `\u202e`, `\u{e0001}`, `\xff` for a byte that is not UTF-8. */
 export function visible(text: string): string {
-  return text.replace(hidden, (character) => {
+  return text.replace(hiddenCharacters, (character) => {
     const code = character.codePointAt(0) ?? 0;
     if (code >= 0xdc80 && code <= 0xdcff) return `\\x${(code - 0xdc00).toString(16)}`;
     if (code < 0x100) return `\\x${code.toString(16).padStart(2, '0')}`;
-    return `\\u${code.toString(16).padStart(4, '0')}`;
+    return code > 0xffff ? `\\u{${code.toString(16)}}` : `\\u${code.toString(16).padStart(4, '0')}`;
+  });
+}
+
+/** What is printed, whoever forgot `visible`: only our own colours and line breaks are obeyed. */
+export function printable(text: string, colour: boolean): string {
+  return text.replace(hiddenCharacters, (character, at: number) => {
+    const isStyle = colour && character === '\u001b' && /^\[\d{1,2}m/.test(text.slice(at + 1, at + 5));
+    return isStyle || character === '\n' ? character : visible(character);
   });
 }
 
@@ -33,25 +39,30 @@ export interface Output {
   /** Writes lines to stdout. */
   print(...lines: readonly string[]): void;
   style(style: Style, text: string): string;
+  /** Nobody reads any more: what goes on for ever ends then. */
+  isClosed(): boolean;
 }
 
 /**
  * Standard output; colour on a terminal unless NO_COLOR is set (no-color.org) or TERM is dumb. A reader that
- * stops early (`| head`) is no error of ours: then the program is done.
+ * stops early (`| head`) is no error, and changes no answer: what a command prints then goes nowhere.
  */
 export function standardOutput(): Output {
   const { NO_COLOR: noColor, TERM: term } = process.env;
   const colour = (noColor === undefined || noColor === '') && term !== 'dumb' && outputIsTerminal();
+  let closed = false;
   return {
     print: (...lines) => {
+      if (closed || lines.length === 0) return;
       try {
-        if (lines.length > 0) writeOutput(`${lines.join('\n')}\n`);
+        writeOutput(`${printable(lines.join('\n'), colour)}\n`);
       } catch (error) {
         if (!(error instanceof SystemCallError) || error.errno !== 'EPIPE') throw error;
-        process.exit(0);
+        closed = true;
       }
     },
     style: (style, text) => (colour ? `\u001b[${codes[style][0]}m${text}\u001b[${codes[style][1]}m` : text),
+    isClosed: () => closed,
   };
 }
 
@@ -89,7 +100,16 @@ export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : noun.endsWith('s') ? 'es' : 's'}`;
 }
 
-/** JSON for programs; numbers that do not fit a double are strings. */
+/** JSON for programs; numbers that do not fit a double are strings, and no character of it steers a terminal. */
 export function json(value: unknown): string {
-  return JSON.stringify(value, (_, one) => (typeof one === 'bigint' ? one.toString() : one), 2);
+  return escapeHidden(JSON.stringify(value, bigAsText, 2));
+}
+
+/** The same in one line. */
+export function jsonLine(value: unknown): string {
+  return escapeHidden(JSON.stringify(value, bigAsText));
+}
+
+function bigAsText(_: string, one: unknown): unknown {
+  return typeof one === 'bigint' ? one.toString() : one;
 }

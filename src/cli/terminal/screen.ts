@@ -5,6 +5,7 @@ import process from 'node:process';
 import { SystemCallError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import { outputIsTerminal, writeOutput } from '../../machine/live-host.js';
+import { printable } from './output.js';
 
 export interface ScreenSize {
   readonly rows: number;
@@ -53,7 +54,7 @@ export class Screen {
   /** Lines beyond the last row are left out. */
   draw(lines: readonly string[]): void {
     if (!this.#isEntered) return;
-    const shown = lines.slice(0, this.size.rows).map((line) => line + sequences.endLine);
+    const shown = lines.slice(0, this.size.rows).map((line) => printable(line, true) + sequences.endLine);
     writeOutput(`${sequences.begin}${shown.join('\n')}${sequences.end}`);
   }
 

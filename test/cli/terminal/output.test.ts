@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { columns, count, json, treeLines, visible } from '../../../src/cli/terminal/output.js';
+import { columns, count, json, jsonLine, printable, treeLines, visible } from '../../../src/cli/terminal/output.js';
 
 describe('visible()', () => {
   it.each([
@@ -11,6 +11,8 @@ describe('visible()', () => {
     ['\u202egnp.exe', '\\u202egnp.exe'],
     ['\udcffbyte', '\\xffbyte'],
     ['\u0085\u009b31m', '\\x85\\x9b31m'],
+    ['tag \u{e0041}', 'tag \\u{e0041}'],
+    ['\ud800 alone', '\\ud800 alone'],
   ])('makes %j visible', (text, shown) => {
     expect(visible(text)).toBe(shown);
   });
@@ -21,6 +23,15 @@ describe('visible()', () => {
         expect(visible(text)).not.toMatch(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u);
       }),
     );
+  });
+});
+
+describe('printable()', () => {
+  it('keeps our own colours and line breaks alone, and colours only where there are any', () => {
+    const line = '\u001b[1mbold\u001b[22m\n\u001b[2J\u001b]0;t\u0007\u009b31m\u202e\ud800\t';
+    const rest = '\\x1b[2J\\x1b]0;t\\x07\\x9b31m\\u202e\\ud800\\x09';
+    expect(printable(line, true)).toBe(`\u001b[1mbold\u001b[22m\n${rest}`);
+    expect(printable(line, false)).toBe(`\\x1b[1mbold\\x1b[22m\n${rest}`);
   });
 });
 
@@ -61,5 +72,21 @@ describe('count()', () => {
 describe('json()', () => {
   it('writes numbers that a double cannot hold as text', () => {
     expect(JSON.parse(json({ at: 1795479254804486064n }))).toEqual({ at: '1795479254804486064' });
+  });
+
+  it('escapes C1, DEL, direction and format characters, and lone surrogates, in keys too', () => {
+    const name = '\u009b31m\u202e\u007f\u2028\ufeff\u{e0041}\udcff\u001b';
+    const escaped = '\\u009b31m\\u202e\\u007f\\u2028\\ufeff\\udb40\\udc41\\udcff\\u001b';
+    expect(json({ [name]: name })).toBe(`{\n  "${escaped}": "${escaped}"\n}`);
+    expect(jsonLine([name])).toBe(`["${escaped}"]`);
+  });
+
+  it('is the same value, whatever the text', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary' }), (text) => {
+        expect(JSON.parse(json({ [`_${text}`]: text }))).toEqual({ [`_${text}`]: text });
+        expect(jsonLine(text)).not.toMatch(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u);
+      }),
+    );
   });
 });
