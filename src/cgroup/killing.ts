@@ -10,7 +10,7 @@ import { writeFrozenNote } from './frozen-note.js';
 import { hierarchyKey, type Membership, parseMemberships } from './membership.js';
 import { membershipsOf } from './membership-fallback.js';
 import { pathBelow } from './path.js';
-import { type ProcessIdentity, parseProcStat, parseProcStatus } from './process.js';
+import { filesOf, type ProcessIdentity, parseProcStat, parseProcStatus, standingThread } from './process.js';
 import { isDead, isDeadState } from './process-end.js';
 
 /** A process of the set, as it was when it was looked at. */
@@ -356,10 +356,13 @@ export class MemberReader {
   /** `known` is a process of that pid as it was: if it still is that one, whose it is is not read again. */
   read(pid: number, seenIn: Cgroup, known?: Member): Member | undefined {
     return ifThere(() => {
-      const { startTime, comm, state, ppid, kernelThread } = parseProcStat(this.#host.read(`/proc/${pid}/stat`));
+      const stat = parseProcStat(this.#host.read(`/proc/${pid}/stat`));
+      const { startTime, comm, state, ppid, kernelThread } = stat;
       const uids =
         known?.startTime === startTime ? known.uids : parseProcStatus(this.#host.read(`/proc/${pid}/status`)).uids;
-      const memberships = membershipsOf(this.#host, { pid }, seenIn, (text) => this.#memberships(text));
+      const tid = standingThread(filesOf(this.#host, pid), stat);
+      const task = tid === pid ? { pid } : { pid, tid };
+      const memberships = membershipsOf(this.#host, task, seenIn, (text) => this.#memberships(text));
       return { pid, startTime, comm, state, ppid, kernelThread, uids, memberships, seenIn };
     });
   }

@@ -8,7 +8,7 @@ import { Cgroup, type WayIn, wayInto, writePid, writeProcess } from './cgroup.js
 import { directoryOf, type Hierarchy } from './hierarchies.js';
 import { hierarchyKey, type Membership } from './membership.js';
 import { type CgroupPath, cgroupPath, pathBelow } from './path.js';
-import type { HeldProcess } from './process.js';
+import { type HeldProcess, placesOfOtherThreads } from './process.js';
 import { exitOf, isExiting } from './process-end.js';
 
 /**
@@ -97,7 +97,6 @@ export class Move {
     const held: Directory[] = [];
     try {
       const memberships = process.memberships();
-      const threads = process.threads().filter((tid) => tid !== process.pid);
       const opened = new Map<string, Source>();
       const source = ({ cgroup }: Target, path: CgroupPath): Source => {
         const key = `${cgroup.hierarchy.key} ${path}`;
@@ -109,14 +108,11 @@ export class Move {
         opened.set(key, made);
         return made;
       };
-      const strays = threads.flatMap((tid) => {
-        const places = membershipsIfThere(process, tid);
-        return places === undefined ? [] : [{ tid, places }];
-      });
+      const others = placesOfOtherThreads(process);
       const legs = [...targets].sort(freezerLast).map((target): Leg => {
         const { cgroup, directory } = target;
         const from = placeIn(memberships, cgroup);
-        const away = strays.flatMap(({ tid, places }) => {
+        const away = others.flatMap(({ tid, memberships: places }) => {
           const path = placeIn(places, cgroup);
           return path === from ? [] : [{ tid, from: source(target, path) }];
         });
@@ -254,10 +250,8 @@ export class Move {
 
   /** Where /proc shows it, with each of its threads. */
   #places(): readonly Membership[] {
-    const tids = this.process.threads();
-    const seen = tids.length > 1 ? tids.flatMap((tid) => membershipsIfThere(this.process, tid) ?? []) : [];
-    // Nothing seen: there is one thread, or all have ended meanwhile, and then this read says so.
-    return seen.length > 0 ? seen : this.process.memberships();
+    const others = placesOfOtherThreads(this.process).flatMap(({ memberships }) => memberships);
+    return [...this.process.memberships(), ...others];
   }
 
   #unproven(leg: Leg, said: string): SlurmCgroupsError {
@@ -359,11 +353,6 @@ function pathOf(membership: Membership): CgroupPath {
 /** It can be removed while the process is still in it (` (deleted)`): v1 allows that for zombies. */
 function holdIfThere(host: Host, directory: string | undefined): Directory | undefined {
   return directory === undefined ? undefined : ifThere(() => host.open(directory));
-}
-
-/** A thread that ended meanwhile is nowhere. */
-function membershipsIfThere(process: HeldProcess, tid: number): readonly Membership[] | undefined {
-  return ifThere(() => process.membershipsOf(tid));
 }
 
 function asOurs(error: unknown): SlurmCgroupsError {

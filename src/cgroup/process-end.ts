@@ -4,16 +4,20 @@
 // whose first thread has ended lives as long as another thread does.
 
 import { ifThere, isGone, SlurmCgroupsError } from '../machine/errors.js';
-import type { Directory, Host } from '../machine/host.js';
-import { type HeldProcess, type ProcessIdentity, type ProcessStat, parseProcStat } from './process.js';
+import type { Host } from '../machine/host.js';
+import {
+  filesOf,
+  type HeldProcess,
+  type ProcessFiles,
+  type ProcessIdentity,
+  type ProcessStat,
+  parseProcStat,
+} from './process.js';
 
 /** By the state letter of a thread. */
 export function isDeadState(state: string): boolean {
   return state === 'Z' || state === 'X';
 }
-
-/** Files of a process, held or by path. */
-type ProcessFiles = Pick<Directory, 'read' | 'names'>;
 
 /** Whether that is so of every thread. Those of which nothing is left count as ended. */
 function isSoOfAll(files: ProcessFiles, first: ProcessStat, isSo: (stat: ProcessStat) => boolean): boolean {
@@ -52,13 +56,9 @@ export function isExiting(process: HeldProcess): boolean {
 
 /** Whether nothing of that very process runs or waits any more: it is gone, or each of its threads is a zombie. */
 export function isDead(host: Host, { pid, startTime }: ProcessIdentity): boolean {
-  const folder = `/proc/${pid}`;
   // Most are gone, and this way no error is made for each of ten thousand (measured: a quarter of the time).
-  if (host.stat(folder) === undefined) return true;
-  const files: ProcessFiles = {
-    read: (name) => host.read(`${folder}/${name}`),
-    names: (name) => host.names(`${folder}/${name}`),
-  };
+  if (host.stat(`/proc/${pid}`) === undefined) return true;
+  const files = filesOf(host, pid);
   const isOver = ifThere(() => {
     const first = parseProcStat(files.read('stat'));
     return first.startTime !== startTime || isSoOfAll(files, first, ({ state }) => isDeadState(state));

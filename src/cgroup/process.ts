@@ -1,7 +1,7 @@
 // What a process is: a pid and its start time, never a bare number. A listing gives values; for an effect
 // the process is held (`/proc/PID` open), so that a pid given to somebody else is noticed by the kernel.
 
-import { isGone, ParseError, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
+import { hasCode, ifThere, isGone, ParseError, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
 import type { Directory, Host } from '../machine/host.js';
 import { type Membership, parseMemberships } from './membership.js';
 
@@ -41,6 +41,7 @@ export interface HeldProcess extends ProcessIdentity {
   readonly directory: Directory;
   stat(): ProcessStat;
   status(): ProcessStatus;
+  /** Where it stands: its first thread, or where that one has ended and others have not, one of those. */
   memberships(): readonly Membership[];
   /** Memberships of one of its threads. */
   membershipsOf(tid: number): readonly Membership[];
@@ -80,7 +81,7 @@ export function holdProcess(host: Host, pid: number): HeldProcess {
       directory,
       stat,
       status,
-      memberships: () => parseMemberships(directory.read('cgroup')),
+      memberships: () => parseMemberships(readStanding(directory)),
       membershipsOf: (tid) => parseMemberships(directory.read(`task/${tid}/cgroup`)),
       threads: () => directory.names('task').filter(isNumber).map(Number),
       close: () => directory.close(),
@@ -88,6 +89,64 @@ export function holdProcess(host: Host, pid: number): HeldProcess {
   } catch (error) {
     directory.close();
     throw error instanceof SystemCallError && isGone(error) ? noSuchProcess(pid, error) : error;
+  }
+}
+
+/** Files of a process, held or by path. */
+export type ProcessFiles = Pick<Directory, 'read' | 'names'>;
+
+export function filesOf(host: Host, pid: number): ProcessFiles {
+  const folder = `/proc/${pid}`;
+  return {
+    read: (name) => host.read(`${folder}/${name}`),
+    names: (name) => host.names(name === undefined ? folder : `${folder}/${name}`),
+  };
+}
+
+/**
+ * The thread that says where a process stands: the first, as `stat` shows it, or where that one is exiting and others
+ * are not, one of those. An exiting thread is at the root on v1 and where it ended on v2, wherever the others are moved
+ * to afterwards (measured).
+ */
+export function standingThread(files: ProcessFiles, { pid, exiting, threads }: ProcessStat): number {
+  if (!exiting || threads <= 1) return pid;
+  const others = files.names('task').filter((tid) => isNumber(tid) && Number(tid) !== pid);
+  const isLiving = (tid: string) => ifThere(() => parseProcStat(files.read(`task/${tid}/stat`)).exiting) === false;
+  return Number(others.find(isLiving) ?? pid);
+}
+
+/** The text of /proc/PID/cgroup, which may have been read just now, or that of the thread by which the process stands. */
+export function readStanding(files: ProcessFiles, text: string = files.read('cgroup')): string {
+  // Looked at afterwards: what was read of a thread that is not exiting now was true.
+  const first = parseProcStat(files.read('stat'));
+  const tid = standingThread(files, first);
+  return tid === first.pid ? text : (ifThere(() => files.read(`task/${tid}/cgroup`)) ?? text);
+}
+
+/**
+ * Where each thread of a process is, but its first. Threads that are exiting are left out: they move no more, and v1
+ * shows them at the root of every hierarchy.
+ */
+export function placesOfOtherThreads(held: HeldProcess): readonly ThreadPlace[] {
+  const others = held.threads().filter((tid) => tid !== held.pid);
+  return others.flatMap((tid) => {
+    const memberships = ifThere(() => held.membershipsOf(tid));
+    return memberships === undefined || isExitingThread(held.directory, tid) ? [] : [{ tid, memberships }];
+  });
+}
+
+export interface ThreadPlace {
+  readonly tid: number;
+  readonly memberships: readonly Membership[];
+}
+
+function isExitingThread(files: ProcessFiles, tid: number): boolean {
+  try {
+    return parseProcStat(files.read(`task/${tid}/stat`)).exiting;
+  } catch (error) {
+    if (hasCode(error, 'ERR_NOT_RECORDED')) return false; // a recording made before this was read
+    if (isGone(error)) return true;
+    throw error;
   }
 }
 

@@ -4,8 +4,8 @@
 import { directoryOf, type Hierarchy, hierarchyOf } from '../cgroup/hierarchies.js';
 import { hierarchyKey, type Membership } from '../cgroup/membership.js';
 import { type CgroupPath, cgroupPath, partsOf } from '../cgroup/path.js';
-import { type HeldProcess, withProcess } from '../cgroup/process.js';
-import { isGone, SlurmCgroupsError } from '../machine/errors.js';
+import { type HeldProcess, placesOfOtherThreads, withProcess } from '../cgroup/process.js';
+import { SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { discoverJobs } from './discovery.js';
 import { formatJobPath, isSameJob, type JobName, type JobPlace, parseJobPath } from './layout.js';
@@ -249,17 +249,10 @@ function noteThreads(held: HeldProcess, placed: readonly Placed[], notes: string
   const where = (memberships: readonly Membership[]) =>
     memberships.map((one) => `${hierarchyKey(one.controllers)}:${one.path}`).join('\n');
   const leader = where(placed.map((one) => one.membership));
-  const apart = held.threads().filter((tid) => {
-    if (tid === held.pid) return false;
-    try {
-      return where(held.membershipsOf(tid)) !== leader;
-    } catch (error) {
-      if (isGone(error)) return false; // that thread has ended
-      throw error;
-    }
-  });
+  const apart = placesOfOtherThreads(held).filter(({ memberships }) => where(memberships) !== leader);
+  const tids = apart.slice(0, 5).map(({ tid }) => tid);
   if (apart.length > 0)
-    notes.push(`${apart.length} of its threads are in other cgroups than its first: ${apart.slice(0, 5).join(', ')}`);
+    notes.push(`${apart.length} of its threads are in other cgroups than its first: ${tids.join(', ')}`);
 }
 
 /** Where this node's Slurm has a tree but the job has no cgroup, nothing limits it there. */

@@ -7,8 +7,9 @@ import { describe, expect, it } from 'vitest';
 import { adopt } from '../../src/adopt/adoption.js';
 import type { Job } from '../../src/jobs/job.js';
 import { verify } from '../../src/jobs/verification.js';
-import { hasCode } from '../../src/machine/errors.js';
+import { hasCode, SystemCallError } from '../../src/machine/errors.js';
 import { newestJob } from '../../src/policy/newest.js';
+import { firstThreadEnded, untilFirstThreadEnded } from '../support/first-thread-ended.js';
 import {
   alice,
   bob,
@@ -85,6 +86,31 @@ onKernels((kernel) => {
         const text = fs.readFileSync(`/proc/${pid}/task/${tid}/cgroup`, 'utf8');
         for (const leaf of Object.values(leaves)) expect(text).toContain(`${leaf}\n`);
       }
+    });
+
+    inWorld(kernel, 'moves a process whose first thread has ended, and puts it back', async (world, context) => {
+      await world.twoJobs();
+      const program = firstThreadEnded(alice, context);
+      const pid = await world.program('/bin/sh', ['-c', `kill -STOP $$; exec ${program.line}`], 0);
+      await untilFirstThreadEnded(pid);
+      const tids = fs.readdirSync(`/proc/${pid}/task`).filter((tid) => tid !== String(pid));
+      const places = () => tids.map((tid) => world.places(pid, Number(tid)));
+      const before = tids.map(() => world.everywhere('outside'));
+      expect(places()).toEqual(before);
+      if (v1) {
+        const refused = () => {
+          throw new SystemCallError('write', 'cgroup.procs', 'EACCES');
+        };
+        const node = await world.node(interrupted(world.host, 3, refused));
+        expect([(await adopt(pid, await world.job(101), { node })).outcome, places()]).toEqual(['undone', before]);
+      }
+      const node = await world.node();
+      const result = await adopt(pid, await world.job(102), { node });
+      expect(result).toMatchObject({ outcome: 'adopted', moved: 'cgroup' });
+      expect(result.trace).toContain(`process ${pid} came from ${world.box.within}/outside`);
+      expect(places()).toEqual(tids.map(() => world.leaves(102)));
+      expect(await verify(pid, { node })).toMatchObject({ verdict: 'contained', job: { jobId: 102 } });
+      expect(await adopt(pid, await world.job(102), { node })).toMatchObject({ outcome: 'adopted', moved: 'none' });
     });
 
     inWorld(kernel, 'throws for a job whose owner is unknown', async (world) => {

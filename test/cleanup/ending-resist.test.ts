@@ -219,7 +219,20 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
     const program = firstThreadEnded(uid, context);
     const { pid } = await sandbox.startScript(0, `exec ${program.line}`, job);
     await untilFirstThreadEnded(pid);
-    await expectEnded([pid]);
+    const { ended } = await expectEnded([pid]);
+    expect(ended).toEqual([expect.objectContaining({ pid, proof: expect.stringMatching(/^member of \/.*job_1\//) })]);
+  });
+
+  it('spares a process whose first thread has ended, and which another living job has too', async (context) => {
+    if (sandbox.version === 2) context.skip('on v2 a process is in one cgroup');
+    const program = firstThreadEnded(uid, context);
+    const { pid } = await sandbox.startScript(0, `exec ${program.line}`, job);
+    await untilFirstThreadEnded(pid);
+    const [cgroup] = (await sandbox.addJob({ jobId: 2, uid })).cgroups;
+    host.write(`${cgroup?.directory}/cgroup.procs`, String(pid));
+    const report = await clean();
+    expect([report.ended, report.spared]).toEqual([[], [{ pid, comm: 'node', why: 'is also in job 2' }]]);
+    host.signal(pid, 'SIGKILL');
   });
 
   it('ends one that renames its cgroups without a pause, as their owner can on v1', async (context) => {

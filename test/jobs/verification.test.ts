@@ -13,10 +13,17 @@ import { unixSandbox } from '../support/unix-server.js';
 interface Process {
   /** Lines of /proc/PID/cgroup, the first thread's first. */
   readonly threads: readonly string[];
+  /** Its first thread has ended. */
+  readonly ended?: true;
   readonly uids?: string;
 }
 
 const pid = 4242;
+
+function statText(tid: number, { threads, ended }: Process): string {
+  const state = ended === true && tid === pid ? 'Z' : 'S';
+  return `${tid} (bash) ${state} ${[1, ...Array(15).fill(0), threads.length, 0, 77, ...Array(30).fill(0)].join(' ')}\n`;
+}
 
 function hostWith(tree: Tree, process: Process, changes: Partial<Host> = {}): Host {
   const proc = `/proc/${pid}`;
@@ -25,7 +32,7 @@ function hostWith(tree: Tree, process: Process, changes: Partial<Host> = {}): Ho
     { list: proc, entries: { task: 'directory' } },
     {
       read: `${proc}/stat`,
-      text: `${pid} (bash) S ${[1, ...Array(17).fill(0), 77, ...Array(30).fill(0)].join(' ')}\n`,
+      text: statText(pid, process),
     },
     {
       read: `${proc}/status`,
@@ -34,6 +41,7 @@ function hostWith(tree: Tree, process: Process, changes: Partial<Host> = {}): Ho
     { read: `${proc}/cgroup`, text: process.threads[0] },
     { list: `${proc}/task`, entries: Object.fromEntries(tids.map((tid) => [tid, 'directory'])) },
     ...process.threads.map((text, at) => ({ read: `${proc}/task/${tids[at]}/cgroup`, text })),
+    ...tids.map((tid) => ({ read: `${proc}/task/${tid}/stat`, text: statText(Number(tid), process) })),
   ];
   const host = recordedHost(`${treeText(tree)}${lines.map((line) => JSON.stringify(line)).join('\n')}\n`);
   return { ...host, ...changes };
@@ -115,6 +123,12 @@ describe('verify()', () => {
     );
     expect(found).toMatchObject({ verdict: 'contained', notes: ['it is in different steps: extern, 0'] });
     expect(found.job?.stepId).toBeUndefined();
+  });
+
+  it('goes by the threads that live where the first has ended', async () => {
+    const [atRoot, living] = [...inJob(undefined, undefined).threads, ...inJob(1, 1).threads];
+    const found = await verified(both, { threads: [atRoot ?? '', living ?? '', living ?? ''], ended: true });
+    expect(found).toMatchObject({ verdict: 'contained', job: { jobId: 1 }, notes: [] });
   });
 
   it('notes threads that stand elsewhere', async () => {

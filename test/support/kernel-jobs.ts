@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as pause } from 'node:timers/promises';
-import { describe, it } from 'vitest';
+import { describe, it, type TestContext } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
 import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
@@ -75,11 +75,15 @@ export function onKernels(suite: (kernel: Kernel) => void): void {
 }
 
 /** One test in a world of its own. */
-export function inWorld(kernel: Kernel, name: string, act: (world: World) => Promise<void>): void {
-  it(name, async () => {
+export function inWorld(
+  kernel: Kernel,
+  name: string,
+  act: (world: World, context: TestContext) => Promise<void>,
+): void {
+  it(name, async (context) => {
     const world = await World.make(kernel);
     try {
-      await act(world);
+      await act(world, context);
     } finally {
       await world.end();
     }
@@ -198,9 +202,10 @@ export class World {
     );
   }
 
-  /** Where a process is in the hierarchies of the sandbox: what the kernel says. */
-  places(pid: number): Readonly<Record<string, string>> {
-    const lines = fs.readFileSync(`/proc/${pid}/cgroup`, 'utf8').trimEnd().split('\n');
+  /** Where a process, or that thread of it, is in the hierarchies of the sandbox: what the kernel says. */
+  places(pid: number, tid?: number): Readonly<Record<string, string>> {
+    const file = tid === undefined ? `/proc/${pid}/cgroup` : `/proc/${pid}/task/${tid}/cgroup`;
+    const lines = fs.readFileSync(file, 'utf8').trimEnd().split('\n');
     const all = lines.map((line) => {
       const [, key = '', ...rest] = line.split(':');
       return [key === '' ? 'unified' : key.split(',').sort().join(), rest.join(':')] as const;

@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import process from 'node:process';
 import { setTimeout as pause } from 'node:timers/promises';
-import { test } from 'vitest';
+import { type TestContext, test } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
 import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
 import { discoverHierarchies, type Hierarchies, type Hierarchy } from '../../src/cgroup/hierarchies.js';
@@ -250,12 +250,12 @@ export function kernelTest(name: string, needs: readonly string[], act: (area: T
 }
 
 /** The same for what needs root alone. */
-export function rootTest(name: string, act: () => Promise<void> | void): void {
+export function rootTest(name: string, act: (context: TestContext) => Promise<void> | void): void {
   test(name, async (context) => {
     if (process.geteuid?.() !== 0) {
       if (process.env['CI'] === 'true') throw new Error('Skipped, which CI does not allow: needs root');
       context.skip('needs root');
     }
-    await act();
+    await act(context);
   });
 }

@@ -3,7 +3,7 @@
 
 import { type Membership, parseMemberships } from '../../cgroup/membership.js';
 import { isUntold } from '../../cgroup/membership-fallback.js';
-import { type HeldProcess, listPids, parseProcStatus } from '../../cgroup/process.js';
+import { filesOf, type HeldProcess, listPids, parseProcStatus, readStanding } from '../../cgroup/process.js';
 import { isHeldDead } from '../../cgroup/process-end.js';
 import { uptimeMs } from '../../machine/clock.js';
 import { hasCode, isGone, SlurmCgroupsError } from '../../machine/errors.js';
@@ -34,6 +34,14 @@ export function readProcessTable(host: Host, isPerson: (uid: number) => boolean)
   // Most processes stand where others stand, mostly where the one before them does: the same text is parsed once.
   const known = new Map<string, readonly Membership[]>();
   let [last, memberships]: [string | undefined, readonly Membership[]] = [undefined, []];
+  const placed = (text: string) => {
+    if (text !== last) {
+      memberships = known.get(text) ?? parseMemberships(text);
+      known.set(text, memberships);
+      last = text;
+    }
+    return memberships;
+  };
   let [hidden, unplaced] = [0, 0];
   for (const pid of listPids(host)) {
     const folder = `/proc/${pid}`;
@@ -43,13 +51,9 @@ export function readProcessTable(host: Host, isPerson: (uid: number) => boolean)
       const owner = Number(stat.uid);
       const uid = owner === 0 ? parseProcStatus(host.read(`${folder}/status`)).uids[0] : owner;
       if (uid === undefined || !isPerson(uid)) continue;
-      const text = host.read(`${folder}/cgroup`);
-      if (text !== last) {
-        memberships = known.get(text) ?? parseMemberships(text);
-        known.set(text, memberships);
-        last = text;
-      }
-      rows.push({ pid, uid, memberships });
+      const first = host.read(`${folder}/cgroup`);
+      const text = mayHaveEnded(placed(first)) ? standingText(host, pid, first) : first;
+      rows.push({ pid, uid, memberships: placed(text) });
     } catch (error) {
       if (hasCode(error, 'ERR_NOT_PERMITTED')) hidden++;
       // Whoever nests his cgroups that deep must not keep everybody's strays from being found.
@@ -58,6 +62,25 @@ export function readProcessTable(host: Host, isPerson: (uid: number) => boolean)
     }
   }
   return { rows, hidden, unplaced };
+}
+
+/**
+ * Whether a first thread that has ended would say so of itself while others of its process live: it is at the root on
+ * v1, and on v2 it stays where it ended, until that cgroup is removed and after. One that was moved on v2 since then is
+ * read where it was: when a stray is to be named, it is looked at again.
+ */
+function mayHaveEnded(memberships: readonly Membership[]): boolean {
+  const v1 = memberships.filter(({ controllers }) => controllers.length > 0);
+  return (v1.length > 0 && v1.every(({ path }) => path === '/')) || memberships.some(({ deleted }) => deleted);
+}
+
+function standingText(host: Host, pid: number, text: string): string {
+  try {
+    return readStanding(filesOf(host, pid), text);
+  } catch (error) {
+    if (hasCode(error, 'ERR_NOT_RECORDED')) return text; // a recording made before this was read
+    throw error;
+  }
 }
 
 /** What it uses, as far as it can be told. */

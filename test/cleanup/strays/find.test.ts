@@ -4,12 +4,14 @@ import { describe, expect, it } from 'vitest';
 import { type Membership, parseProcCgroup } from '../../../src/cgroup/membership.js';
 import { cgroupPath } from '../../../src/cgroup/path.js';
 import { findStrays, type JobsKnown, knowJobs, personBehind, strayProof } from '../../../src/cleanup/strays/find.js';
+import { readProcessTable } from '../../../src/cleanup/strays/process-table.js';
 import { Sandbox } from '../../../src/cli/sandbox.js';
 import { readNode, type SlurmNode } from '../../../src/jobs/node.js';
 import { SystemCallError } from '../../../src/machine/errors.js';
 import { failingHost } from '../../../src/machine/failing.js';
 import type { Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
+import { firstThreadEnded, untilFirstThreadEnded } from '../../support/first-thread-ended.js';
 import { treeHost } from '../../support/small-trees.js';
 import { started, stateOf, until } from '../../support/stuck-processes.js';
 import { rootTest } from '../../support/test-cgroups.js';
@@ -241,6 +243,23 @@ describe('findStrays()', () => {
       expect((await findStrays({ node, uid: bob })).strays.map((one) => one.pid).sort()).toEqual(
         [stray.pid, pid].sort(),
       );
+    }),
+  );
+
+  rootTest('takes a process whose first thread has ended for what it is, where its other threads stand', (context) =>
+    withSandbox(async (sandbox) => {
+      const leaf = await sandbox.addJob({ jobId: 3, uid: alice });
+      const { line } = firstThreadEnded(bob, context);
+      const inJob = await sandbox.startScript(0, `exec ${line}`, leaf);
+      const stray = await sandbox.startScript(0, `exec ${line}`);
+      for (const { pid } of [inJob, stray]) await untilFirstThreadEnded(pid);
+      const { strays } = await findStrays({ node: await sandbox.node(), uid: bob });
+      expect(strays).toMatchObject([{ pid: stray.pid, uid: bob, comm: 'node' }]);
+      if (sandbox.version === 2) expect(strays[0]?.cgroup).toMatch(/\/outside$/);
+      const table = readProcessTable(liveHost(), (uid) => uid === bob);
+      const placesOf = (pid: number) => table.rows.find((row) => row.pid === pid)?.memberships.map(({ path }) => path);
+      expect(placesOf(inJob.pid)).toEqual(expect.arrayContaining([expect.stringMatching(/\/job_3\//)]));
+      expect(placesOf(stray.pid)).toEqual(expect.arrayContaining([expect.stringMatching(/\/outside$/)]));
     }),
   );
 
