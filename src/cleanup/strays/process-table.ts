@@ -3,7 +3,14 @@
 
 import { type Membership, parseMemberships } from '../../cgroup/membership.js';
 import { isUntold } from '../../cgroup/membership-fallback.js';
-import { filesOf, type HeldProcess, listPids, parseProcStatus, readStanding } from '../../cgroup/process.js';
+import {
+  filesOf,
+  type HeldProcess,
+  listPids,
+  parseProcStatus,
+  readStanding,
+  standingThread,
+} from '../../cgroup/process.js';
 import { isHeldDead } from '../../cgroup/process-end.js';
 import { uptimeMs } from '../../machine/clock.js';
 import { hasCode, isGone, SlurmCgroupsError } from '../../machine/errors.js';
@@ -106,10 +113,13 @@ const tickMs = 10;
  */
 export function readUse(held: HeldProcess, uptime: number | undefined): ProcessUse {
   const text = held.directory.read('stat');
-  const { comm, kernelThread, startTime } = held.stat();
+  const first = held.stat();
+  const { comm, kernelThread, startTime } = first;
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
   const [user, system] = [Number(fields[11]), Number(fields[12])]; // utime, stime
-  const resident = /^VmRSS:\s+(\d+) kB$/m.exec(held.directory.read('status'))?.[1];
+  const tid = standingThread(held.directory, first); // a first thread that has ended has no memory any more
+  const status = held.directory.read(tid === held.pid ? 'status' : `task/${tid}/status`);
+  const resident = /^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1];
   const ageMs = uptime === undefined ? undefined : Math.max(0, uptime - Number(startTime) * tickMs);
   return {
     comm,

@@ -255,6 +255,7 @@ describe('findStrays()', () => {
       for (const { pid } of [inJob, stray]) await untilFirstThreadEnded(pid);
       const { strays } = await findStrays({ node: await sandbox.node(), uid: bob });
       expect(strays).toMatchObject([{ pid: stray.pid, uid: bob, comm: 'node' }]);
+      expect(strays[0]?.memoryBytes).toBeGreaterThan(10 << 20);
       if (sandbox.version === 2) expect(strays[0]?.cgroup).toMatch(/\/outside$/);
       const table = readProcessTable(liveHost(), (uid) => uid === bob);
       const placesOf = (pid: number) => table.rows.find((row) => row.pid === pid)?.memberships.map(({ path }) => path);
