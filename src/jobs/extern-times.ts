@@ -3,10 +3,11 @@
 // is on a clock that nobody sets.
 
 import { SlurmCgroupsError } from '../machine/errors.js';
+import { isFolderOf } from '../machine/ownership.js';
 import type { Job } from './job.js';
 import type { SlurmNode } from './node.js';
 import { externStepdStart } from './stepd/process.js';
-import { isRootsAlone, socketOf, socketTime } from './stepd/sockets.js';
+import { socketOf, socketTime } from './stepd/sockets.js';
 
 /**
  * The same jobs with `extern.socketNs` and `extern.stepdStartTicks`, where these are to be seen: a look at one socket
@@ -36,7 +37,7 @@ function externSocketTime({ jobId, nodeName }: Job, { host, nodeName: here, spoo
   if (jobId === undefined || name === undefined || spool === undefined) return undefined;
   try {
     const above = host.stat(spool);
-    if (above === undefined || !isRootsAlone(above)) return undefined;
+    if (above === undefined || !isFolderOf(above)) return undefined;
     return socketTime(host, socketOf(spool, { nodeName: name, jobId, stepId: 'extern' }));
   } catch (error) {
     if (error instanceof SlurmCgroupsError || error instanceof RangeError) return undefined; // no such job has a socket

@@ -3,23 +3,21 @@
 // place in the tree, or all four uids 0 together with a root-owned executable of that name.
 
 import type { Membership } from '../cgroup/membership.js';
-import { childrenOf, type HeldProcess, holdProcess, listPids, parseProcStat } from '../cgroup/process.js';
+import { childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { isGone, SlurmCgroupsError } from '../machine/errors.js';
 import { type Host, isRegularFile } from '../machine/host.js';
 import { answersAtOnce, readMountTable } from '../machine/mount-table.js';
 import { established, listening, type TcpSocket, tcpSocketsOf } from '../machine/tcp-table.js';
+import { readUidMin } from '../machine/users.js';
+import { pidsCalledSlurmd, programName } from './config/slurmd.js';
 import { parseJobPath } from './layout.js';
 import type { SlurmNode } from './node.js';
-import { programName } from './program-name.js';
 
 /** Why a process may not be moved, as the end of a sentence that begins with the process; `undefined`: it may. */
 export type Refusal = string | undefined;
 
 const daemons: readonly string[] = ['slurmd', 'slurmstepd'];
 const monitors: readonly string[] = ['sshd', 'sshd-session'];
-
-/** First uid of people: UID_MIN of login.defs(5), default. */
-const uidMin = 1000;
 
 /**
  * Whether a process may be moved into a job of `uid`: it is that user's with all four uids, or the root
@@ -125,6 +123,7 @@ export function rootExecutable(host: Host, held: HeldProcess): string | undefine
 
 /** A child that runs as another person: then the connection is that person's, not `uid`'s. */
 function otherUserBelow(host: Host, held: HeldProcess, uid: number): number | undefined {
+  const uidMin = readUidMin(host);
   for (const pid of childrenOf(host, held)) {
     try {
       const child = holdProcess(host, pid);
@@ -143,12 +142,11 @@ function otherUserBelow(host: Host, held: HeldProcess, uid: number): number | un
 
 /** The pid of a running slurmd, found by executable and uids; `undefined` when none runs. */
 export function findSlurmd(host: Host): number | undefined {
-  for (const pid of listPids(host)) {
+  for (const pid of pidsCalledSlurmd(host)) {
     try {
-      if (parseProcStat(host.read(`/proc/${pid}/stat`)).comm !== 'slurmd') continue;
       const held = holdProcess(host, pid);
       try {
-        if (held.status().uids.every((one) => one === 0) && rootExecutable(host, held) === 'slurmd') return pid;
+        if (rootExecutable(host, held) === 'slurmd') return pid;
       } finally {
         held.close();
       }

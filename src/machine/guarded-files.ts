@@ -6,6 +6,7 @@ import { type BoundedReads, boundedReads, type Look } from './bounded-reads.js';
 import type { Deadline } from './deadline.js';
 import { ConfigError, hasCode, quote } from './errors.js';
 import type { Host } from './host.js';
+import { othersCanWrite } from './ownership.js';
 
 /** Something on the way to a file, or the file itself. */
 export interface Owned {
@@ -113,7 +114,7 @@ async function locate(host: Host, reads: BoundedReads, file: string): Promise<Lo
       continue;
     }
     // Sticky folders too: in /tmp anybody could have put the file there first.
-    if ((last.mode & 0o022n) !== 0n) open ??= owned;
+    if (othersCanWrite(last)) open ??= owned;
     at = where;
   }
   // Only now: a folder with nothing in it misleads nobody.

@@ -2,7 +2,8 @@
 // it must be root's alone: no link, no other owner, no other writer.
 
 import { SlurmCgroupsError, SystemCallError } from './errors.js';
-import { type Host, isDirectory } from './host.js';
+import type { Host } from './host.js';
+import { isFolderOf } from './ownership.js';
 
 const parent = '/run/slurm-cgroups';
 
@@ -32,7 +33,7 @@ export function makeStateFolder(host: Host, folder: string): void {
 /** @throws SlurmCgroupsError ERR_NOT_PERMITTED unless it is a folder of the user who runs this, written by nobody else. */
 export function requireRootsFolder(host: Host, path: string): void {
   const stat = host.stat(path);
-  if (stat === undefined || !isDirectory(stat) || stat.uid !== BigInt(host.self().uid) || (stat.mode & 0o022n) !== 0n) {
+  if (stat === undefined || !isFolderOf(stat, BigInt(host.self().uid))) {
     throw new SlurmCgroupsError(
       'ERR_NOT_PERMITTED',
       `Cannot use "${path}": it must be a folder that only root can write`,

@@ -12,8 +12,9 @@ import { placeOf } from '../../jobs/verification.js';
 import { hasCode, isGone, SlurmCgroupsError, someOf } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import { listeningPaths } from '../../machine/unix-table.js';
+import { isPersonsUid, readUidMin } from '../../machine/users.js';
 import { lineOfDescent } from '../spared.js';
-import { isPersonsUid, readUidMin, serviceOf, slurmsUsers } from './people.js';
+import { serviceOf, slurmsUsers } from './people.js';
 import { knownUptimeMs, type ProcessRow, readProcessTable, readUse } from './process-table.js';
 
 /** A process that should not be here. */

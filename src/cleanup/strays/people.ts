@@ -5,36 +5,7 @@ import type { Membership } from '../../cgroup/membership.js';
 import { partsOf } from '../../cgroup/path.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { uidsOfSlurm } from '../../jobs/stepd/trusted-users.js';
-import { quote, SlurmCgroupsError } from '../../machine/errors.js';
-import type { Host } from '../../machine/host.js';
-
-/** UID_MIN where login.defs(5) does not say. */
-const usualUidMin = 1000;
-
-/** nobody, and (uid_t) -1 of 16 bits: who has no account here. */
-const nobody: ReadonlySet<number> = new Set([65_534, 65_535]);
-
-/** The first uid of people: UID_MIN of /etc/login.defs. */
-export function readUidMin(host: Host): number {
-  try {
-    return parseUidMin(host.read('/etc/login.defs'));
-  } catch (error) {
-    if (error instanceof SlurmCgroupsError) return usualUidMin; // no such file, or a recording without it
-    throw error;
-  }
-}
-
-/** The last UID_MIN counts; one that would make root or every system account a person does not. */
-export function parseUidMin(text: string): number {
-  const value = [...text.matchAll(/^[ \t]*UID_MIN[ \t]+(\d+)[ \t]*(?:#.*)?$/gm)].at(-1)?.[1];
-  const uid = value === undefined ? Number.NaN : Number(value);
-  return uid >= 100 && uid < 65_534 ? uid : usualUidMin;
-}
-
-/** Whether a uid can be a person's. */
-export function isPersonsUid(uid: number, uidMin: number): boolean {
-  return uid > 0 && uid >= uidMin && !nobody.has(uid);
-}
+import { quote } from '../../machine/errors.js';
 
 export interface SlurmsUsers {
   readonly uids: ReadonlySet<number>;

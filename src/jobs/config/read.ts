@@ -182,7 +182,7 @@ async function requireNamed(host: Host, files: ConfigFiles, { main, slurm, trust
   const user = slurm.settings.get('slurmuser')?.value ?? 'root';
   if (user === usualSlurmUser) return;
   const uid = await uidOfUser(host, files, user);
-  if (uid !== undefined && uid !== 0n && trusted.uids.has(uid)) return;
+  if (uid !== undefined && uid !== 0 && trusted.uids.has(BigInt(uid))) return;
   throw new ConfigError(
     `Cannot trust ${quote(main.path)}: it belongs to ${usualSlurmUser}, but names ${quote(user)} as SlurmUser; ` +
       `give it to root (chown root ${quote(main.path)})`,

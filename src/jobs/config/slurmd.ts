@@ -2,10 +2,9 @@
 // configuration it reads. Both can block (they take the target's memory lock), so a child reads them.
 
 import { listPids, parseProcStat, parseProcStatus } from '../../cgroup/process.js';
-import { ConfigError, hasCode, isGone, quote } from '../../machine/errors.js';
+import { ConfigError, hasCode, isGone, quote, SlurmCgroupsError } from '../../machine/errors.js';
 import type { ConfigFiles } from '../../machine/guarded-files.js';
 import type { Host } from '../../machine/host.js';
-import { programName } from '../program-name.js';
 
 /** A running slurmd. */
 export interface SlurmdProcess {
@@ -26,6 +25,34 @@ export interface FoundSlurmds {
 }
 
 /**
+ * The processes that are called slurmd and run with root's four uids, by what every user can see. That is no proof: a
+ * program of that name that root runs may be a user's. The caller looks at its executable.
+ */
+export function* pidsCalledSlurmd(host: Host): Generator<number> {
+  for (const pid of listPids(host)) if (isCalledSlurmd(host, pid)) yield pid;
+}
+
+function isCalledSlurmd(host: Host, pid: number): boolean {
+  try {
+    if (parseProcStat(host.read(`/proc/${pid}/stat`)).comm !== 'slurmd') return false; // the cheapest question: 5 µs
+    return parseProcStatus(host.read(`/proc/${pid}/status`)).uids.every((uid) => uid === 0);
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return false; // ended meanwhile, hidden from this user, or not recorded
+    throw error;
+  }
+}
+
+/**
+ * The name of the program that a process runs, by its executable: `/usr/sbin/slurmstepd-wlm` → `slurmstepd` (Debian's
+ * alternatives; measured, all four releases), `/usr/sbin/sshd` → `sshd`. An update leaves ` (deleted)` behind it.
+ */
+export function programName(executable: string): string {
+  const file = executable.replace(/ \(deleted\)$/, '');
+  const name = file.slice(file.lastIndexOf('/') + 1);
+  return /^(slurmd|slurmstepd)-[\w.+-]+$/.exec(name)?.[1] ?? name;
+}
+
+/**
  * The slurmd processes of this machine. A name proves nothing: it is one with all four uids 0 whose executable
  * is root's and called slurmd.
  *
@@ -40,10 +67,9 @@ export async function findSlurmds(host: Host, files: ConfigFiles): Promise<Found
   }
   const slurmds: SlurmdProcess[] = [];
   const notes: string[] = [];
-  for (const pid of listPids(host)) {
+  for (const pid of pidsCalledSlurmd(host)) {
     try {
-      if (host.read(`/proc/${pid}/comm`) !== 'slurmd\n') continue; // the cheapest question first: 5 µs a process
-      if (!(await isSlurmd(host, files, pid))) continue;
+      if (programName(host.readlink(`/proc/${pid}/exe`)) !== 'slurmd' || !(await runsRootsFile(files, pid))) continue;
       // The paths it names are those of its own mounts.
       if (host.readlink(`/proc/${pid}/ns/pid`) !== host.readlink('/proc/self/ns/pid')) {
         notes.push(`Process ${pid} is a slurmd in a container: what it reads is not this node's configuration`);
@@ -66,9 +92,8 @@ export async function findSlurmds(host: Host, files: ConfigFiles): Promise<Found
   return { slurmds, notes };
 }
 
-async function isSlurmd(host: Host, files: ConfigFiles, pid: number): Promise<boolean> {
-  if (!parseProcStatus(host.read(`/proc/${pid}/status`)).uids.every((uid) => uid === 0)) return false;
-  if (programName(host.readlink(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, '')) !== 'slurmd') return false;
+/** Whether the executable of a process is a file of root's. */
+async function runsRootsFile(files: ConfigFiles, pid: number): Promise<boolean> {
   // Through the link itself: that is the file that runs, also when an update has replaced or removed it.
   return (
     (await ask(files, pid, '/usr/bin/stat', ['-L', '-c', '%u %F', '--', `/proc/${pid}/exe`])) === '0 regular file\n'

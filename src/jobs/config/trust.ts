@@ -4,6 +4,7 @@
 import { ConfigError, hasCode, quote } from '../../machine/errors.js';
 import { type ConfigFiles, formatMode, type LocatedFile, type Owned } from '../../machine/guarded-files.js';
 import type { Host } from '../../machine/host.js';
+import { askUsers, isUserName, parsePasswd, type User } from '../../machine/users.js';
 
 /**
  * The account that every package of Slurm makes. A slurm.conf that is not root's can vouch for this one only,
@@ -25,7 +26,7 @@ export const rootOnly: TrustedUids = { uids: new Set([0n]), named: undefined, an
 export async function trustAlso(host: Host, files: ConfigFiles, user: string): Promise<TrustedUids> {
   const uid = await uidOfUser(host, files, user);
   const named = uid === undefined ? `${user} (whose uid nobody knows)` : `${user} (uid ${uid})`;
-  const uids = uid === undefined ? rootOnly.uids : new Set([0n, uid]);
+  const uids = uid === undefined ? rootOnly.uids : new Set([0n, BigInt(uid)]);
   return { uids, named, anybody: uid === undefined && host.source === 'recording' };
 }
 
@@ -52,13 +53,13 @@ export function requireTrusted(file: LocatedFile, trusted: TrustedUids): void {
  * The uid of a user, from /etc/passwd, else from `getent` (whose answer may come over the network).
  * `undefined`: there is no such user, or nobody says so in time.
  */
-export async function uidOfUser(host: Host, files: ConfigFiles, user: string): Promise<bigint | undefined> {
-  if (/^\d{1,10}$/.test(user)) return BigInt(user);
-  if (!/^[A-Za-z_][A-Za-z0-9_.@\\-]*\$?$/.test(user)) return undefined; // nothing that getent could take for an option
-  const inPasswd = uidIn(await readPasswd(files), user);
+export async function uidOfUser(host: Host, files: ConfigFiles, user: string): Promise<number | undefined> {
+  if (/^\d{1,10}$/.test(user)) return Number(user);
+  if (!isUserName(user)) return undefined;
+  const named = (users: readonly User[] | undefined) => users?.find(({ name }) => name === user)?.uid;
+  const inPasswd = named(parsePasswd(await readPasswd(files)));
   if (inPasswd !== undefined || host.source === 'recording') return inPasswd;
-  const result = await files.run('/usr/bin/getent', ['passwd', user]);
-  return uidIn(result?.stdout ?? '', user);
+  return named(await askUsers(files.run, [user]));
 }
 
 async function readPasswd(files: ConfigFiles): Promise<string> {
@@ -69,10 +70,4 @@ async function readPasswd(files: ConfigFiles): Promise<string> {
     if (hasCode(error, 'ERR_NOT_RECORDED')) return '';
     throw error;
   }
-}
-
-function uidIn(passwd: string, user: string): bigint | undefined {
-  const fields = passwd.split('\n').map((line) => line.split(':'));
-  const uid = fields.find(([name]) => name === user)?.[2];
-  return uid !== undefined && /^\d+$/.test(uid) ? BigInt(uid) : undefined;
 }

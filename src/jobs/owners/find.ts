@@ -4,11 +4,11 @@
 import { type Deadline, deadlineIn } from '../../machine/deadline.js';
 import { hasCode } from '../../machine/errors.js';
 import { isRegularFile } from '../../machine/host.js';
+import { isFolderOf } from '../../machine/ownership.js';
 import type { Slots } from '../../machine/slots.js';
 import type { OwnedJob } from '../job.js';
 import type { SlurmNode } from '../node.js';
 import { jobIdByPlace } from '../stepd/process.js';
-import { isRootsAlone } from '../stepd/sockets.js';
 import { type AskedOwner, askOwners } from './asked.js';
 import { recordedOwners } from './recorded.js';
 
@@ -78,7 +78,7 @@ function lookAt(node: SlurmNode, job: OwnedJob, trusted: ReadonlyMap<string, str
 function isTrusted(node: SlurmNode, spool: string): boolean {
   try {
     const stat = node.host.stat(spool);
-    return stat !== undefined && isRootsAlone(stat);
+    return stat !== undefined && isFolderOf(stat);
   } catch (error) {
     if (hasCode(error, 'ERR_NOT_RECORDED')) return false;
     throw error;
@@ -90,7 +90,7 @@ function ownerOfScript(node: SlurmNode, spool: string, jobId: number): number | 
   const folder = `${spool}/job${String(jobId).padStart(5, '0')}`;
   const above = node.host.stat(folder);
   // slurmd makes it 0750, root's, with the group of the job's user: where others can write, the script may be theirs.
-  if (above === undefined || !isRootsAlone(above)) return undefined;
+  if (above === undefined || !isFolderOf(above)) return undefined;
   const script = node.host.stat(`${folder}/slurm_script`);
   return script === undefined || !isRegularFile(script) ? undefined : Number(script.uid);
 }

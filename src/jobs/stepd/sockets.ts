@@ -6,6 +6,7 @@ import path from 'node:path';
 import { isGone, SlurmCgroupsError } from '../../machine/errors.js';
 import { type FileStat, type Host, isDirectory, isSocket } from '../../machine/host.js';
 import { answersAtOnce, readMountTable } from '../../machine/mount-table.js';
+import { othersCanWrite } from '../../machine/ownership.js';
 import { listeningPaths } from '../../machine/unix-table.js';
 
 /** What the name of a socket tells. */
@@ -144,11 +145,6 @@ export function listeningSockets(
   return { sockets: [...found.values()].sort(byJob), notes };
 }
 
-/** A directory of root's in which nobody else can write. */
-export function isRootsAlone(stat: FileStat): boolean {
-  return isDirectory(stat) && stat.uid === 0n && (stat.mode & 0o022n) === 0n;
-}
-
 /**
  * When a socket was made, in ns since 1970; `undefined`: there is none. It keeps its times (measured: adoption, restart
  * of slurmd, suspension, ls, reclaim); anybody may set those of mode 0777 to now, never back: the earlier counts.
@@ -165,8 +161,7 @@ export function socketTime(host: Host, { folder, name }: StepSocket): bigint | u
 export function whyStrange(stat: FileStat, trusted: TrustedOwners): string | undefined {
   if (!isDirectory(stat)) return 'it is not a folder';
   if (!trusted.has(stat.uid)) return `it belongs to uid ${stat.uid}, not to root or SlurmUser`;
-  // Group and others; a sticky bit does not keep anybody from putting something there.
-  if ((stat.mode & 0o022n) !== 0n) return `others can write in it (mode ${(stat.mode & 0o7777n).toString(8)})`;
+  if (othersCanWrite(stat)) return `others can write in it (mode ${(stat.mode & 0o7777n).toString(8)})`;
   return undefined;
 }
 

@@ -27,7 +27,7 @@ export async function uidsOfSlurm(
     if (user === undefined || user === 'root') continue;
     try {
       const uid = await uidOfUser(host, files, user);
-      if (uid !== undefined) uids.add(Number(uid));
+      if (uid !== undefined) uids.add(uid);
       else unknown.push({ user });
     } catch (error) {
       if (!(error instanceof SlurmCgroupsError)) throw error;

@@ -1,33 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { parseProcCgroup } from '../../../src/cgroup/membership.js';
-import { isPersonsUid, parseUidMin, readUidMin, serviceOf, slurmsUsers } from '../../../src/cleanup/strays/people.js';
+import { serviceOf, slurmsUsers } from '../../../src/cleanup/strays/people.js';
 import { nodeWith } from '../../support/config-sandbox.js';
-
-describe('readUidMin()', () => {
-  it.each([
-    ['UID_MIN\t\t\t 1000\nUID_MAX 60000\n', 1000],
-    ['SYS_UID_MIN 101\n#UID_MIN 1\nUID_MIN 500 # as of old\n', 500],
-    ['UID_MIN 500\nUID_MIN 2000\n', 2000],
-    ['UID_MIN 0\n', 1000],
-    ['UID_MIN 99999999\n', 1000],
-    ['UID_MIN x\n', 1000],
-    ['', 1000],
-  ])('%j', (text, uid) => {
-    expect(parseUidMin(text)).toBe(uid);
-    expect(readUidMin(nodeWith({ '/etc/login.defs': { text } }))).toBe(uid);
-  });
-
-  it('is 1000 without the file', () => {
-    expect(readUidMin(nodeWith({}))).toBe(1000);
-  });
-});
-
-it('isPersonsUid() takes root, system accounts and nobody out', () => {
-  expect([0, 999, 1000, 65_533, 65_534, 65_535, 100_000].filter((uid) => isPersonsUid(uid, 1000))).toEqual([
-    1000, 65_533, 100_000,
-  ]);
-  expect(isPersonsUid(0, 0)).toBe(false);
-});
 
 describe('slurmsUsers()', () => {
   const passwd = { text: 'root:x:0:0::/:/bin/sh\nslurm:x:64030:64030::/:/bin/false\nd:x:1500:1500::/:/bin/sh\n' };

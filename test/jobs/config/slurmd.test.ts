@@ -3,7 +3,13 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { findSlurmds, type SlurmdProcess, slurmdOf, slurmdWords } from '../../../src/jobs/config/slurmd.js';
+import {
+  findSlurmds,
+  programName,
+  type SlurmdProcess,
+  slurmdOf,
+  slurmdWords,
+} from '../../../src/jobs/config/slurmd.js';
 import { deadlineIn } from '../../../src/machine/deadline.js';
 import { configFiles } from '../../../src/machine/guarded-files.js';
 import { liveHost } from '../../../src/machine/live-host.js';
@@ -62,6 +68,20 @@ describe('slurmdOf()', () => {
     const message = 'slurmd 10 reads "/a", slurmd 11 the default file; name the node or the file';
     expect(() => slurmdOf([n1, { pid: 11, configless: false }], undefined)).toThrow(message);
   });
+});
+
+test.each([
+  ['/usr/sbin/slurmstepd', 'slurmstepd'],
+  ['/usr/sbin/slurmstepd-wlm', 'slurmstepd'],
+  ['/usr/sbin/slurmd-wlm', 'slurmd'],
+  ['/opt/slurm/24.11/sbin/slurmd', 'slurmd'],
+  ['/opt/slurm/24.11/sbin/slurmd (deleted)', 'slurmd'],
+  ['/usr/sbin/sshd', 'sshd'],
+  ['/usr/lib/openssh/sshd-session', 'sshd-session'],
+  ['/usr/bin/slurmstepdx', 'slurmstepdx'],
+  ['slurmd-', 'slurmd-'],
+])('programName() of %s is %s', (file, name) => {
+  expect(programName(file)).toBe(name);
 });
 
 test('findSlurmds() says that a recording does not tell', async () => {

@@ -21,9 +21,9 @@ const owned = (...uids: number[]): LocatedFile => ({
 });
 
 test.each([
-  ['root', 0n],
-  ['slurm', 64030n],
-  ['1234', 1234n],
+  ['root', 0],
+  ['slurm', 64030],
+  ['1234', 1234],
   ['nobody-here', undefined],
   ['-s', undefined],
   ['slurm:x', undefined],
@@ -40,7 +40,7 @@ test('uidOfUser() asks getent for who is not in /etc/passwd', async () => {
     return { exitCode: 0, stdout: 'ldapslurm:*:777:7::/:/bin/false\n', stderr: '', timedOut: false };
   };
   const host = { ...live, run };
-  expect(await uidOfUser(host, configFiles(host, deadlineIn(host, 1000)), 'ldapslurm')).toBe(777n);
+  expect(await uidOfUser(host, configFiles(host, deadlineIn(host, 1000)), 'ldapslurm')).toBe(777);
   expect(asked).toEqual([['/usr/bin/getent', 'passwd', 'ldapslurm']]);
 });
 
