@@ -5,9 +5,9 @@ import type { Member } from '../cgroup/killing.js';
 import { placesLine } from '../cgroup/membership.js';
 import { holdProcess, parseProcStat } from '../cgroup/process.js';
 import { isSameJob, type JobName } from '../jobs/layout.js';
+import { placeOf } from '../jobs/membership-in-job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { isAtSlurmstepdsPlace, rootExecutable } from '../jobs/protected.js';
-import { placeOf } from '../jobs/verification.js';
 import { isGone } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 

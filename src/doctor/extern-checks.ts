@@ -4,9 +4,8 @@
 import { Cgroup } from '../cgroup/cgroup.js';
 import { frozenAt } from '../cgroup/freezer.js';
 import { childPath } from '../cgroup/path.js';
-import { discoverJobs } from '../jobs/discovery.js';
+import { cgroupOf, discoverJobs } from '../jobs/discovery.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
-import { cgroupOf } from '../jobs/job-cgroups.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners/find.js';
 import { askSteps, type StepdReport } from '../jobs/stepd/ask.js';

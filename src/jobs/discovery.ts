@@ -2,6 +2,9 @@
 // one value each. Only names are listed and only extern steps looked at: cost follows the number of
 // directories asked for, with a uid on v1 that user's alone.
 
+import { Cgroup } from '../cgroup/cgroup.js';
+import { cgroupAt, hierarchyOfKey } from '../cgroup/hierarchies.js';
+import { cgroupPath } from '../cgroup/path.js';
 import { ifThere, SlurmCgroupsError } from '../machine/errors.js';
 import type { ExternCgroup, Job, JobCgroup, Step } from './job.js';
 import { isSameJob, type JobName, parseJobName, parseStepName, parseUidName } from './layout.js';
@@ -166,4 +169,13 @@ function byStep(a: Step, b: Step): number {
 
 function compare<T extends string | number>(a: T, b: T): number {
   return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** The cgroup at a directory of a job; `undefined` when its hierarchy is not mounted here. */
+export function cgroupOf(
+  node: Pick<SlurmNode, 'host' | 'hierarchies'>,
+  { hierarchy, path }: JobCgroup,
+): Cgroup | undefined {
+  const found = hierarchyOfKey(node.hierarchies, hierarchy);
+  return found === undefined ? undefined : new Cgroup(node.host, found, cgroupPath(cgroupAt(found, path)));
 }

@@ -7,8 +7,8 @@ import type { MoveTarget } from '../cgroup/move.js';
 import { type CgroupPath, childPath, partsOf } from '../cgroup/path.js';
 import { hasCode, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { FileStat, Host } from '../machine/host.js';
+import { cgroupOf } from './discovery.js';
 import { type ExternCgroup, type Job, nameOfJob } from './job.js';
-import { cgroupOf } from './job-cgroups.js';
 import { formatJobPath, parseTaskName } from './layout.js';
 import type { LocatedTop, SlurmNode } from './node.js';
 

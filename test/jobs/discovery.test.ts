@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { rootPath } from '../../src/cgroup/path.js';
-import { discoverJobs } from '../../src/jobs/discovery.js';
+import { cgroupOf, discoverJobs } from '../../src/jobs/discovery.js';
 import { readNode } from '../../src/jobs/node.js';
 import { hasCode, SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
@@ -249,3 +249,23 @@ function shuffled<T>(items: readonly T[], seed: number): readonly T[] {
     .sort((a, b) => a.key - b.key)
     .map(({ item }) => item);
 }
+
+describe('cgroupOf()', () => {
+  it.each(['slurm-22.05-v1', 'slurm-24.11-v2'])(
+    'leads from each directory of a job to its cgroup (%s)',
+    async (name) => {
+      const node = await readNode({ host: recordedHost(loadRecording(name)) });
+      const all = discoverJobs(node).flatMap((job) => [...job.cgroups, ...job.steps.flatMap((step) => step.cgroups)]);
+      expect(all.length).toBeGreaterThan(10);
+      for (const one of all) {
+        const cgroup = cgroupOf(node, one);
+        expect([cgroup?.directory, cgroup?.hierarchy.key]).toEqual([one.path, one.hierarchy]);
+      }
+    },
+  );
+
+  it('knows none in a hierarchy that is not mounted', async () => {
+    const node = await readNode({ host: recordedHost(loadRecording('slurm-22.05-v1')) });
+    expect(cgroupOf(node, { hierarchy: 'rdma', controllers: ['rdma'], path: '/sys/fs/cgroup/rdma/x' })).toBeUndefined();
+  });
+});

@@ -1,8 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { parseProcCgroup } from '../../src/cgroup/membership.js';
 import { rootPath } from '../../src/cgroup/path.js';
 import { readNode } from '../../src/jobs/node.js';
-import { jobPlaceOf, verify } from '../../src/jobs/verification.js';
+import { verify } from '../../src/jobs/verification.js';
 import { hasCode, SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { recordedHost } from '../../src/machine/recording.js';
@@ -234,22 +233,5 @@ describe('verify() of a process in a directory named by SLUID', () => {
     expect(found).toMatchObject({ verdict: 'contained', job: { sluid } });
     expect(found.job?.jobId).toBeUndefined();
     expect(found.notes).toEqual([expect.stringMatching(/^the id of the job is not known: no slurmstepd/)]);
-  });
-});
-
-describe('jobPlaceOf()', () => {
-  const job = 'slurm/uid_1001/job_4';
-  it.each([
-    [`5:memory:/${job}/step_0\n4:freezer:/${job}\n`, { job: { jobId: 4 }, uid: 1001 }],
-    [`5:memory:/${job}/step_0\n4:freezer:/\n`, { job: { jobId: 4 } }],
-    [`5:memory:/${job}/step_0\n4:freezer:/slurm/uid_1001/job_5\n`, 'several'],
-    [`5:memory:/${job}/step_0\n4:freezer:/slurm/uid_1002/job_4\n`, 'several'],
-    ['5:memory:/user.slice\n4:freezer:/\n', undefined],
-  ])('of %j is %j', async (text, place) => {
-    const tree = { hierarchies: ['memory', 'freezer'], directories: [`memory/${job}`, `freezer/${job}`] };
-    const node = await readNode({ host: recordedHost(treeText(tree)), within: rootPath });
-    const found = jobPlaceOf(node, parseProcCgroup(text));
-    if (typeof place === 'object') expect(found).toMatchObject(place);
-    else expect(found).toBe(place);
   });
 });

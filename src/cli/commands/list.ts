@@ -2,10 +2,9 @@
 
 import { CgroupSet, type SetMember } from '../../cgroup/cgroup-set.js';
 import { parseProcStat, parseProcStatus } from '../../cgroup/process.js';
-import { discoverJobs } from '../../jobs/discovery.js';
+import { cgroupOf, discoverJobs } from '../../jobs/discovery.js';
 import { dateJobs } from '../../jobs/extern-times.js';
 import { type Job, nameOfJob, type OwnedJob, type Step } from '../../jobs/job.js';
-import { cgroupOf } from '../../jobs/job-cgroups.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
 import { isGone, SlurmCgroupsError } from '../../machine/errors.js';

@@ -12,12 +12,11 @@ import { hasCode, isGone } from '../../machine/errors.js';
 import type { Directory } from '../../machine/host.js';
 import { isOwnAddress } from '../../machine/own-addresses.js';
 import { findSockets, socketInodeAt, type TcpConnection, type TcpSocket } from '../../machine/tcp-table.js';
-import { discoverJobs } from '../discovery.js';
+import { cgroupOf, discoverJobs } from '../discovery.js';
 import { nameOfJob, type OwnedJob } from '../job.js';
-import { cgroupOf } from '../job-cgroups.js';
 import { isSameJob } from '../layout.js';
+import { jobPlaceOf } from '../membership-in-job.js';
 import { findOwners } from '../owners/find.js';
-import { jobPlaceOf } from '../verification.js';
 import { type CallerIdAnswer, type CallerIdQuestion, unknown } from './question.js';
 
 /**
