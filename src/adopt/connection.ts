@@ -21,7 +21,7 @@ const longestText = 160;
 export function parseSshConnection(text: string): FoundConnection {
   if (text.length > longestText) return { why: `it is ${text.length} characters long` };
   const fields = text.trim().split(/ +/);
-  if (fields.length !== 4) return { why: `${quote(text)} has not the four fields of one` };
+  if (fields.length !== 4) return { why: `${quote(text)} does not have the four fields of a connection` };
   const [sourceAddress = '', sourcePort = '', destinationAddress = '', destinationPort = ''] = fields;
   const source = endpointFrom(sourceAddress, sourcePort);
   const destination = endpointFrom(destinationAddress, destinationPort);
@@ -34,9 +34,9 @@ export function parseSshConnection(text: string): FoundConnection {
 
 function endpointFrom(addressText: string, portText: string): Endpoint | string {
   const address = parseAddress(addressText);
-  if (address === undefined) return `${quote(addressText)} is no IP address`;
+  if (address === undefined) return `${quote(addressText)} is not an IP address`;
   const port = /^\d{1,5}$/.test(portText) ? Number(portText) : 0;
-  return port >= 1 && port <= 0xffff ? { address, port } : `${quote(portText)} is no port`;
+  return port >= 1 && port <= 0xffff ? { address, port } : `${quote(portText)} is not a port`;
 }
 
 /** The one connection that the sshd of a session holds. */
@@ -56,9 +56,9 @@ export function connectionOfProcess(host: Host, pid: number): FoundConnection {
 
 function connectionOf(host: Host, held: HeldProcess): FoundConnection {
   const name = held.status().uids.every((uid) => uid === 0) ? rootExecutable(host, held) : undefined;
-  if (name === undefined || !isMonitor(name)) return { why: `process ${held.pid} is no sshd of a connection` };
+  if (name === undefined || !isMonitor(name)) return { why: `process ${held.pid} is not the sshd of a connection` };
   const own = connectionsOfMonitor(held);
-  if (own === 'listens') return { why: `process ${held.pid} listens for everybody` };
+  if (own === 'listens') return { why: `process ${held.pid} is the listening sshd` };
   const [socket] = own;
   if (socket === undefined || own.length > 1)
     return { why: `process ${held.pid} holds ${own.length === 0 ? 'no' : own.length} TCP connections` };

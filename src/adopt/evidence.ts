@@ -68,12 +68,11 @@ export async function withFact(facts: AdoptionFacts, name: FactName, source: Fac
 
 function nodeFact(node: SlurmNode): Fact<NodeFact> {
   if (node.evidence === undefined)
-    return { known: { isSlurmNode: false, why: 'it has neither a cgroup of Slurm nor a spool of slurmd' } };
+    return { known: { isSlurmNode: false, why: 'it has neither a Slurm cgroup nor a slurmd spool' } };
   if (node.nodeName === undefined) {
     const names = new Set([...node.tops.flatMap((top) => top.nodeName ?? []), ...node.spools.keys()]);
-    if (names.size > 1)
-      return { unknown: `several nodes of Slurm share this machine: ${[...names].sort().join(', ')}` };
-    return { unknown: ['nothing here tells its name', ...node.notes].join('; ') };
+    if (names.size > 1) return { unknown: `several Slurm nodes share this machine: ${[...names].sort().join(', ')}` };
+    return { unknown: ['its name is not known here', ...node.notes].join('; ') };
   }
   const version = node.tops[0]?.version ?? (node.hierarchies.mode === 'unified' ? 2 : 1);
   return { known: { isSlurmNode: true, nodeName: node.nodeName, cgroupVersion: version } };
@@ -134,7 +133,8 @@ async function jobsFact(facts: AdoptionFacts, source: FactSource): Promise<Adopt
     const jobTimes = options.rank.startsWith('pam_slurm_adopt');
     const timeoutMs = timeToAsk(source);
     const all = await findOwners(discoverJobs(node, { uid, jobTimes }), { node, timeoutMs, ...(signal && { signal }) });
-    const own = all.filter((job) => job.uid === undefined || job.uid === uid);
+    const isAsked = (job: Job) => job.uid === undefined || job.uid === uid || job.jobId === request.jobId;
+    const own = all.filter((job) => isAsked(job));
     const jobs = own.length > 1 ? dateJobs(own, node) : own;
     const states = jobs.flatMap((job) => stateOf(node, job) ?? []);
     return withJobs(facts, { known: jobs }, states);

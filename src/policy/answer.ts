@@ -1,10 +1,10 @@
-// What a decision can be, and the sentences that several rules share.
+// What a decision can be, and the sentences that several rules use.
 
 import type { Job } from '../jobs/job.js';
 import type { ExcludedJob, FactName } from './facts.js';
 import { jobNames } from './facts.js';
 
-/** Which rule settled it: a stable word to match on, where `reason` is for people and may change. */
+/** Which rule settled it: a stable word to match on. `reason` is for people and may change. */
 export type Rule =
   | 'service'
   | 'root'
@@ -14,6 +14,8 @@ export type Rule =
   | 'no-jobs'
   | 'starting'
   | 'ending'
+  | 'named'
+  | 'no-such-job'
   | 'single-job'
   | 'caller-id'
   | 'preference'
@@ -23,24 +25,24 @@ export type Rule =
   | 'suspended'
   | 'adopt-failure';
 
-/** Where a session goes: into a job, or into the user's own cgroup above all jobs (`action_unknown=user`, v1). */
+/** Where a session goes: into a job, or into the user's own cgroup, above all their jobs (`action_unknown=user`, v1). */
 export type AdoptionTarget =
   | {
       readonly kind: 'job';
-      /** Unknown for a directory named by SLUID; `job` says the rest. */
+      /** Absent for a directory named by SLUID whose job id is unknown. */
       readonly jobId?: number;
       readonly job: Job;
     }
   | { readonly kind: 'user'; readonly uid: number };
 
 interface Explained {
-  /** One sentence for a person; with `deny` it is what the user is told. */
+  /** One sentence for people; with `deny` the user reads it. */
   readonly reason: string;
-  /** Lines for an administrator's log, in the order of the rules. */
+  /** Lines for an administrator, in the order of the rules. */
   readonly trace: readonly string[];
 }
 
-/** Adopt the session; then decideAfterAdoption says what the login is answered. */
+/** Adopt the session; then decideAfterAdoption() says how to answer the login. */
 export interface AdoptDecision extends Explained {
   readonly action: 'adopt';
   readonly rule: Rule;
@@ -61,7 +63,7 @@ export interface AskDecision extends Explained {
   readonly fact: FactName;
 }
 
-/** Wait for the user's jobs, at most `forMs`; then decide again with the facts of `afterWaiting`. */
+/** Wait for the user's jobs, at most `forMs`; then decide again with the facts of afterWaiting(). */
 export interface WaitDecision extends Explained {
   readonly action: 'wait';
   readonly for: 'jobs';
@@ -70,7 +72,7 @@ export interface WaitDecision extends Explained {
 
 export type AdoptionDecision = AdoptDecision | AnswerDecision | AskDecision | WaitDecision;
 
-/** What policy must know of an adoption: the result of adopt() has it. */
+/** What policy has to know of an adoption; the result of adopt() says it. */
 export interface AdoptionReport {
   readonly outcome: 'adopted' | 'untouched' | 'undone' | 'partial' | 'suspended';
   /** Why it did not succeed: one line, safe to print. */
@@ -89,10 +91,10 @@ export interface NextDecision extends Explained {
   readonly exclude: ExcludedJob;
 }
 
-/** The answer of `mode=observe`: nothing is done, and what would have been is kept. */
+/** The answer of `mode=observe`: nothing is done, and `would` keeps what would have been. */
 export function observed(would: AdoptDecision | AnswerDecision): AnswerDecision {
   const done = would.action === 'adopt' ? 'be adopted' : wouldBe[would.action];
-  const reason = `Only observing; the session would ${done}: ${would.reason}`;
+  const reason = `Observing only; the session would ${done}: ${would.reason}`;
   return {
     action: 'ignore',
     rule: would.rule,

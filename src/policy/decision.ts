@@ -1,5 +1,5 @@
-// Which job a session belongs to, and what follows from how its adoption went. Pure: facts in, one decision out,
-// and it explains itself. The order is pam_slurm_adopt's (26.05, pam_sm_acct_mgmt); PARITY.md lists where it differs.
+// Which job a session belongs to, and what follows from how its adoption went. Pure: facts in, one decision out that
+// explains itself. The order is pam_slurm_adopt's (26.05, pam_sm_acct_mgmt); PARITY.md lists where it differs.
 
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { quote } from '../machine/errors.js';
@@ -19,7 +19,7 @@ import { failureReason, observed, suspendedReason } from './answer.js';
 import type { AdoptionFacts, AdoptionRequest, ExcludedJob, FactName, NodeFact } from './facts.js';
 import { jobNames, saidOf, withExcluded } from './facts.js';
 import type { JobsHere } from './jobs-here.js';
-import { describeJobs, sortOut, whyNone, whyNot } from './jobs-here.js';
+import { classifyJobs, describeJobs, unlessAmong, whyNone, whyNot } from './jobs-here.js';
 import { newestJob } from './newest.js';
 import type { AdoptionOptions } from './options.js';
 import { defaultOptions } from './options.js';
@@ -31,12 +31,12 @@ interface Login {
   readonly trace: string[];
 }
 
-type SlurmNode = Extract<NodeFact, { readonly isSlurmNode: true }>;
+type KnownNode = Extract<NodeFact, { readonly isSlurmNode: true }>;
 
 /**
- * Decides on a login with what is known of it so far. Total and deterministic: it never throws, the order of the
- * jobs does not count, and asking, answering and deciding again comes to an end: each fact is asked for once, a wait
- * ends with `waitedMs`, and a job is tried once.
+ * Decides on a login with what is known of it so far. Total and deterministic: it never throws, and the order of the
+ * jobs does not matter. Asking, answering and deciding again comes to an end: each fact is asked for once, a wait ends
+ * with `waitedMs`, and a job is tried once.
  *
  * @example
  * decideAdoption({ uid: 1001 }, {}, defaultOptions); // { action: 'ask', fact: 'node', … }
@@ -57,8 +57,10 @@ function decide(login: Login): AdoptionDecision {
     const [theirs, ours] = [quote(request.service), quote(options.service)];
     return answer(login, 'ignore', 'service', `Sessions of ${theirs} are not adopted, only those of ${ours}`);
   }
-  if (request.uid === 0 && options.ignoreRoot) return answer(login, 'ignore', 'root', 'Root is not adopted');
-  if (request.uid === 0) trace.push('root is treated like every user (ignore_root=0)');
+  if (request.jobId !== undefined) return decideNamed(login, request.jobId);
+  if (request.uid === 0 && options.ignoreRoot)
+    return answer(login, 'ignore', 'root', 'Sessions of root are not adopted (ignore_root=1)');
+  if (request.uid === 0) trace.push('root is treated as any user (ignore_root=0)');
 
   if (facts.node === undefined) return ask(login, 'node');
   if ('unknown' in facts.node) {
@@ -77,12 +79,62 @@ function decide(login: Login): AdoptionDecision {
   if ('unknown' in facts.jobs) {
     return genericFailure(login, 'jobs-unknown', `Cannot tell which jobs are on this node: ${facts.jobs.unknown}`);
   }
-  const here = sortOut(request, facts, facts.jobs.known);
+  const here = classifyJobs(request, facts, facts.jobs.known);
   trace.push(describeJobs(request, here));
   return decideAmong(login, node, here);
 }
 
-function decideAmong(login: Login, node: SlurmNode, here: JobsHere): AdoptionDecision {
+/**
+ * The job that the request names, or none. What the rules of a login choose by does not matter here: neither which node
+ * this is, nor whether the user is root. If it cannot be adopted into, the answer is `deny`, whatever the options say.
+ */
+function decideNamed(login: Login, jobId: number): AdoptionDecision {
+  const { request, facts, options, trace } = login;
+  if (facts.jobs === undefined) return ask(login, 'jobs');
+  if ('unknown' in facts.jobs) {
+    return answer(login, 'deny', 'jobs-unknown', `Cannot tell which jobs are on this node: ${facts.jobs.unknown}`);
+  }
+  const here = classifyJobs(request, facts, facts.jobs.known);
+  trace.push(describeJobs(request, here));
+  const isNamed = (one: Job): boolean => one.jobId === jobId;
+  const job = here.present.find(isNamed);
+  if (job !== undefined) {
+    const before = saidOf(facts.excluded)(job);
+    if (before?.why === 'failed') {
+      return answer(login, 'deny', 'adopt-failure', failureReason(nameOfJob(job), before.detail));
+    }
+    if (before === undefined && !here.suspended.includes(job))
+      return adoptInto(login, 'named', intoJob(job), goesInto(job, 'named'));
+    trace.push(`${nameOfJob(job)} is suspended: action_suspended=${options.actionSuspended}`);
+    return answer(login, answerToSuspended(options), 'suspended', suspendedReason([job]));
+  }
+  if (here.starting.some(isNamed)) {
+    const waiting = wait(login, `Waiting for job ${jobId} to start on this node`);
+    const why = 'it has no extern step yet (PrologFlags=Contain of slurm.conf makes one)';
+    return waiting ?? answer(login, 'deny', 'starting', `Job ${jobId} cannot be adopted into: ${why}`);
+  }
+  if (here.ending.some(isNamed)) {
+    return answer(login, 'deny', 'ending', `Job ${jobId} accepts no session any more: it is ending`);
+  }
+  const unowned = [...here.unknownOwnerOpen, ...here.unknownOwnerClosed].find(isNamed);
+  if (unowned !== undefined) {
+    const why = unowned.unknownWhy === undefined ? '' : `: ${unowned.unknownWhy}`;
+    return answer(login, 'deny', 'jobs-unknown', `The owner of job ${jobId} is unknown${why}`);
+  }
+  const owner = here.ofOthers.find(isNamed)?.uid;
+  const reason =
+    owner === undefined
+      ? `uid ${request.uid} has no job ${jobId} on this node${unlessAmong(facts.jobs.known)}`
+      : `Job ${jobId} belongs to uid ${owner}, not to uid ${request.uid}`;
+  return answer(login, 'deny', 'no-such-job', reason);
+}
+
+/** Where only one job is considered there is no next one. */
+function answerToSuspended({ actionSuspended }: AdoptionOptions): 'allow' | 'deny' {
+  return actionSuspended === 'next' ? 'deny' : actionSuspended;
+}
+
+function decideAmong(login: Login, node: KnownNode, here: JobsHere): AdoptionDecision {
   const { facts, options, trace } = login;
   const tried = saidOf(facts.excluded);
   const open = here.present.filter((job) => tried(job) === undefined);
@@ -106,10 +158,10 @@ function decideAmong(login: Login, node: SlurmNode, here: JobsHere): AdoptionDec
   return several ? decideUnknown(login, node, here, open) : choose(login, node, here, open, 'single-job');
 }
 
-/** The job that caller ID or the user names, if it is one of theirs here; undefined: the next rule. */
+/** The job that caller ID or the user's choice names, if it is a job of the user here; undefined: the next rule. */
 function decideByName(
   login: Login,
-  node: SlurmNode,
+  node: KnownNode,
   here: JobsHere,
   open: readonly Job[],
   fact: 'callerId' | 'preference',
@@ -119,7 +171,7 @@ function decideByName(
   const named = facts[fact];
   if (named === undefined) return ask(login, fact);
   if ('unknown' in named || named.known === 'none') {
-    trace.push('unknown' in named ? `${who} is unknown: ${named.unknown}` : `${who} named none`);
+    trace.push('unknown' in named ? `${who} is unknown: ${named.unknown}` : `${who} named no job`);
     return undefined;
   }
   const { jobId, uid = login.request.uid } = named.known;
@@ -141,37 +193,42 @@ function decideByName(
   return undefined;
 }
 
-function decideUnknown(login: Login, node: SlurmNode, here: JobsHere, open: readonly Job[]): AdoptionDecision {
+function decideUnknown(login: Login, node: KnownNode, here: JobsHere, open: readonly Job[]): AdoptionDecision {
   const { request, facts, options, trace } = login;
-  // To the newest a session goes by asking its slurmstepd anyway. Elsewhere a job that takes nobody in any more, or whose
-  // slurmstepd has died, must not make a doubt of the only other one: pam_slurm_adopt does not count it.
+  // For action_unknown=newest the slurmstepd of the newest job is asked anyway. Otherwise a job that accepts no session
+  // any more, or whose slurmstepd has died, must not make the only other job doubtful: pam_slurm_adopt does not count it.
   if (options.actionUnknown !== 'newest') {
     if (facts.stepds === undefined) return ask(login, 'stepds');
     if ('unknown' in facts.stepds)
-      trace.push(`which of these jobs take somebody in is unknown: ${facts.stepds.unknown}`);
+      trace.push(`it is unknown which of these jobs accept a session: ${facts.stepds.unknown}`);
   }
-  const untold = `You have ${here.present.length} jobs on this node, and which of them this session comes from cannot be told`;
+  const unknown = `You have ${here.present.length} jobs on this node, and it is unknown which of them this session comes from`;
   const { actionUnknown } = options;
-  trace.push(`the source job cannot be told: action_unknown=${actionUnknown}`);
+  trace.push(`the source job is unknown: action_unknown=${actionUnknown}`);
   switch (actionUnknown) {
     case 'allow':
     case 'deny':
-      return answer(login, actionUnknown, 'source-unknown', untold);
+      return answer(login, actionUnknown, 'source-unknown', unknown);
     case 'user':
-      // checkOptions refuses this at the start; a login must be answered all the same.
+      // checkOptions() refuses this at the start; but a login must always be answered.
       if (node.cgroupVersion === 2) {
-        return genericFailure(login, 'user', 'There is no cgroup of a user on cgroup v2 (action_unknown=user)');
+        return genericFailure(login, 'user', 'Users have no cgroup of their own on cgroup v2 (action_unknown=user)');
       }
-      return adoptInto(login, 'user', { kind: 'user', uid: request.uid }, `${untold}: into your own cgroup, no job's`);
+      return adoptInto(
+        login,
+        'user',
+        { kind: 'user', uid: request.uid },
+        `${unknown}: it goes into your own cgroup, which belongs to no job`,
+      );
     case 'newest':
       return choose(login, node, here, open, 'newest');
   }
 }
 
-/** Takes the newest of `candidates`, unless it is suspended. */
+/** Chooses the newest of `candidates`, unless it is suspended. */
 function choose(
   login: Login,
-  node: SlurmNode,
+  node: KnownNode,
   here: JobsHere,
   candidates: readonly Job[],
   rule: 'single-job' | 'caller-id' | 'preference' | 'newest',
@@ -181,27 +238,33 @@ function choose(
   if (newest === undefined) return nothingOpen(login, here);
   const { job } = newest;
   if (rule === 'newest') trace.push(...newest.trace);
-  if (!here.suspended.includes(job)) {
-    const target = { kind: 'job', ...(job.jobId === undefined ? {} : { jobId: job.jobId }), job } as const;
-    return adoptInto(login, rule, target, `The session goes into ${nameOfJob(job)}: ${becauseOf[rule]}`);
-  }
+  if (!here.suspended.includes(job)) return adoptInto(login, rule, intoJob(job), goesInto(job, rule));
   trace.push(`${nameOfJob(job)} is suspended: action_suspended=${options.actionSuspended}`);
   if (options.actionSuspended !== 'next') {
     return answer(login, options.actionSuspended, 'suspended', suspendedReason([job]));
   }
-  // None of the suspended jobs can be the next one: so this is done once, however many there are.
+  // No suspended job can be the next one, so all are excluded at once, however many there are.
   const excluded = here.suspended.map((other) => ({ job: other, why: 'suspended' }) as const);
   return decideAmong({ ...login, facts: withExcluded(facts, excluded) }, node, here);
 }
 
+function intoJob(job: Job): AdoptionTarget {
+  return { kind: 'job', ...(job.jobId === undefined ? {} : { jobId: job.jobId }), job };
+}
+
+function goesInto(job: Job, rule: keyof typeof becauseOf): string {
+  return `The session goes into ${nameOfJob(job)}: ${becauseOf[rule]}`;
+}
+
 const becauseOf = {
-  'single-job': 'it is the only job of the user here',
+  named: 'it was named',
+  'single-job': 'it is the only job of this user here',
   'caller-id': 'the connection comes from it',
   preference: 'the user chose it',
-  newest: 'it is the newest of the user here',
+  newest: 'it is the newest job of this user here',
 } as const;
 
-/** No job to choose from: none is there, none is ready, or all were tried. */
+/** No job is left to choose from: there is none, none is ready, or all were tried. */
 function nothingOpen(login: Login, here: JobsHere): AdoptionDecision {
   const { facts, options, trace } = login;
   if (here.present.length === 0 || here.starting.length > 0) {
@@ -216,8 +279,8 @@ function nothingOpen(login: Login, here: JobsHere): AdoptionDecision {
     trace.push(`no other job is left to try: action_adopt_failure=${options.actionAdoptFailure}`);
     return answer(login, options.actionAdoptFailure, 'adopt-failure', failureReason(jobNames(failed), detail));
   }
-  if (here.ownerless.length > 0) {
-    const reason = `Cannot tell whether you have a job on this node: the owner of ${jobNames(here.ownerless)} is unknown`;
+  if (here.unknownOwnerOpen.length > 0) {
+    const reason = `Cannot tell whether you have a job on this node: the owner of ${jobNames(here.unknownOwnerOpen)} is unknown`;
     return genericFailure(login, 'jobs-unknown', reason);
   }
   trace.push(`action_no_jobs=${options.actionNoJobs}`);
@@ -245,14 +308,14 @@ const questions: Readonly<Record<FactName, string>> = {
   jobs: 'which jobs the user has here',
   callerId: 'which job the connection comes from',
   preference: 'which job the user chose',
-  stepds: 'which of these jobs take somebody in',
+  stepds: 'which of these jobs accept a session',
 };
 
 function ask({ trace }: Login, fact: FactName): AskDecision {
-  return { action: 'ask', fact, reason: `To be asked: ${questions[fact]}`, trace };
+  return { action: 'ask', fact, reason: `Still to find out: ${questions[fact]}`, trace };
 }
 
-/** The rest of the wait that is left to this login; undefined when it is used up. */
+/** What is left of this login's wait; undefined when it is used up. */
 function wait({ facts, options, trace }: Login, reason: string): WaitDecision | undefined {
   const waitedMs = Math.max(0, facts.waitedMs ?? 0);
   const forMs = Math.min(options.waitForJobMs, options.budgetMs) - waitedMs;
@@ -262,9 +325,9 @@ function wait({ facts, options, trace }: Login, reason: string): WaitDecision | 
 }
 
 /**
- * Turns the outcome of an adoption into the answer to the login. `next` comes at most once a job: after a suspended
- * one with action_suspended=next, and, as in pam_slurm_adopt, after one that caller ID (or the user) named and that
- * left the session where it was.
+ * Turns the outcome of an adoption into the answer to the login. `next` comes at most once for each job: after a
+ * suspended job with action_suspended=next, and, as in pam_slurm_adopt, after a job that caller ID (or the user's
+ * choice) named and that left the session where it was.
  */
 export function decideAfterAdoption(
   decision: AdoptDecision,
@@ -293,15 +356,17 @@ export function decideAfterAdoption(
     case 'suspended': {
       const reason = target.kind === 'job' ? suspendedReason([target.job]) : 'Your cgroup on this node is suspended';
       trace.push(`action_suspended=${options.actionSuspended}`);
-      if (options.actionSuspended !== 'next') return finish(options.actionSuspended, 'suspended', reason);
-      return target.kind === 'job' ? next(target.job, 'suspended', reason) : finish('deny', 'suspended', reason);
+      if (options.actionSuspended === 'next' && target.kind === 'job' && rule !== 'named')
+        return next(target.job, 'suspended', reason);
+      return finish(answerToSuspended(options), 'suspended', reason);
     }
     case 'untouched':
     case 'undone':
     case 'partial': {
       const reason = failureReason(where, result.reason);
-      const named = rule === 'caller-id' || rule === 'preference';
-      if (named && outcome !== 'partial' && target.kind === 'job') return next(target.job, 'failed', reason);
+      if (rule === 'named') return finish('deny', 'adopt-failure', reason);
+      const isPreferred = rule === 'caller-id' || rule === 'preference';
+      if (isPreferred && outcome !== 'partial' && target.kind === 'job') return next(target.job, 'failed', reason);
       trace.push(`action_adopt_failure=${options.actionAdoptFailure}`);
       return finish(options.actionAdoptFailure, 'adopt-failure', reason);
     }

@@ -1,28 +1,30 @@
-// What a decision is made from: the login, and what was found out about it. A fact is known, unknown with
-// its reason, or absent, which means that nobody has asked yet. How facts are gathered: adopt/evidence.ts.
+// What a decision is made from: the login, and what was found out about it. A fact is known, unknown with a reason, or
+// absent, which means that it was not asked for yet. adopt/evidence.ts gathers facts.
 
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { someOf } from '../machine/errors.js';
 
 /**
- * Something that was asked: the answer, or why there is none. `unknown` is one line, safe to print. Not knowing
- * is never the same as an answer "none".
+ * Something that was asked: the answer, or why there is none. `unknown` is one line, safe to print. "Unknown" never
+ * means "none".
  */
 export type Fact<T> = { readonly known: T } | { readonly unknown: string };
 
 /** The facts that a decision can ask for. */
 export type FactName = 'node' | 'jobs' | 'callerId' | 'preference' | 'stepds';
 
-/** The login to decide on. Who gathers the facts adds what he needs (pid, connection). */
+/** The login to decide on. What gathers the facts needs more (pid, connection): adopt/evidence.ts adds it. */
 export interface AdoptionRequest {
   readonly uid: number;
   /** Login name, for the trace only. */
   readonly user?: string;
   /** PAM service. Absent: not a PAM login, so the option `service` does not apply. */
   readonly service?: string;
+  /** The job into which the session is to go. Then no other is considered, and the rules of a login do not choose. */
+  readonly jobId?: number;
 }
 
-/** A node of Slurm with its name and the version of the cgroups that Slurm uses on it, or none of Slurm's nodes. */
+/** A Slurm node with its name and the version of the cgroups that Slurm uses there; or not a Slurm node. */
 export type NodeFact =
   | {
       readonly isSlurmNode: true;
@@ -32,23 +34,23 @@ export type NodeFact =
     }
   | { readonly isSlurmNode: false; readonly why?: string };
 
-/** A job that somebody named: the slurmd at the other end of the connection, or the user. Its owner, where he knew him. */
+/** A job named by the slurmd at the other end of the connection, or by the user; with its owner where that is known. */
 export type NamedJob = { readonly jobId: number; readonly uid?: number } | 'none';
 
-/** How a fact points at a job: the job itself, or its id, or its SLUID. */
+/** How a fact refers to a job: by the job itself, its id, or its SLUID. */
 export type JobRef = Pick<Job, 'jobId' | 'sluid'>;
 
-/** A state that keeps a job from being adopted into. Jobs without an entry are taken as running. */
+/** A state in which a job is not adopted into. A job without an entry counts as running. */
 export interface JobState {
   readonly job: JobRef;
   /**
-   * `starting`: no extern step yet; `ending`: no extern step any more, or it refuses; `deserted`: nobody is there who
-   * would take somebody into it (so far); `suspended`: frozen.
+   * `starting`: no extern step yet; `ending`: no extern step any more, or it refuses; `deserted`: it has no slurmstepd
+   * that would accept a session (so far); `suspended`: frozen.
    */
   readonly state: 'starting' | 'ending' | 'deserted' | 'suspended';
 }
 
-/** A job that this login already tried, or must not try. */
+/** A job that this login has tried, or must not try. */
 export interface ExcludedJob {
   readonly job: JobRef;
   readonly why: 'suspended' | 'failed';
@@ -56,12 +58,13 @@ export interface ExcludedJob {
   readonly detail?: string;
 }
 
-/** What is known of a login. Start with `{}` and add what `decideAdoption` asks for. */
+/** What is known of a login. Start with `{}` and add what decideAdoption() asks for. */
 export interface AdoptionFacts {
   readonly node?: Fact<NodeFact>;
   /**
-   * The jobs of the request's uid on this node, each once. Jobs whose owner could not be told belong into it too, without
-   * `uid`: they are never adopted into, but with one of them that could take the session in "no jobs" is not known.
+   * The jobs of the request's uid on this node, each once, and the job that the request names, of any owner. Jobs of
+   * an unknown owner are among them, without `uid`: no session goes into them, but while one of them accepts sessions
+   * it is not known that the user has no job.
    */
   readonly jobs?: Fact<readonly Job[]>;
   /** What the slurmd at the source of the connection says; `none`: the connection is in no job. */
@@ -69,7 +72,7 @@ export interface AdoptionFacts {
   /** The user's own choice. */
   readonly preference?: Fact<NamedJob>;
   /**
-   * The slurmstepds of the user's jobs were asked whether their extern steps take somebody in: those that do not are
+   * The slurmstepds of the user's jobs were asked whether their extern steps accept a session: those that do not are
    * `ending` in `states`.
    */
   readonly stepds?: Fact<'asked'>;
@@ -79,7 +82,7 @@ export interface AdoptionFacts {
   readonly waitedMs?: number;
 }
 
-/** Looks up what is said of a job: by itself, else its id, else its SLUID; the first of several entries counts. */
+/** Looks up what is said of a job: by the job itself, its id, or its SLUID. The first of several entries counts. */
 export function saidOf<T extends { readonly job: JobRef }>(entries: readonly T[] = []): (job: JobRef) => T | undefined {
   const byItself = new Map<JobRef, T>();
   const byId = new Map<number, T>();
@@ -95,7 +98,7 @@ export function saidOf<T extends { readonly job: JobRef }>(entries: readonly T[]
     (job.sluid === undefined ? undefined : bySluid.get(job.sluid));
 }
 
-/** The names of several jobs, eight at most: a trace is for reading. */
+/** The names of several jobs, eight at most: people read a trace. */
 export function jobNames(jobs: readonly JobRef[]): string {
   return someOf(jobs.map(nameOfJob), 8);
 }
@@ -105,14 +108,14 @@ export function withExcluded(facts: AdoptionFacts, more: readonly ExcludedJob[])
   return { ...facts, excluded: [...(facts.excluded ?? []), ...more] };
 }
 
-/** The same facts with a job that turned out to be ending, when it was to be adopted into: it is none of the user's any more. */
+/** The same facts with a job that turned out to be ending when the session was to go into it: it no longer counts. */
 export function withEnding(facts: AdoptionFacts, job: JobRef): AdoptionFacts {
   return { ...facts, states: [{ job, state: 'ending' }, ...(facts.states ?? [])] };
 }
 
 /**
- * The same facts after a wait for jobs of `waitedMs` more: the jobs, their states and slurmstepds are to be asked again. What a
- * caller ID or the user named stays named, and a job that is ending does not come back.
+ * The same facts after waiting for jobs for `waitedMs` more: the jobs, their states and their slurmstepds are asked for
+ * again. What caller ID or the user named stays, and a job that is ending does not come back.
  */
 export function afterWaiting(facts: AdoptionFacts, waitedMs: number): AdoptionFacts {
   const { jobs, stepds, states = [], ...kept } = facts;
@@ -124,7 +127,7 @@ export function afterWaiting(facts: AdoptionFacts, waitedMs: number): AdoptionFa
   };
 }
 
-/** The same facts with the user's jobs as they were asked for, and their states; what was known to be ending is. */
+/** The same facts with the user's jobs and their states; a job that was known to be ending still is. */
 export function withJobs(facts: AdoptionFacts, jobs: Fact<readonly Job[]>, states: readonly JobState[]): AdoptionFacts {
   const before = facts.states ?? [];
   const known = saidOf(before);

@@ -1,4 +1,4 @@
-// The user's jobs on this node, sorted by what a login can do with them.
+// The user's jobs on this node, classified by what a login can do with them.
 
 import type { Job } from '../jobs/job.js';
 import { quote } from '../machine/errors.js';
@@ -16,40 +16,40 @@ export interface JobsHere {
   readonly starting: readonly Job[];
   readonly ending: readonly Job[];
   readonly ofOthers: readonly Job[];
-  /** One of these could be the user's job. */
-  readonly ownerless: readonly Job[];
+  /** Of an unknown owner: any of these can be the user's job. */
+  readonly unknownOwnerOpen: readonly Job[];
   /**
-   * Of an unknown owner, and closed to everybody, whoever he is: to the user's own job of that state the answer would be
-   * the same, so for him there is none. pam_slurm_adopt does not count a job whose slurmstepd it cannot reach, either.
+   * Of an unknown owner, and accepting no session of any user: if it were the user's own job the answer would be the
+   * same, so it does not count. pam_slurm_adopt does not count a job whose slurmstepd it cannot reach, either.
    */
-  readonly closed: readonly Job[];
+  readonly unknownOwnerClosed: readonly Job[];
 }
 
-interface Sorted {
+interface Classified {
   readonly job: Job;
   readonly state: JobState['state'] | 'running';
 }
 
-/** Sorts the jobs of the fact by what they are to `request`. */
-export function sortOut(request: AdoptionRequest, facts: AdoptionFacts, jobs: readonly Job[]): JobsHere {
+/** Classifies the jobs of the fact by what they are to `request`. */
+export function classifyJobs(request: AdoptionRequest, facts: AdoptionFacts, jobs: readonly Job[]): JobsHere {
   const stateOf = saidOf(facts.states);
-  const sorted = jobs.toSorted(compareIds).map((job): Sorted => ({ job, state: stateOf(job)?.state ?? 'running' }));
-  const own = sorted.filter(({ job }) => job.uid === request.uid);
-  const others = sorted.filter(({ job }) => job.uid !== request.uid);
-  const untold = others.filter(({ job }) => job.uid === undefined);
+  const all = jobs.toSorted(compareIds).map((job): Classified => ({ job, state: stateOf(job)?.state ?? 'running' }));
+  const own = all.filter(({ job }) => job.uid === request.uid);
+  const others = all.filter(({ job }) => job.uid !== request.uid);
+  const unknown = others.filter(({ job }) => job.uid === undefined);
   return {
     present: jobsOf(own.filter(({ state }) => isOpen(state))),
     suspended: jobsOf(own.filter(({ state }) => state === 'suspended')),
     starting: jobsOf(own.filter(({ state }) => state === 'starting')),
     ending: jobsOf(own.filter(({ state }) => state === 'ending' || state === 'deserted')),
     ofOthers: jobsOf(others.filter(({ job }) => job.uid !== undefined)),
-    ownerless: jobsOf(untold.filter(({ state }) => isOpen(state))),
-    closed: jobsOf(untold.filter(({ state }) => !isOpen(state))),
+    unknownOwnerOpen: jobsOf(unknown.filter(({ state }) => isOpen(state))),
+    unknownOwnerClosed: jobsOf(unknown.filter(({ state }) => !isOpen(state))),
   };
 }
 
-/** What pam_slurm_adopt counts: an extern step that can take somebody in, if not now. */
-function isOpen(state: Sorted['state']): boolean {
+/** What pam_slurm_adopt counts: an extern step that can accept a session, now or later. */
+function isOpen(state: Classified['state']): boolean {
   return state === 'running' || state === 'suspended';
 }
 
@@ -65,29 +65,39 @@ export function describeJobs(request: AdoptionRequest, here: JobsHere): string {
     `${who} has ${count === 0 ? 'no jobs' : count === 1 ? '1 job' : `${count} jobs`} here${listed(here.present)}`,
     ...(here.starting.length > 0 ? [`starting${listed(here.starting)}`] : []),
     ...(here.ending.length > 0 ? [`ending${listed(here.ending)}`] : []),
-    ...(here.ofOthers.length > 0 ? [`of another owner, left out${listed(here.ofOthers)}`] : []),
-    ...(here.ownerless.length > 0
-      ? [`of an unknown owner, left out${listed(here.ownerless)}${whyUnknown(here.ownerless)}`]
+    ...(here.ofOthers.length > 0 ? [`of another user, ignored${listed(here.ofOthers)}`] : []),
+    ...(here.unknownOwnerOpen.length > 0
+      ? [`of an unknown owner, ignored${listed(here.unknownOwnerOpen)}${whyUnknown(here.unknownOwnerOpen)}`]
       : []),
-    ...(here.closed.length > 0
-      ? [`of an unknown owner, and closed to everybody${listed(here.closed)}${whyUnknown(here.closed)}`]
+    ...(here.unknownOwnerClosed.length > 0
+      ? [
+          `of an unknown owner, and accepting no session${listed(here.unknownOwnerClosed)}${whyUnknown(here.unknownOwnerClosed)}`,
+        ]
       : []),
   ];
   return parts.join('; ');
 }
 
-/** Why a job that was named cannot be taken. */
+/** Why a job that was named cannot be adopted into. */
 export function whyNot(facts: AdoptionFacts, here: JobsHere, isNamed: (job: Job) => boolean): string {
   const present = here.present.find(isNamed);
   if (present !== undefined) {
-    return saidOf(facts.excluded)(present)?.why === 'suspended' ? 'it is suspended' : 'it was tried in vain';
+    return saidOf(facts.excluded)(present)?.why === 'suspended' ? 'it is suspended' : 'it was tried, and failed';
   }
   if (here.ending.some(isNamed)) return 'it is ending';
-  // slurmd does not look whose job it answers with: A's job 100, then `ssh B@node` (measured on 24.11).
+  // slurmd does not check whose job it answers with: from A's job 100, `ssh B@node` names it (measured on 24.11).
   if (here.ofOthers.some(isNamed)) return 'it belongs to another user';
-  if (here.ownerless.some(isNamed)) return 'its owner is unknown';
-  if (here.closed.some(isNamed)) return 'its owner is unknown, and it takes nobody in';
-  return 'the user has no such job here';
+  if (here.unknownOwnerOpen.some(isNamed)) return 'its owner is unknown';
+  if (here.unknownOwnerClosed.some(isNamed)) return 'its owner is unknown, and it accepts no session';
+  return 'the user has no such job on this node';
+}
+
+/** What limits a "no such job": a directory named by SLUID, whose job id is unknown, can be that job. */
+export function unlessAmong(jobs: readonly Job[]): string {
+  const nameless = jobs.filter((job) => job.jobId === undefined).toSorted(compareIds);
+  return nameless.length === 0
+    ? ''
+    : `, as far as is known: the job id of ${jobNames(nameless)} is unknown${whyUnknown(nameless)}`;
 }
 
 /** Why the user has no job that runs here. */
@@ -101,7 +111,7 @@ export function whyNone(here: JobsHere): readonly [Rule, string] {
   return ['no-jobs', 'You have no active jobs on this node'];
 }
 
-/** Of the first alone: the others' are alike, or in the notes of `list`. */
+/** The reason of the first alone: the others are alike, or in the notes of `list`. */
 function whyUnknown(jobs: readonly Job[]): string {
   const why = jobs.find((job) => job.unknownWhy !== undefined)?.unknownWhy;
   return why === undefined ? '' : ` (${why})`;

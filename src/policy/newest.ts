@@ -116,10 +116,10 @@ function orderByBeginning(jobs: readonly Job[], trace: string[]): readonly Job[]
   const byStart = byTime.toSorted((a, b) => Number(startTicks(b) - startTicks(a)));
   // The starts are on the boot clock, which a clock set back cannot disturb.
   if (byStart.every((job, index) => job === byTime[index])) {
-    trace.push('the starts of their slurmstepds agree');
+    trace.push('their slurmstepds started in the same order');
     return byTime;
   }
-  trace.push(`the starts of their slurmstepds (boot clock) say otherwise and count more: ${jobNames(byStart)}`);
+  trace.push(`their slurmstepds started in another order (boot clock), which decides: ${jobNames(byStart)}`);
   return byStart;
 }
 
@@ -142,7 +142,7 @@ function orderByStepExtern(jobs: readonly Job[], controllers: readonly string[],
   const places = [...controllers, ...rest.toSorted()];
   const common = places.find((place) => seen.every((job) => externMtime(job, place) !== undefined));
   if (common === undefined) {
-    trace.push('no hierarchy has step_extern of all these jobs: each is read in the first that has it');
+    trace.push('no hierarchy has step_extern for all of these jobs: each is read in the first that has it');
     const timed = jobs.map((job) => ({ job, ns: places.map((place) => externMtime(job, place)).find(isKnown) }));
     return settle(timed, 0n, 'greatest', 'step_extern', trace);
   }
@@ -198,7 +198,7 @@ function settle(
   const jobs = [...groups.flat(), ...unknown].map(({ job }) => job);
   const [first, second] = groups.flat();
   if (first === undefined) {
-    if (jobs.length > 0) trace.push(`no time is known by ${by}: the ${wins} job id counts: ${jobNames(jobs)}`);
+    if (jobs.length > 0) trace.push(`no time is known from ${by}: the ${wins} job id decides: ${jobNames(jobs)}`);
     return jobs;
   }
   const equals = groups[0] ?? [];
@@ -208,8 +208,8 @@ function settle(
       : `, ${seconds(first.ns - second.ns)} after ${nameOfJob(second.job)}`;
   trace.push(`newest by ${by}: ${nameOfJob(first.job)}${lead}`);
   if (equals.length > 1)
-    trace.push(`equally new are ${jobNames(equals.map(({ job }) => job))}: the ${wins} job id counts`);
-  if (unknown.length > 0) trace.push(`no time is known of ${jobNames(unknown.map(({ job }) => job))}: last`);
+    trace.push(`equally new: ${jobNames(equals.map(({ job }) => job))}: the ${wins} job id decides`);
+  if (unknown.length > 0) trace.push(`no time is known for ${jobNames(unknown.map(({ job }) => job))}: last`);
   return jobs;
 }
 

@@ -40,14 +40,14 @@ describe('parseSshConnection()', () => {
     ['192.0.2.1 51234 192.0.2.2', 'has not the four fields'],
     ['192.0.2.1 51234 192.0.2.2 22 1', 'has not the four fields'],
     ['192.0.2.1\t51234\t192.0.2.2\t22', 'has not the four fields'],
-    ['192.0.2.1 51234 192.0.2. 22', '"192.0.2." is no IP address'],
-    ['UNKNOWN 65535 UNKNOWN 65535', '"UNKNOWN" is no IP address'],
-    ['login1.example.org 51234 192.0.2.2 22', '"login1.example.org" is no IP address'],
-    ['192.0.2.1 0 192.0.2.2 22', '"0" is no port'],
-    ['192.0.2.1 65536 192.0.2.2 22', '"65536" is no port'],
-    ['192.0.2.1 -1 192.0.2.2 22', '"-1" is no port'],
+    ['192.0.2.1 51234 192.0.2. 22', '"192.0.2." is not an IP address'],
+    ['UNKNOWN 65535 UNKNOWN 65535', '"UNKNOWN" is not an IP address'],
+    ['login1.example.org 51234 192.0.2.2 22', '"login1.example.org" is not an IP address'],
+    ['192.0.2.1 0 192.0.2.2 22', '"0" is not a port'],
+    ['192.0.2.1 65536 192.0.2.2 22', '"65536" is not a port'],
+    ['192.0.2.1 -1 192.0.2.2 22', '"-1" is not a port'],
     ['192.0.2.1 51234 2001:db8::2 22', 'is IPv4 at one end and IPv6 at the other'],
-    ['192.0.2.1 5\x1b[31m 192.0.2.2 22', '"5\\u001b[31m" is no port'],
+    ['192.0.2.1 5\x1b[31m 192.0.2.2 22', '"5\\u001b[31m" is not a port'],
     ['1'.repeat(1 << 16), 'it is 65536 characters long'],
     [' '.repeat(1 << 16), 'it is 65536 characters long'],
   ])('%j is none, and says why', (text, why) => {
@@ -144,7 +144,7 @@ onKernels((kernel) => {
         const connect = `net.connect(${listener.port}, '127.0.0.1', ready);`;
         for (const of of [{ uid: alice }, { name: 'notsshd' }]) {
           const pid = await sshd(world, connect, of);
-          expect(why(pid)).toBe(`process ${pid} is no sshd of a connection`);
+          expect(why(pid)).toBe(`process ${pid} is not the sshd of a connection`);
         }
       } finally {
         listener.close();

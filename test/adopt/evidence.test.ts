@@ -40,11 +40,11 @@ describe('withFact()', () => {
   it('of the node: is unknown where several share the machine, and names them', async () => {
     const source = await sourceOf(recordedHost(loadRecording('slurm-24.11-v2-two-nodes')));
     expect((await withFact({}, 'node', source)).node).toEqual({
-      unknown: 'several nodes of Slurm share this machine: vm1, vm2',
+      unknown: 'several Slurm nodes share this machine: vm1, vm2',
     });
     const bare = await tree({ hierarchies: ['memory'], directories: ['memory/slurm_a', 'memory/slurm_b'] });
     expect((await withFact({}, 'node', bare)).node).toEqual({
-      unknown: 'several nodes of Slurm share this machine: a, b',
+      unknown: 'several Slurm nodes share this machine: a, b',
     });
   });
 
@@ -57,7 +57,7 @@ describe('withFact()', () => {
     const node = await readNode({ host: { ...host, read }, within: rootPath });
     const fact = (await withFact({}, 'node', { node, request: { uid: 1 }, options: defaultOptions })).node;
     expect(fact).toEqual({
-      unknown: expect.stringMatching(/^nothing here tells its name; .*hostname.*permission denied/),
+      unknown: expect.stringMatching(/^its name is not known here; .*hostname.*permission denied/),
     });
   });
 
@@ -142,7 +142,7 @@ describe('withFact()', () => {
     expect(await factOf({})).toEqual({ unknown: 'no connection was given' });
     expect(await factOf({ pid: 1 })).toEqual({ unknown: 'no connection was given' });
     expect(await factOf({ connection: 'UNKNOWN 65535 UNKNOWN 65535' })).toEqual({
-      unknown: 'the connection cannot be read: "UNKNOWN" is no IP address',
+      unknown: 'the connection cannot be read: "UNKNOWN" is not an IP address',
     });
     expect(await factOf({ connection: '192.0.2.1 51234 192.0.2.2 22' })).toEqual({
       unknown: 'a recorded node cannot be asked',
@@ -188,7 +188,7 @@ onKernels((kernel) => {
         });
         const own = { node, request: { uid: alice, pid }, options: defaultOptions };
         expect((await withFact({}, 'callerId', own)).callerId).toEqual({
-          unknown: `no connection was given, and process ${pid} is no sshd of a connection`,
+          unknown: `no connection was given, and process ${pid} is not the sshd of a connection`,
         });
       } finally {
         listener.close();

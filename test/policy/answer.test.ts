@@ -14,7 +14,7 @@ describe('observed()', () => {
       action: 'ignore',
       rule: 'no-jobs',
       would,
-      reason: 'Only observing; the session would be refused: You have no active jobs on this node',
+      reason: 'Observing only; the session would be refused: You have no active jobs on this node',
       trace: ['a', 'mode=observe, ignore: would be refused'],
     });
   });

@@ -143,10 +143,10 @@ describe('decideAdoption() with one job', () => {
       action: 'adopt',
       rule: 'single-job',
       target: { kind: 'job', jobId: 4, job: four },
-      reason: 'The session goes into job 4: it is the only job of the user here',
+      reason: 'The session goes into job 4: it is the only job of this user here',
       trace: [
         'uid 1001 ("alice") has 1 job here: job 4',
-        'adopt: The session goes into job 4: it is the only job of the user here',
+        'adopt: The session goes into job 4: it is the only job of this user here',
       ],
     });
   });
@@ -184,11 +184,11 @@ describe('decideAdoption() with several jobs', () => {
   });
 
   it.each([
-    [{ known: 'none' }, 'caller ID named none'],
+    [{ known: 'none' }, 'caller ID named no job'],
     [{ unknown: 'no slurmd at 10.0.0.9' }, 'caller ID is unknown: no slurmd at 10.0.0.9'],
     [named(100), 'caller ID named job 100: it belongs to another user'],
     [named(101), 'caller ID named job 101: its owner is unknown'],
-    [named(6), 'caller ID named job 6: the user has no such job here'],
+    [named(6), 'caller ID named job 6: the user has no such job on this node'],
     [{ known: { jobId: 1, uid: 1002 } }, 'caller ID named job 1: it belongs to uid 1002'],
     [named(3), 'caller ID named job 3: it is ending'],
   ] as const)('goes on to the next rule when caller ID says %j', (callerId, line) => {
@@ -232,11 +232,11 @@ describe('decideAdoption() with several jobs', () => {
     expect(decide({ ...untold, preference: named(4) }, strict)).toMatchObject({ ...into(4), rule: 'preference' });
     const refused = decide({ ...untold, preference: named(3) }, strict);
     expect(refused).toMatchObject({ action: 'deny', rule: 'source-unknown' });
-    expect(refused.trace).toContain("the user's choice named job 3: the user has no such job here");
+    expect(refused.trace).toContain("the user's choice named job 3: the user has no such job on this node");
   });
 
   it('answers as action_unknown says', () => {
-    const reason = 'You have 2 jobs on this node, and which of them this session comes from cannot be told';
+    const reason = 'You have 2 jobs on this node, and it is unknown which of them this session comes from';
     expect(decide(untold, { actionUnknown: 'allow' })).toMatchObject({ action: 'allow', rule: 'source-unknown' });
     expect(decide(untold, { actionUnknown: 'deny' })).toMatchObject({ action: 'deny', rule: 'source-unknown', reason });
     expect(decide(untold, { actionUnknown: 'newest' })).toMatchObject({ ...into(5), rule: 'newest' });
@@ -255,7 +255,7 @@ describe('decideAdoption() with several jobs', () => {
       expect(none).toMatchObject({ action: 'deny', rule: 'ending' });
       const silent = decide({ ...unasked, stepds: { unknown: 'EMFILE' } }, { actionUnknown });
       expect(silent).toMatchObject({ rule: actionUnknown === 'user' ? 'user' : 'source-unknown' });
-      expect(silent.trace).toContain('which of these jobs take somebody in is unknown: EMFILE');
+      expect(silent.trace).toContain('it is unknown which of these jobs accept a session: EMFILE');
     },
   );
 
@@ -277,10 +277,10 @@ describe('decideAdoption() with several jobs', () => {
   it('leaves a trace that reads like a log', () => {
     expect(decide(untold).trace).toEqual([
       'uid 1001 ("alice") has 2 jobs here: job 4, job 5',
-      'caller ID named none',
-      'the source job cannot be told: action_unknown=newest',
+      'caller ID named no job',
+      'the source job is unknown: action_unknown=newest',
       'newest by the earliest sign of its extern step: job 5, 100 s after job 4',
-      'adopt: The session goes into job 5: it is the newest of the user here',
+      'adopt: The session goes into job 5: it is the newest job of this user here',
     ]);
   });
 });
@@ -330,6 +330,98 @@ describe('decideAdoption() with a suspended job', () => {
     const jobs = Array.from({ length: 3000 }, (_, index) => job(index + 1, { socket: index }));
     const states = jobs.slice(1).map((one) => ({ job: one, state: 'suspended' }) as const);
     expect(decide({ ...untold, jobs: { known: jobs }, states }, { actionSuspended: 'next' })).toMatchObject(into(1));
+  });
+});
+
+describe('decideAdoption() with a job that the request names', () => {
+  const wants = (jobId: number, uid: number = alice): AdoptionRequest => ({ uid, jobId });
+  const jobs = [four, five, job(6, { uid: bob }), { ...job(7, { uid: 'unknown' }), unknownWhy: 'it is silent' }];
+  const facts: AdoptionFacts = { jobs: { known: jobs } };
+  const refused = (rule: string, reason: string) => ({ action: 'deny', rule, reason });
+
+  it('asks for the jobs alone, and adopts into that one though it is not the newest', () => {
+    expect(decide({}, {}, wants(4))).toMatchObject({ action: 'ask', fact: 'jobs' });
+    expect(decide(facts, { actionUnknown: 'deny' }, wants(4))).toEqual({
+      action: 'adopt',
+      rule: 'named',
+      target: { kind: 'job', jobId: 4, job: four },
+      reason: 'The session goes into job 4: it was named',
+      trace: [
+        'uid 1001 has 2 jobs here: job 4, job 5; of another user, ignored: job 6; of an unknown owner, ignored: job 7 (it is silent)',
+        'adopt: The session goes into job 4: it was named',
+      ],
+    });
+  });
+
+  it('adopts root too, whatever ignore_root says', () => {
+    const rootJob = { jobs: { known: [job(4, { uid: 0 })] } };
+    expect(decide(rootJob, {}, wants(4, 0))).toMatchObject({ ...into(4), rule: 'named' });
+  });
+
+  it.each([
+    [6, 'no-such-job', 'Job 6 belongs to uid 1002, not to uid 1001'],
+    [7, 'jobs-unknown', 'The owner of job 7 is unknown: it is silent'],
+    [8, 'no-such-job', 'uid 1001 has no job 8 on this node'],
+  ])('refuses job %i: %s', (jobId, rule, reason) => {
+    const lenient: Partial<AdoptionOptions> = { actionNoJobs: 'ignore', actionGenericFailure: 'allow' };
+    expect(decide(facts, lenient, wants(jobId))).toMatchObject(refused(rule, reason));
+  });
+
+  it('says that a directory named by SLUID can be that job', () => {
+    const bySluid = { ...job(undefined, { sluid: 's9BNM865MKYJ00' }), unknownWhy: 'it is silent' };
+    expect(decide({ jobs: { known: [four, bySluid] } }, {}, wants(8))).toMatchObject(
+      refused(
+        'no-such-job',
+        'uid 1001 has no job 8 on this node, as far as is known: the job id of job s9BNM865MKYJ00 is unknown (it is silent)',
+      ),
+    );
+  });
+
+  it('refuses where the jobs cannot be read', () => {
+    expect(decide({ jobs: { unknown: 'EIO' } }, { actionGenericFailure: 'allow' }, wants(4))).toMatchObject(
+      refused('jobs-unknown', 'Cannot tell which jobs are on this node: EIO'),
+    );
+  });
+
+  it('waits while it is starting, and refuses it then', () => {
+    const starting: AdoptionFacts = { ...facts, states: [{ job: four, state: 'starting' }] };
+    expect(decide(starting, {}, wants(4))).toMatchObject({ action: 'wait', for: 'jobs', forMs: 3000 });
+    const why = 'it has no extern step yet (PrologFlags=Contain of slurm.conf makes one)';
+    expect(decide({ ...starting, ...waited }, {}, wants(4))).toMatchObject(
+      refused('starting', `Job 4 cannot be adopted into: ${why}`),
+    );
+  });
+
+  it('refuses it where it is ending', () => {
+    expect(decide(withEnding(facts, { jobId: 4 }), {}, wants(4))).toMatchObject(
+      refused('ending', 'Job 4 accepts no session any more: it is ending'),
+    );
+  });
+
+  it('answers as action_suspended says where it is suspended, and takes no other', () => {
+    const frozen: AdoptionFacts = { ...facts, states: [{ job: four, state: 'suspended' }] };
+    const reason = 'Your job 4 on this node is suspended';
+    expect(decide(frozen, {}, wants(4))).toMatchObject(refused('suspended', reason));
+    expect(decide(frozen, { actionSuspended: 'next' }, wants(4))).toMatchObject(refused('suspended', reason));
+    expect(decide(frozen, { actionSuspended: 'allow' }, wants(4))).toMatchObject({
+      action: 'allow',
+      rule: 'suspended',
+    });
+    expect(decide(frozen, {}, wants(5))).toMatchObject({ ...into(5), rule: 'named' });
+  });
+
+  it('refuses a failed adoption, whatever action_adopt_failure says, and tries no other job', () => {
+    const decision = decide(facts, {}, wants(4));
+    if (decision.action !== 'adopt') throw new Error(decision.reason);
+    const answerAfter = (outcome: AdoptionReport['outcome'], options: Partial<AdoptionOptions> = {}) =>
+      decideAfterAdoption(decision, { outcome, reason: 'gone' }, { ...defaultOptions, ...options });
+    const failed = refused('adopt-failure', 'The session could not be put into job 4: gone');
+    for (const outcome of ['untouched', 'undone', 'partial'] as const)
+      expect(answerAfter(outcome, { actionAdoptFailure: 'allow' })).toMatchObject(failed);
+    expect(answerAfter('suspended', { actionSuspended: 'next' })).toMatchObject({ action: 'deny', rule: 'suspended' });
+    expect(answerAfter('adopted')).toMatchObject({ action: 'allow', rule: 'named', reason: 'The session is in job 4' });
+    const tried = withExcluded(facts, [{ job: four, why: 'failed', detail: 'gone' }]);
+    expect(decide(tried, { actionAdoptFailure: 'allow' }, wants(4))).toMatchObject(failed);
   });
 });
 
@@ -498,7 +590,12 @@ const anyFacts: fc.Arbitrary<AdoptionFacts> = fc.record(
   { requiredKeys: [] },
 );
 const anyRequest: fc.Arbitrary<AdoptionRequest> = fc.record(
-  { uid: fc.constantFrom(alice, alice, alice, 0), user: fc.string(), service: fc.constantFrom('sshd', 'login') },
+  {
+    uid: fc.constantFrom(alice, alice, alice, 0),
+    user: fc.string(),
+    service: fc.constantFrom('sshd', 'login'),
+    jobId: fc.integer({ min: 1, max: 7 }),
+  },
   { requiredKeys: ['uid'] },
 );
 

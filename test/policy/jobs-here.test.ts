@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { describeJobs, sortOut, whyNone, whyNot } from '../../src/policy/jobs-here.js';
+import { classifyJobs, describeJobs, whyNone, whyNot } from '../../src/policy/jobs-here.js';
 import { alice, bob, job } from '../support/sample-jobs.js';
 
 const request = { uid: alice, user: 'alice' };
@@ -16,7 +16,7 @@ const facts = {
     { job: { jobId: 4 }, why: 'failed' },
   ],
 } as const;
-const here = sortOut(request, facts, [
+const here = classifyJobs(request, facts, [
   job(9, { uid: 'unknown' }),
   { ...job(8, { uid: 'unknown' }), unknownWhy: 'nobody listens' },
   job(6, { uid: 'unknown' }),
@@ -27,16 +27,16 @@ const here = sortOut(request, facts, [
   job(1),
 ]);
 
-describe('sortOut()', () => {
+describe('classifyJobs()', () => {
   it('counts jobs with an extern step, suspended and tried ones too, and none of another or an unknown owner', () => {
-    const { present, suspended, starting, ending, ofOthers, ownerless, closed } = here;
-    const lists = [present, suspended, starting, ending, ofOthers, ownerless, closed];
+    const { present, suspended, starting, ending, ofOthers, unknownOwnerOpen, unknownOwnerClosed } = here;
+    const lists = [present, suspended, starting, ending, ofOthers, unknownOwnerOpen, unknownOwnerClosed];
     expect(lists.map((jobs) => jobs.map((one) => one.jobId))).toEqual([[3, 4], [3], [1], [2], [5], [6], [8, 9]]);
   });
 
   it('takes a job of the user’s own that is deserted for one that is ending', () => {
-    const { present, ending, closed } = sortOut(request, facts, [job(8)]);
-    expect([present, ending.length, closed]).toEqual([[], 1, []]);
+    const { present, ending, unknownOwnerClosed } = classifyJobs(request, facts, [job(8)]);
+    expect([present, ending.length, unknownOwnerClosed]).toEqual([[], 1, []]);
   });
 });
 
@@ -44,13 +44,13 @@ describe('describeJobs()', () => {
   it('says in one line what is here and what is left out', () => {
     expect(describeJobs(request, here)).toBe(
       'uid 1001 ("alice") has 2 jobs here: job 3, job 4; starting: job 1; ending: job 2; ' +
-        'of another owner, left out: job 5; of an unknown owner, left out: job 6; ' +
-        'of an unknown owner, and closed to everybody: job 8, job 9 (nobody listens)',
+        'of another user, ignored: job 5; of an unknown owner, ignored: job 6; ' +
+        'of an unknown owner, and accepting no session: job 8, job 9 (nobody listens)',
     );
-    expect(describeJobs({ uid: 7 }, sortOut({ uid: 7 }, {}, []))).toBe('uid 7 has no jobs here');
+    expect(describeJobs({ uid: 7 }, classifyJobs({ uid: 7 }, {}, []))).toBe('uid 7 has no jobs here');
     const unknown = [job(6, { uid: 'unknown' }), { ...job(7, { uid: 'unknown' }), unknownWhy: 'it is silent' }];
-    expect(describeJobs({ uid: 7 }, sortOut({ uid: 7 }, {}, unknown))).toBe(
-      'uid 7 has no jobs here; of an unknown owner, left out: job 6, job 7 (it is silent)',
+    expect(describeJobs({ uid: 7 }, classifyJobs({ uid: 7 }, {}, unknown))).toBe(
+      'uid 7 has no jobs here; of an unknown owner, ignored: job 6, job 7 (it is silent)',
     );
   });
 });
@@ -59,11 +59,11 @@ describe('whyNot()', () => {
   it.each([
     [2, 'it is ending'],
     [3, 'it is suspended'],
-    [4, 'it was tried in vain'],
+    [4, 'it was tried, and failed'],
     [5, 'it belongs to another user'],
     [6, 'its owner is unknown'],
-    [7, 'the user has no such job here'],
-    [8, 'its owner is unknown, and it takes nobody in'],
+    [7, 'the user has no such job on this node'],
+    [8, 'its owner is unknown, and it accepts no session'],
   ])('says of job %i: %s', (jobId, why) => {
     expect(whyNot(facts, here, (one) => one.jobId === jobId)).toBe(why);
   });
@@ -73,7 +73,7 @@ describe('whyNone()', () => {
   it('tells starting, ending and no jobs apart', () => {
     const of = (...ids: number[]) =>
       whyNone(
-        sortOut(
+        classifyJobs(
           request,
           facts,
           ids.map((id) => job(id)),

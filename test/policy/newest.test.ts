@@ -146,7 +146,7 @@ describe('newestJob()', () => {
     expect(newestJob([job(1, at('100.004')), job(2, at('100'))])?.job.jobId).toBe(1);
     expect(newestJob([job(1, at('100.003')), job(2, at('100'))])?.trace).toEqual([
       'newest by the earliest sign of its extern step: job 2',
-      'equally new are job 2, job 1: the greatest job id counts',
+      'equally new: job 2, job 1: the greatest job id decides',
     ]);
   });
 
@@ -161,7 +161,7 @@ describe('newestJob()', () => {
     expect(newest?.job.jobId).toBe(2);
     expect(newest?.trace).toEqual([
       'newest by the earliest sign of its extern step: job 1, 1000 s after job 2',
-      'the starts of their slurmstepds (boot clock) say otherwise and count more: job 2, job 1',
+      'their slurmstepds started in another order (boot clock), which decides: job 2, job 1',
     ]);
   });
 
@@ -176,7 +176,7 @@ describe('newestJob()', () => {
       job: { jobId: 1 },
       trace: [
         'newest by the earliest sign of its extern step: job 1, 0.009 s after job 2',
-        'the starts of their slurmstepds agree',
+        'their slurmstepds started in the same order',
       ],
     });
   });
@@ -184,14 +184,14 @@ describe('newestJob()', () => {
   it('puts jobs of which no time is known last, and says so', () => {
     const { jobs, trace } = rankJobs([job(8), job(1, { socket: 5 })]);
     expect(ids(jobs)).toEqual([1, 8]);
-    expect(trace).toContain('no time is known of job 8: last');
+    expect(trace).toContain('no time is known for job 8: last');
   });
 
   it('takes the greatest id where no time is known at all, and says so', () => {
     const newest = newestJob([job(8), job(9)]);
     expect(newest?.job.jobId).toBe(9);
     expect(newest?.trace).toEqual([
-      'no time is known by the earliest sign of its extern step: the greatest job id counts: job 9, job 8',
+      'no time is known from the earliest sign of its extern step: the greatest job id decides: job 9, job 8',
     ]);
   });
 
@@ -244,7 +244,7 @@ describe("newestJob() by 'step-extern-mtime'", () => {
     const newest = newestJob([job(1, { extern: { memory: 9 } }), job(2, { extern: { freezer: 10 } })], { rank });
     expect(newest?.job.jobId).toBe(2);
     expect(newest?.trace[0]).toBe(
-      'no hierarchy has step_extern of all these jobs: each is read in the first that has it',
+      'no hierarchy has step_extern for all of these jobs: each is read in the first that has it',
     );
   });
 
@@ -266,7 +266,7 @@ describe('newestJob() by the ranks of pam_slurm_adopt', () => {
     const jobs = [job(1, { own: { freezer: 9, cpuset: 5 } }), job(2, { own: { freezer: 8, cpuset: 6 } })];
     expect(newestJob(jobs, { rank: 'pam_slurm_adopt-20.02' })?.job.jobId).toBe(2);
     expect(newestJob(jobs, { rank: 'pam_slurm_adopt-15.08' })?.trace[0]).toMatch(
-      /^no time is known by its directory in memory/,
+      /^no time is known from its directory in memory/,
     );
   });
 

@@ -101,7 +101,7 @@ describe('slurm-cgroups adopt --connection', () => {
     const pid = session(process.execPath, ['-e', connecting(listener.port, '127.0.0.1')]);
     const { text } = await listener.accept();
     const { job, trace } = await dryRun(pid, '--connection', text);
-    expect([job?.jobId, trace]).toEqual([newest, expect.arrayContaining(['caller ID named none'])]);
+    expect([job?.jobId, trace]).toEqual([newest, expect.arrayContaining(['caller ID named no job'])]);
     expect(await scontrol(text)).toContain('remote job id indeterminate');
   });
 

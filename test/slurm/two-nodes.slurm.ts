@@ -124,7 +124,7 @@ it('a job that is not on this node is none for a session here: the next rule app
   const words = ['--dry-run', '--connection', await listener.connection()];
   const said = await adopting(String(session()), ...words);
   expect(said.job?.jobId).toBe(own[1]);
-  expect(said.trace).toContain(`caller ID named job ${elsewhere}: the user has no such job here`);
+  expect(said.trace).toContain(`caller ID named job ${elsewhere}: the user has no such job on this node`);
 });
 
 it('a slurmd that does not answer costs callerid_timeout, and the next session from there nothing', async () => {

@@ -304,8 +304,8 @@ function countedIn(
 ): readonly string[] {
   if (outcome !== 'adopted') return [];
   if (accounting === 'stepd') return ['Slurm counts its use.'];
-  if (job === undefined) return ["In the user's own cgroup: no job's limits, and counted to none."];
+  if (job === undefined) return ["In the user's own cgroup: no job's limits apply, and no job counts it."];
   if (moved === 'none')
-    return ['It was in the job before: slurmstepd is not told of it again, since it would count it twice.'];
+    return ['It was already in the job: slurmstepd is not told again, since it would count it twice.'];
   return [`Limited by the job, but not counted by Slurm: ${visible(uncountedWhy ?? 'slurmstepd is not told of it')}`];
 }

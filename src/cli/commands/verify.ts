@@ -40,7 +40,7 @@ export async function runVerify(words: Words, output: Output = standardOutput())
   const yes = found.verdict === 'contained' && (wanted === undefined || found.job?.jobId === wanted);
   const notes =
     node.evidence === undefined
-      ? [...found.notes, 'this is not a Slurm node: it has neither a cgroup of Slurm nor a spool of slurmd']
+      ? [...found.notes, 'this is not a Slurm node: it has neither a Slurm cgroup nor a slurmd spool']
       : found.notes;
   if (words.flags.has('json')) output.print(json({ ...found, notes }));
   else {

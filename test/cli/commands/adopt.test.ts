@@ -59,9 +59,9 @@ describe('adopt --dry-run', () => {
     [['-7', '--uid', '1001'], 2, 'is not a process id'],
     [['2147483648', '--uid', '1001'], 1, 'There is no process 2147483648'],
     [['6516', '--rank', 'oldest'], 2, 'allowed are newest, step-extern-mtime'],
-    [['6516', '--connection', ''], 2, 'has not the four fields of one'],
+    [['6516', '--connection', ''], 2, 'does not have the four fields of a connection'],
     [['6516', '--connection', '192.0.2.1 51234 192.0.2.2'], 2, '"SRC SPORT DST DPORT"'],
-    [['6516', '--connection', 'login1 51234 192.0.2.2 22'], 2, '"login1" is no IP address'],
+    [['6516', '--connection', 'login1 51234 192.0.2.2 22'], 2, '"login1" is not an IP address'],
     [['6516', '--connection', '192.0.2.1 51234\x1b[31m 192.0.2.2 22'], 2, '\\u001b[31m'],
     [['6516', '--connection', '1'.repeat(1 << 16)], 2, 'it is 65536 characters long'],
     [['6516', '--job', '4', '--connection', '192.0.2.1 51234 192.0.2.2 22'], 2, '--job and --connection'],
@@ -151,7 +151,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('adopt (needs root and cgroups)'
       'caller ID is unknown: ::1 is this node, which has no such connection (any more)',
     );
     expect(traceOf()).toContain(
-      `caller ID is unknown: no connection was given, and process ${session.pid} is no sshd of a connection`,
+      `caller ID is unknown: no connection was given, and process ${session.pid} is not the sshd of a connection`,
     );
   });
 
