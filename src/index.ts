@@ -7,8 +7,15 @@ export {
   adopt,
   type UserTarget,
 } from './adopt/adoption.js';
+export type {
+  AdoptionRecord,
+  RecordedAdoption,
+  RecordedDecision,
+  RecordedError,
+  RecordedTarget,
+  Stage,
+} from './adopt/record.js';
 export {
-  type Admission,
   admitSession,
   decideSession,
   type SessionDecision,

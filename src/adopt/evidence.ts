@@ -1,5 +1,5 @@
-// Gathers one fact when policy asks for it. What cannot be found out is an unknown with its reason, never a
-// "no": the decision then says what follows.
+// Gathers one fact when policy asks for it. What cannot be found out is "unknown" with a reason, never a "no": policy
+// decides what follows.
 
 import { Cgroup } from '../cgroup/cgroup.js';
 import { frozenAt } from '../cgroup/freezer.js';
@@ -12,7 +12,7 @@ import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners/find.js';
 import { reachExternStepd } from '../jobs/stepd/extern.js';
 import { isDeserted } from '../jobs/stepd/process.js';
-import { deadlineAt, deadlineIn } from '../machine/deadline.js';
+import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { Slots } from '../machine/slots.js';
@@ -30,7 +30,7 @@ import {
 import type { AdoptionOptions } from '../policy/options.js';
 import { connectionOfProcess, type FoundConnection, parseSshConnection } from './connection.js';
 
-/** A login, and what caller ID goes by. */
+/** A login, and what caller ID needs. */
 export interface EvidenceRequest extends AdoptionRequest {
   /** The process of the session: its own connection counts where none is given. */
   readonly pid?: number;
@@ -38,16 +38,15 @@ export interface EvidenceRequest extends AdoptionRequest {
   readonly connection?: string;
 }
 
-/** What facts are gathered from, and for. */
+/** What a fact is gathered for, and from. */
 export interface FactSource {
   readonly node: SlurmNode;
   readonly request: EvidenceRequest;
   readonly options: AdoptionOptions;
-  /** When the whole login must be over, in ms of the host's clock. Default: its budget from now on. */
-  readonly endMs?: number;
+  /** Of the whole login. Default: its budget, from now on. */
+  readonly deadline?: Deadline;
   /** Nothing is written down, not even which source is silent. */
   readonly dryRun?: boolean;
-  readonly signal?: AbortSignal;
 }
 
 /** The same facts with one more: the answer to `{ action: 'ask', fact }`. */
@@ -79,25 +78,24 @@ function nodeFact(node: SlurmNode): Fact<NodeFact> {
 }
 
 async function callerIdFact({ jobs }: AdoptionFacts, source: FactSource): Promise<Fact<NamedJob>> {
-  const { node, request, options, signal } = source;
-  const { host } = node;
-  const found = connectionFor(host, request);
+  const { node, request, options } = source;
+  const found = connectionFor(node.host, request);
   if ('why' in found) return { unknown: found.why };
-  const now = host.now();
-  // Whatever callerid_timeout says, something of the budget is left for the adoption.
+  // Whatever callerid_timeout says, a part of the budget is left for the adoption.
   const timeoutMs = Math.min(options.callerIdTimeoutMs, options.budgetMs * callerIdPart);
-  const leftMs = (source.endMs ?? now + options.budgetMs) - now;
+  const deadline = deadlineOf(source);
+  // A source that is given less time than it may take is not called silent.
+  const isWholeTime = deadline.leftMs() >= timeoutMs;
   const answer = await askCallerId(
     {
       node,
       connection: found.connection,
       uid: request.uid,
       ownJobs: jobs !== undefined && 'known' in jobs ? jobs.known : [],
-      deadline: deadlineAt(host, now + Math.min(timeoutMs, leftMs), signal),
+      deadline: deadline.part(timeoutMs),
       ...(request.pid === undefined ? {} : { pid: request.pid }),
     },
-    // A source that was given less time than it may take was not silent.
-    { remember: source.dryRun !== true && leftMs >= timeoutMs },
+    { remember: source.dryRun !== true && isWholeTime },
   );
   switch (answer.answer) {
     case 'job':
@@ -119,22 +117,21 @@ function connectionFor(host: Host, { pid, connection }: EvidenceRequest): FoundC
   return 'why' in found ? { why: `no connection was given, and ${found.why}` } : found;
 }
 
-/** At most so much of a login's budget goes into asking who called. */
+/** The largest part of a login's budget that caller ID may take. */
 const callerIdPart = 0.6;
 
-/** A slurmstepd that does not answer must not use up a login: half of its time at most goes into asking. */
+/** A slurmstepd that does not answer must not use up a login: at most half of its time goes into asking. */
 const askMs = { most: 2000, part: 0.5 };
 
 async function jobsFact(facts: AdoptionFacts, source: FactSource): Promise<AdoptionFacts> {
-  const { node, request, options, signal } = source;
-  const { uid } = request;
+  const { node, request, options } = source;
+  const { uid, jobId } = request;
   try {
     // The ranks of pam_slurm_adopt go by the job's own directory.
     const jobTimes = options.rank.startsWith('pam_slurm_adopt');
-    const timeoutMs = timeToAsk(source);
-    const all = await findOwners(discoverJobs(node, { uid, jobTimes }), { node, timeoutMs, ...(signal && { signal }) });
-    const isAsked = (job: Job) => job.uid === undefined || job.uid === uid || job.jobId === request.jobId;
-    const own = all.filter((job) => isAsked(job));
+    const all = await findOwners(discoverJobs(node, { uid, jobTimes }), { node, ...timeToAsk(source).wait() });
+    const isNamed = (job: Job) => jobId !== undefined && job.jobId === jobId;
+    const own = all.filter((job) => job.uid === undefined || job.uid === uid || isNamed(job));
     const jobs = own.length > 1 ? dateJobs(own, node) : own;
     const states = jobs.flatMap((job) => stateOf(node, job) ?? []);
     return withJobs(facts, { known: jobs }, states);
@@ -144,11 +141,11 @@ async function jobsFact(facts: AdoptionFacts, source: FactSource): Promise<Adopt
   }
 }
 
-/** Who does not answer in time is not said to be ending. */
+/** A slurmstepd that does not answer in time does not count as ending. */
 async function stepdsFact(facts: AdoptionFacts, source: FactSource): Promise<AdoptionFacts> {
-  const { node, request, signal } = source;
+  const { node, request } = source;
   if (node.host.source === 'recording') return { ...facts, stepds: { unknown: 'a recorded node cannot be asked' } };
-  const deadline = deadlineIn(node.host, timeToAsk(source), signal);
+  const deadline = timeToAsk(source);
   const jobs = facts.jobs !== undefined && 'known' in facts.jobs ? facts.jobs.known : [];
   const own = jobs.filter((job) => job.uid === request.uid && job.extern !== undefined);
   const ending = new Set<Job>();
@@ -166,10 +163,12 @@ async function stepdsFact(facts: AdoptionFacts, source: FactSource): Promise<Ado
   }
 }
 
-function timeToAsk({ node, options, endMs }: FactSource): number {
-  const now = node.host.now();
-  const leftMs = (endMs ?? now + options.budgetMs) - now;
-  return Math.max(0, Math.min(askMs.most, options.budgetMs * askMs.part, leftMs));
+function timeToAsk(source: FactSource): Deadline {
+  return deadlineOf(source).part(Math.min(askMs.most, source.options.budgetMs * askMs.part));
+}
+
+function deadlineOf({ node, options, deadline }: FactSource): Deadline {
+  return deadline ?? deadlineIn(node.host, options.budgetMs);
 }
 
 function stateOf(node: SlurmNode, job: Job): JobState | undefined {
@@ -178,7 +177,7 @@ function stateOf(node: SlurmNode, job: Job): JobState | undefined {
   const frozen = job.extern.cgroups.some((cgroup) => {
     const step = cgroupOf(node, cgroup);
     if (step === undefined) return false;
-    // scontrol suspend freezes the step on v1 and its user side on v2 (measured): looked at from there upwards.
+    // scontrol suspend freezes the step on v1 and its user side on v2 (measured): frozenAt() looks from there upwards.
     const place =
       step.hierarchy.version === 1 ? step : new Cgroup(node.host, step.hierarchy, childPath(step.path, 'user'));
     return frozenAt(node.host, place) !== undefined;

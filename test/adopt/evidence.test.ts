@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { type FactSource, withFact } from '../../src/adopt/evidence.js';
 import { rootPath } from '../../src/cgroup/path.js';
 import { readNode } from '../../src/jobs/node.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
 import { SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { recordedHost } from '../../src/machine/recording.js';
@@ -183,7 +184,7 @@ onKernels((kernel) => {
           request: { uid: alice, connection: '203.0.113.52 5 192.0.2.2 22' },
           options: defaultOptions,
         };
-        expect((await withFact({}, 'callerId', { ...late, endMs: node.host.now() })).callerId).toEqual({
+        expect((await withFact({}, 'callerId', { ...late, deadline: deadlineIn(node.host, 0) })).callerId).toEqual({
           unknown: 'no time is left to ask',
         });
         const own = { node, request: { uid: alice, pid }, options: defaultOptions };

@@ -53,8 +53,62 @@ onKernels((kernel) => {
         const proof = admission.trace.indexOf('/proc shows it in job 102 in every hierarchy of the job');
         expect(proof).toBeGreaterThan(0);
         expect(admission.trace.slice(proof + 1)).toEqual(['adoption into job 102: adopted']);
+        expect(admission).toMatchObject({ route: 'cgroup', uid: alice, decision: { action: 'adopt', rule: 'newest' } });
+        expect(admission.process).toEqual({ pid, startTime: expect.stringMatching(/^\d+$/) });
+        expect(admission.proof.map(({ path }) => path.slice(path.indexOf(world.box.within))).sort()).toEqual(
+          Object.values(world.leaves(102)).sort(),
+        );
+        expect(Object.keys(admission.stagesMs).sort()).toEqual(['adoption', 'callerId', 'jobs', 'node']);
+        expect(admission.totalMs).toBeGreaterThan(0);
+        expect(JSON.parse(JSON.stringify(admission))).toEqual(admission);
       },
     );
+
+    inWorld(kernel, 'adopts into the job that the request names, and into no other', async (world) => {
+      await world.twoJobs();
+      await world.box.addJob({ jobId: 103, uid: bob });
+      const node = await world.node();
+      const pid = await world.session();
+      const admit = (jobId: number) =>
+        admitSession({ uid: alice, pid, jobId }, { node, options: options({ actionAdoptFailure: 'allow' }) });
+      expect(await admit(101)).toMatchObject({
+        action: 'allow',
+        rule: 'named',
+        target: { kind: 'job', jobId: 101 },
+        adoption: { outcome: 'adopted', moved: 'cgroup' },
+      });
+      expect(world.places(pid)).toEqual(world.leaves(101));
+      expect(await admit(103)).toMatchObject({
+        action: 'deny',
+        rule: 'no-such-job',
+        reason: v1 ? `uid ${alice} has no job 103 on this node` : `Job 103 belongs to uid ${bob}, not to uid ${alice}`,
+      });
+      world.freeze(102);
+      expect(await admit(102)).toMatchObject({
+        action: 'deny',
+        rule: 'suspended',
+        reason: 'Your job 102 on this node is suspended',
+      });
+      expect(world.places(pid)).toEqual(world.leaves(101));
+    });
+
+    inWorld(kernel, 'refuses a named job that is ending, and says what was tried', async (world) => {
+      await world.twoJobs();
+      await ExternStep.with(world, { state: 4 }, async (step) => {
+        const pid = await world.session();
+        const session = { node: await step.node(), options: options({ actionAdoptFailure: 'allow' }) };
+        expect(await admitSession({ uid: alice, pid, jobId: 102 }, session)).toMatchObject({
+          action: 'deny',
+          rule: 'ending',
+          reason: 'Job 102 accepts no session any more: it is ending',
+          target: { jobId: 102 },
+          route: 'none',
+          proof: [],
+          adoption: { outcome: 'untouched', ending: true, error: { code: 'ERR_STEPD' } },
+        });
+        expect(world.places(pid)).toEqual(world.everywhere('outside'));
+      });
+    });
 
     if (!v1) {
       inWorld(kernel, 'lets nobody in for a job of an unknown owner whose slurmstepd is dead', async (world) => {
@@ -89,6 +143,7 @@ onKernels((kernel) => {
             expect(answered).toEqual([expect.objectContaining({ outcome: 'adopted', accounting: 'none' })]);
             const accounting = add === undefined ? 'stepd' : 'refused';
             expect(admission).toMatchObject({ action: 'allow', adoption: { outcome: 'adopted', accounting } });
+            expect(admission.provenMs).toBeLessThan(admission.totalMs);
             expect(admission.adoption?.error === undefined).toBe(add === undefined);
             expect(world.places(pid)).toEqual(world.leaves(102));
           });

@@ -57,6 +57,7 @@ interface Said {
   readonly code: number;
   readonly report: {
     readonly action?: string;
+    readonly reason?: string;
     readonly job?: { readonly jobId: number };
     readonly adoption?: Awaited<ReturnType<typeof adopt>>;
   };
@@ -221,7 +222,12 @@ describe('slurm-cgroups adopt', () => {
     const pid = session(alice);
     const before = linesOf(pid);
     const { code, report } = await command(String(pid), '--job', String(jobId));
-    expect([code, report.adoption?.outcome]).toEqual([1, 'suspended']);
+    expect([code, report.action, report.reason, report.adoption]).toEqual([
+      1,
+      'deny',
+      `Your job ${jobId} on this node is suspended`,
+      undefined,
+    ]);
     expect(linesOf(pid)).toEqual(before);
     await cluster.run('scontrol', ['resume', String(jobId)]);
     await until('it goes on', () => fs.readFileSync(freezer, 'utf8').trim() === 'THAWED');

@@ -1,24 +1,21 @@
-// slurm-cgroups adopt: one process into one job, chosen by the rules or named. On the login path: nothing
-// that is not needed is imported, no package at all.
+// slurm-cgroups adopt: one process into one job, chosen by the rules of a login or named. On the login path: it imports
+// only what it needs, and no package.
 
-import { type AdoptionResult, adopt } from '../../adopt/adoption.js';
 import { parseSshConnection } from '../../adopt/connection.js';
-import { admitSession, decideSession } from '../../adopt/session.js';
+import { type RecordedAdoption, type RecordedTarget, recordedTarget } from '../../adopt/record.js';
+import { admitSession, decideSession, type SessionRequest } from '../../adopt/session.js';
 import { hierarchyKey } from '../../cgroup/membership.js';
 import { withProcess } from '../../cgroup/process.js';
-import { discoverJobs } from '../../jobs/discovery.js';
-import { type Job, nameOfJob, type OwnedJob } from '../../jobs/job.js';
-import { findOwners } from '../../jobs/owners/find.js';
-import { refusalToMove } from '../../jobs/protected.js';
+import { checkMayMove } from '../../jobs/protected.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
-import type { AdoptionTarget } from '../../policy/answer.js';
+import type { Rule } from '../../policy/answer.js';
 import { type AdoptionOptions, checkOptions, defaultOptions, optionTable, readOption } from '../../policy/options.js';
 import { type Context, openContext, requireSlurm } from '../context.js';
 import { usageError } from '../exit.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, pidOf, type Words, whose } from '../spec.js';
 import { columns, count, json, type Output, standardOutput, visible } from '../terminal/output.js';
 
-/** Options of a login that steer the decision; the rest is about PAM and has no meaning here. */
+/** The options of a login that steer the decision; the others are about PAM and mean nothing here. */
 const decisionOptions = optionTable.filter((option) =>
   [
     'action_no_jobs',
@@ -35,7 +32,7 @@ const decisionOptions = optionTable.filter((option) =>
   ].includes(option.name),
 );
 
-/** By hand nobody waits three seconds for a job that may start. */
+/** A person does not wait three seconds for a job that may start. */
 const commandDefaults: AdoptionOptions = { ...defaultOptions, waitForJobMs: 0 };
 
 export const adoptSpec: CommandSpec = {
@@ -85,7 +82,7 @@ interface AdoptReport {
   readonly reason: string;
   readonly trace: readonly string[];
   readonly dryRun: boolean;
-  readonly adoption?: AdoptionResult;
+  readonly adoption?: RecordedAdoption;
 }
 
 export async function runAdopt(words: Words, output: Output = standardOutput()): Promise<number> {
@@ -93,13 +90,8 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
   const dryRun = words.flags.has('dry-run');
   if (words.flags.has('from') && !dryRun) throw usageError('A recorded node can only be asked with --dry-run');
   const said = whose(words);
-  const job = flagValue(words, 'job');
-  const wanted = job === undefined ? undefined : jobIdOf(job);
+  const jobId = namedJob(words);
   const options = optionsOf(words);
-  if (wanted !== undefined && words.flags.has('action-unknown'))
-    throw usageError('--job and --action-unknown both say which job: give one of them');
-  if (wanted !== undefined && words.flags.has('connection'))
-    throw usageError('--job and --connection both say which job: give one of them');
   const connection = connectionIn(words);
   const context = await openContext('adopt', words);
   await requireSlurm(context.node);
@@ -111,30 +103,29 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
       { pid },
     );
   const uid = await uidFor(context, said, pid);
-  const request: Adopting = {
-    ...{ pid, uid, dryRun, options, descendants: words.flags.has('descendants') },
+  const request: SessionRequest = {
+    ...{ pid, uid },
+    ...(jobId === undefined ? {} : { jobId }),
     ...(connection === undefined ? {} : { connection }),
   };
-  const report =
-    wanted === undefined ? await adoptByRules(context, request) : await adoptInto(context, request, wanted);
+  const asked = { request, options, dryRun, descendants: words.flags.has('descendants') };
+  const report = await (dryRun ? decideOnly : decideAndAdopt)(context, asked);
   for (const line of report.trace) context.log('verbose', line);
   context.log('info', report.reason, { action: report.action, pid, uid, dryRun, outcome: report.adoption?.outcome });
-  if (words.flags.has('json'))
-    output.print(json({ ...report, ...(report.adoption === undefined ? {} : { adoption: plain(report.adoption) }) }));
+  if (words.flags.has('json')) output.print(json(report));
   else output.print(...render(pid, report, output));
   return report.action === 'adopt' ? 0 : 1;
 }
 
-interface Adopting {
-  readonly pid: number;
-  readonly uid: number;
-  readonly connection?: string;
-  readonly dryRun: boolean;
-  readonly options: AdoptionOptions;
-  readonly descendants: boolean;
+function namedJob(words: Words): number | undefined {
+  const text = flagValue(words, 'job');
+  if (text === undefined) return undefined;
+  for (const other of ['action-unknown', 'connection'])
+    if (words.flags.has(other)) throw usageError(`--job and --${other} both say which job: give one of them`);
+  return jobIdOf(text);
 }
 
-/** A login goes on without a connection that cannot be read; whoever wrote it down here is told. */
+/** A login goes on without a connection that cannot be read; a person who wrote one here wants to know. */
 function connectionIn(words: Words): string | undefined {
   const text = flagValue(words, 'connection');
   const found = text === undefined ? undefined : parseSshConnection(text);
@@ -152,7 +143,7 @@ function optionsOf(words: Words): AdoptionOptions {
   }, commandDefaults);
 }
 
-/** Whose session it is: as said, else the user all of whose uids the process has. */
+/** Whose session it is: as said, else the effective user of the process. */
 async function uidFor(context: Context, whoseIt: ReturnType<typeof whose>, pid: number): Promise<number> {
   const said =
     whoseIt === undefined
@@ -161,118 +152,55 @@ async function uidFor(context: Context, whoseIt: ReturnType<typeof whose>, pid: 
         ? whoseIt.uid
         : await (await import('../users.js')).uidOfUser(context.host, whoseIt.user);
   return withProcess(context.host, pid, (held) => {
-    const { uids } = held.status();
-    const whose = said ?? uids[1];
-    if (said === undefined && whose === 0)
+    const uid = said ?? held.status().uids[1];
+    if (said === undefined && uid === 0)
       throw usageError(`Process ${pid} is root's: say whose session it is with --uid or --user`);
-    const refusal = refusalToMove(context.node, held, whose);
-    if (refusal !== undefined)
-      throw new SlurmCgroupsError('ERR_PROTECTED', `Process ${pid} (${held.stat().comm}) is not moved: it ${refusal}`, {
-        pid,
-        uid: whose,
-      });
-    return whose;
+    checkMayMove(context.node, held, uid);
+    return uid;
   });
 }
 
-async function adoptByRules(
-  { node }: Context,
-  { pid, uid, connection, dryRun, options, descendants }: Adopting,
-): Promise<AdoptReport> {
-  const session = { node, options, descendants, onFailure: 'undo' as const };
-  const request = { uid, pid, ...(connection === undefined ? {} : { connection }) };
-  if (dryRun) {
-    const { decision } = await decideSession(request, session);
-    return {
-      action: decision.action,
-      ...jobOf(decision.action === 'adopt' ? decision.target : undefined, uid),
-      reason: decision.reason,
-      trace: decision.trace,
-      dryRun,
-    };
-  }
-  const { action, reason, trace, target, adoption } = await admitSession(request, session);
-  const adopted = adoption?.outcome === 'adopted';
+interface Asked {
+  readonly request: SessionRequest;
+  readonly options: AdoptionOptions;
+  readonly descendants: boolean;
+}
+
+async function decideOnly({ node }: Context, { request, options }: Asked): Promise<AdoptReport> {
+  const { decision } = await decideSession(request, { node, options });
+  checkIsThere(request, decision);
+  const { action, reason, trace } = decision;
+  const target = decision.action === 'adopt' ? recordedTarget(decision.target) : undefined;
+  return { action, ...jobOf(request, target), reason, trace, dryRun: true };
+}
+
+async function decideAndAdopt({ node }: Context, { request, options, descendants }: Asked): Promise<AdoptReport> {
+  const record = await admitSession(request, { node, options, descendants, onFailure: 'undo' });
+  checkIsThere(request, record);
+  const { reason, trace, adoption } = record;
   return {
-    action: adopted ? 'adopt' : action,
-    ...jobOf(target, uid),
-    reason,
-    trace,
-    dryRun,
+    action: adoption?.outcome === 'adopted' ? 'adopt' : record.action,
+    ...jobOf(request, record.target),
+    ...{ reason, trace, dryRun: false },
     ...(adoption === undefined ? {} : { adoption }),
   };
 }
 
-/** A slurmstepd that is stopped must not use up the time of the adoption. */
-const ownersMs = 2000;
-
-async function adoptInto(
-  { node }: Context,
-  { pid, uid, dryRun, options, descendants }: Adopting,
-  jobId: number,
-): Promise<AdoptReport> {
-  const endMs = node.host.now() + options.budgetMs;
-  const leftMs = () => Math.max(0, endMs - node.host.now());
-  const all = await findOwners(discoverJobs(node, { uid }), { node, timeoutMs: Math.min(ownersMs, leftMs()) });
-  const here = all.filter((job) => job.jobId === jobId);
-  const job = here.find((one) => one.uid === uid) ?? here[0];
-  if (job === undefined)
-    throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `uid ${uid} has no job ${jobId} on this node${unlessAmong(all)}`, {
-      jobId,
-      uid,
-    });
-  if (job.uid !== undefined && job.uid !== uid)
-    throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', `Job ${jobId} belongs to uid ${job.uid}, not to uid ${uid}`, {
-      jobId,
-      uid,
-    });
-  const reason = `The session goes into ${nameOfJob(job)}: it was named`;
-  const about = jobOf({ kind: 'job', job }, uid);
-  if (dryRun) return { action: 'adopt', ...about, reason, trace: [reason], dryRun };
-  const adoption = await adopt(pid, job, { node, descendants, timeoutMs: leftMs() });
-  const adopted = adoption.outcome === 'adopted';
-  return {
-    action: adopted ? 'adopt' : 'deny',
-    ...about,
-    reason: adopted
-      ? `The session is in ${nameOfJob(job)}`
-      : `The session could not be put into ${nameOfJob(job)}: ${adoption.error?.message ?? adoption.outcome}`,
-    trace: [reason, ...adoption.trace],
-    dryRun,
-    adoption,
-  };
+/** A job that was named and is not there is an error, as for every command that takes a job. */
+function checkIsThere(
+  { jobId, uid }: SessionRequest,
+  { rule, reason }: { readonly rule: Rule; readonly reason: string },
+): void {
+  if (rule === 'no-such-job')
+    throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', reason, { uid, ...(jobId === undefined ? {} : { jobId }) });
 }
 
-/** A directory named by SLUID of which nothing tells the job could be it. */
-function unlessAmong(jobs: readonly OwnedJob[]): string {
-  const nameless = jobs.filter((job) => job.jobId === undefined);
-  const [first] = nameless;
-  if (first === undefined) return '';
-  const why = first.unknownWhy === undefined ? '' : ` (${first.unknownWhy})`;
-  return `, as far as is known: the id of ${nameless.map(nameOfJob).join(', ')} is not${why}`;
-}
-
-function jobOf(target: AdoptionTarget | undefined, uid: number): Pick<AdoptReport, 'job'> {
-  if (target === undefined || target.kind === 'user') return {};
-  const job: Job = target.job;
-  return {
-    job: {
-      ...(job.jobId === undefined ? {} : { jobId: job.jobId }),
-      ...(job.sluid === undefined ? {} : { sluid: job.sluid }),
-      uid,
-    },
-  };
-}
-
-/** Errors as their code and message: JSON knows no Error. */
-function plain(adoption: AdoptionResult): unknown {
-  const say = (error: SlurmCgroupsError | undefined) =>
-    error === undefined ? {} : { error: { code: error.code, message: error.message } };
-  return {
-    ...adoption,
-    ...say(adoption.error),
-    hierarchies: adoption.hierarchies.map((one) => ({ ...one, ...say(one.error) })),
-  };
+function jobOf({ jobId, uid }: SessionRequest, target: RecordedTarget | undefined): Pick<AdoptReport, 'job'> {
+  if (target?.kind === 'job') {
+    const { kind: _, ...names } = target;
+    return { job: { ...names, uid } };
+  }
+  return jobId === undefined ? {} : { job: { jobId, uid } };
 }
 
 function render(pid: number, report: AdoptReport, output: Output): readonly string[] {
@@ -297,10 +225,10 @@ function render(pid: number, report: AdoptReport, output: Output): readonly stri
   return [head, ...trace, ...columns(rows).map((line) => `  ${line}`), ...countedIn(report, adoption), ...children];
 }
 
-/** Whether Slurm counts what it uses, in words; of one that is not in the job, nothing. */
+/** Whether Slurm counts what the process uses, in words; nothing where it is not in the job. */
 function countedIn(
   { job }: AdoptReport,
-  { outcome, moved, accounting, uncountedWhy }: AdoptionResult,
+  { outcome, moved, accounting, uncountedWhy }: RecordedAdoption,
 ): readonly string[] {
   if (outcome !== 'adopted') return [];
   if (accounting === 'stepd') return ['Slurm counts its use.'];

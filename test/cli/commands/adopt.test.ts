@@ -47,7 +47,7 @@ describe('adopt --dry-run', () => {
   it.each([
     [['6516', '--uid', '1002'], 1, 'belongs to uid 1001, not to uid 1002'],
     [['6516', '--uid', '1001', '--job', '7'], 1, 'uid 1001 has no job 7'],
-    [['6516', '--job', '99'], 1, 'has no job 99'],
+    [['6516', '--job', '99'], 1, 'uid 1001 has no job 99 on this node'],
     [['6493', '--uid', '1001'], 1, 'is slurmstepd'],
     [['6502', '--uid', '1001'], 1, "is root's"],
     [['6502'], 2, 'say whose session it is'],
