@@ -151,7 +151,8 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
   };
 }
 
-const secret = /^\/proc\/(?:\d+|self|thread-self)\/(?:task\/\d+\/)?(?:environ|cmdline|maps|smaps)$/;
+const secret =
+  /^\/proc\/(?:\d+|self|thread-self)\/(?:task\/\d+\/)?(?:environ|cmdline|maps|smaps|smaps_rollup|numa_maps|auxv|mem)$/;
 
 /** What a recording holds, by call and path. */
 interface Recorded {

@@ -47,7 +47,7 @@ export async function runDoctor(words: Words, output: Output = standardOutput())
   const lines: string[] = [];
   const source = await hostOf(words);
   if (asked.record !== undefined) await (await import('../record/file.js')).checkRecordingFile(asked.record, asked);
-  const host = asked.record === undefined ? source : await recorder(source, lines);
+  const host = asked.record === undefined ? source : (await import('../record/reads.js')).recorder(source, lines);
   const machine = asked.brief ? undefined : await machineOf(host, lines);
   let found: Examination | undefined;
   try {
@@ -143,17 +143,6 @@ async function machineOf(host: Host, lines: string[]): Promise<Finding> {
     'the facts of this machine did not arrive in time',
     'nothing depends on them; run it again when the machine is less busy',
   );
-}
-
-async function recorder(host: Host, lines: string[]): Promise<Host> {
-  const [{ recordingHost }, { keepingTitles, withoutPasswords }] = await Promise.all([
-    import('../../machine/recording.js'),
-    import('../record/reads.js'),
-  ]);
-  const keep = (line: string) => {
-    lines.push(withoutPasswords(line));
-  };
-  return recordingHost(keepingTitles(host, keep), keep); // whose header comes first: nothing was read before it
 }
 
 interface Recording {

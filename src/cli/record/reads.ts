@@ -14,7 +14,9 @@ import { verify } from '../../jobs/verification.js';
 import { deadlineIn } from '../../machine/deadline.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
+import { recordingHost } from '../../machine/recording.js';
 import { defaultOptions } from '../../policy/options.js';
+import { redactedLine, stepdTitle } from './redaction.js';
 
 /** So long processes are looked at one by one, those of jobs first; a recording says by itself what it does not hold. */
 const budgetMs = 20_000;
@@ -64,6 +66,15 @@ async function tried<T>(act: () => T | Promise<T>): Promise<T | undefined> {
   }
 }
 
+/** A host that keeps what it is asked, and what of it may be handed on. */
+export function recorder(host: Host, lines: string[]): Host {
+  const keep = (line: string) => {
+    const redacted = redactedLine(line);
+    if (redacted !== undefined) lines.push(redacted);
+  };
+  return recordingHost(keepingTitles(host, keep), keep); // whose header comes first: nothing was read before it
+}
+
 /**
  * The same host; the title that slurmstepd gives itself is kept, by which the job of a directory named by SLUID is
  * known. A recording holds no other command line, and this one is kept only where there is nothing else in it.
@@ -79,7 +90,7 @@ export function keepingTitles(host: Host, keep: (line: string) => void): Host {
         read: (name) => {
           const text = held.read(name);
           const file = `${where}/${name}`;
-          if (name === 'cmdline' && title.test(text) && !kept.has(file)) {
+          if (name === 'cmdline' && stepdTitle.test(text) && !kept.has(file)) {
             kept.add(file);
             keep(JSON.stringify({ read: file, text }));
           }
@@ -88,19 +99,4 @@ export function keepingTitles(host: Host, keep: (line: string) => void): Host {
       };
     },
   };
-}
-
-/** slurmstepd.c, setproctitle (measured, 24.11 and 26.05). */
-const title = /^slurmstepd: \[\d+\.[a-z0-9+]+\]\0*$/;
-
-/** Keys of slurm.conf whose value is a password (AccountingStoragePass, JobCompPass …) are recorded without it. */
-export function withoutPasswords(line: string): string {
-  if (!/pass/i.test(line)) return line;
-  const answer: unknown = JSON.parse(line);
-  const text: unknown = typeof answer === 'object' && answer !== null ? Reflect.get(answer, 'text') : undefined;
-  if (typeof text !== 'string') return line;
-  return JSON.stringify({
-    ...Object(answer),
-    text: text.replace(/^(\s*\w*pass(?:word)?\s*=\s*)[^\n]*/gim, '$1left-out'),
-  });
 }

@@ -49,6 +49,30 @@ export interface SlurmConfiguration {
   readonly notes: readonly string[];
 }
 
+/** The keys of both files that are read, in lower case: a recording keeps no others. */
+export const readKeys: ReadonlySet<string> = new Set([
+  'cgroupjobidpaths',
+  'cgroupmountpoint',
+  'cgroupplugin',
+  'cgroupprepend',
+  'cgroupslice',
+  'clustername',
+  'constraincores',
+  'constraindevices',
+  'constrainramspace',
+  'constrainswapspace',
+  'ignoresystemd',
+  'jobacctgathertype',
+  'launchparameters',
+  'nodename',
+  'proctracktype',
+  'prologflags',
+  'slurmdspooldir',
+  'slurmduser',
+  'slurmuser',
+  'taskplugin',
+]);
+
 /**
  * The settings as values.
  *

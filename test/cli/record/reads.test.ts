@@ -1,8 +1,10 @@
+import fs from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { keepingTitles, readForRecording, withoutPasswords } from '../../../src/cli/record/reads.js';
+import { keepingTitles, readForRecording, recorder } from '../../../src/cli/record/reads.js';
 import { discoverJobs } from '../../../src/jobs/discovery.js';
 import { readNode } from '../../../src/jobs/node.js';
 import { verify } from '../../../src/jobs/verification.js';
+import { liveHost } from '../../../src/machine/live-host.js';
 import { recordedHost, recordingHost } from '../../../src/machine/recording.js';
 import { expectedFor, loadRecording, recordingNames } from '../../recordings/recordings.js';
 
@@ -42,14 +44,36 @@ describe('keepingTitles()', () => {
   });
 });
 
-describe('withoutPasswords()', () => {
-  it('leaves out what is a password in slurm.conf, and nothing else', () => {
-    const line = (text: string) => JSON.stringify({ read: '/etc/slurm/slurm.conf', text });
-    expect(withoutPasswords(line('A=1\nAccountingStoragePass=secret word\njobcomppass = x\nB=2\n'))).toBe(
-      line('A=1\nAccountingStoragePass=left-out\njobcomppass = left-out\nB=2\n'),
-    );
-    for (const text of ['A=1\n', 'PassengerName=x\n']) expect(withoutPasswords(line(text))).toBe(line(text));
-    const listing = JSON.stringify({ list: '/etc', entries: { passwd: 'file' } });
-    expect(withoutPasswords(listing)).toBe(listing);
+describe('recorder()', () => {
+  it('keeps no password of Slurm’s configuration, however it is written, and all that is read of it', async () => {
+    const slurm = fs.mkdtempSync('/root/slurm-cgroups-test-');
+    try {
+      const text = [
+        'ClusterName=x AccountingStoragePass=SECRET3',
+        'SlurmctldHost=c1',
+        'AccountingStoragePass=\\',
+        'SECRET2',
+        '#AccountingStoragePass=SECRET6 (old)',
+        'JobCompLoc=https://u:SECRET4@host/',
+        'StoragePass = "SECRET1 b"',
+        'Include more.conf',
+        'SlurmdSpoolDir=/var/spool/none # SECRET5',
+        'NodeName=n1 NodeHostName=h1 Comment=SECRET7',
+        'PrologFlags=Contain SECRET8',
+      ];
+      fs.writeFileSync(`${slurm}/slurm.conf`, `${text.join('\n')}\n`);
+      fs.writeFileSync(`${slurm}/more.conf`, 'TaskPlugin=task/cgroup\nAuthAltParameters=jwt_key=SECRET9\n');
+      fs.writeFileSync(`${slurm}/cgroup.conf`, 'ConstrainCores=yes\n#SECRET0\n');
+      const lines: string[] = [];
+      const configFile = `${slurm}/slurm.conf`;
+      const { configuration } = await readNode({ host: recorder(liveHost(), lines), configFile });
+      expect(lines.join('\n').match(/SECRET\d/g)).toBeNull();
+      expect(lines.filter((line) => line.includes(`"read":"${slurm}/`))).toHaveLength(3);
+      const played = (await readNode({ host: recordedHost(lines.join('\n')), configFile })).configuration;
+      expect({ ...played, slurmd: undefined }).toEqual({ ...configuration, slurmd: undefined });
+      expect(configuration).toMatchObject({ clusterName: 'x', taskPlugin: ['task/cgroup'], constrainCores: true });
+    } finally {
+      fs.rmSync(slurm, { recursive: true });
+    }
   });
 });
