@@ -30,6 +30,7 @@ export {
   type Hierarchies,
   type Hierarchy,
 } from './cgroup/hierarchies.js';
+export type { Limits } from './cgroup/limits.js';
 export { type Membership, parseProcCgroup } from './cgroup/membership.js';
 export { type CgroupMount, parseMountInfo } from './cgroup/mounts.js';
 export type { HierarchyMove, MoveOutcome } from './cgroup/move.js';
@@ -47,7 +48,6 @@ export { type LocatedTop, type ReadNodeOptions, readNode, type SlurmNode } from 
 export { type FindOwnersOptions, findOwners } from './jobs/owners/find.js';
 export {
   type HierarchyPlacement,
-  type Limits,
   type PlacementState,
   type Verdict,
   type Verification,

@@ -80,7 +80,10 @@ function isBetter(mount: CgroupMount, rival: CgroupMount, usualRoot: string): bo
 }
 
 /** The hierarchy a membership belongs to, if it is mounted here. */
-export function hierarchyOf(hierarchies: Hierarchies, membership: Membership): Hierarchy | undefined {
+export function hierarchyOf(
+  hierarchies: Hierarchies,
+  membership: Pick<Membership, 'controllers'>,
+): Hierarchy | undefined {
   return hierarchyOfKey(hierarchies, hierarchyKey(membership.controllers));
 }
 

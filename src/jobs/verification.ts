@@ -1,12 +1,11 @@
 // Where a process stands: its memberships read as jobs and steps, hierarchy by hierarchy, held against the
 // hierarchies in which that job exists, and the limits it is under. It only looks.
 
-import { directoryOf, type Hierarchy, hierarchyOf } from '../cgroup/hierarchies.js';
+import { directoryOf } from '../cgroup/hierarchies.js';
+import { type Limits, limitsAt } from '../cgroup/limits.js';
 import { hierarchyKey, type Membership } from '../cgroup/membership.js';
-import { type CgroupPath, cgroupPath, partsOf } from '../cgroup/path.js';
 import { type HeldProcess, placesOfOtherThreads, withProcess } from '../cgroup/process.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
-import type { Host } from '../machine/host.js';
 import { discoverJobs } from './discovery.js';
 import { formatJobPath, isSameJob, type JobName, type JobPlace } from './layout.js';
 import { type PlaceInJob, placeOf } from './membership-in-job.js';
@@ -35,16 +34,6 @@ export interface HierarchyPlacement {
   readonly sluid?: string;
   readonly stepId?: string;
   readonly state: PlacementState;
-}
-
-/** The tightest limit on the way from the process's cgroup to the root; absent: that controller is not there. */
-export interface Limits {
-  readonly memoryBytes?: number | 'max';
-  /** As the kernel writes it: `0-3,8`. */
-  readonly cpus?: string;
-  /** CPU time in CPUs: 1.5 is one and a half. */
-  readonly cpuQuota?: number | 'max';
-  readonly pids?: number | 'max';
 }
 
 export interface Verification {
@@ -154,7 +143,10 @@ function verifyHeld(node: SlurmNode, held: HeldProcess): Verification {
           },
     verdict,
     hierarchies,
-    limits: limitsOf(node, placed),
+    limits: limitsAt(
+      node,
+      placed.map(({ membership }) => membership),
+    ),
     notes,
   };
 }
@@ -241,73 +233,4 @@ function noteLimitless(node: SlurmNode, main: PlaceInJob | undefined, notes: str
     .map((top) => top.hierarchy.key);
   if (without.length > 0)
     notes.push(`the job has no cgroup in ${without.join(', ')}: nothing of the job limits it there`);
-}
-
-function limitsOf(node: SlurmNode, placed: readonly Placed[]): Limits {
-  const at = (controller: string): readonly [Hierarchy, CgroupPath] | undefined => {
-    const one =
-      placed.find(({ membership }) => membership.controllers.includes(controller)) ??
-      placed.find(({ membership }) => membership.controllers.length === 0);
-    const hierarchy = one === undefined ? undefined : hierarchyOf(node.hierarchies, one.membership);
-    return one === undefined || hierarchy === undefined ? undefined : [hierarchy, one.membership.path];
-  };
-  const read = (controller: string, v1: string, v2: string) => {
-    const found = at(controller);
-    return found === undefined ? [] : upwards(node.host, found[0], found[1], found[0].version === 1 ? v1 : v2);
-  };
-  const memory = tightest(read('memory', 'memory.limit_in_bytes', 'memory.max').map(toBytes));
-  const pids = tightest(read('pids', 'pids.max', 'pids.max').map(toBytes));
-  const cpus = read('cpuset', 'cpuset.cpus', 'cpuset.cpus.effective')[0]?.trim();
-  const quota = quotaOf(node, at('cpu'));
-  return {
-    ...(memory === undefined ? {} : { memoryBytes: memory }),
-    ...(cpus === undefined || cpus === '' ? {} : { cpus }),
-    ...(quota === undefined ? {} : { cpuQuota: quota }),
-    ...(pids === undefined ? {} : { pids }),
-  };
-}
-
-/** The file in the cgroup and each one above, nearest first; a level without it (the root) is left out. */
-function upwards(host: Host, hierarchy: Hierarchy, path: CgroupPath, file: string): readonly string[] {
-  const values: string[] = [];
-  for (let parts = partsOf(path); ; parts = parts.slice(0, -1)) {
-    const directory = directoryOf(hierarchy, cgroupPath(`/${parts.join('/')}`));
-    if (directory === undefined) return values;
-    try {
-      values.push(host.read(`${directory}/${file}`));
-    } catch (error) {
-      if (!(error instanceof SlurmCgroupsError)) throw error; // that level has no such file, or it is gone
-    }
-    if (parts.length === 0) return values;
-  }
-}
-
-/** v1 writes "no limit" as the greatest multiple of the page size that fits a signed 64-bit number. */
-function toBytes(text: string): number | 'max' {
-  const value = text.trim();
-  return value === 'max' || BigInt(/^\d+$/.test(value) ? value : 0) > 2n ** 62n ? 'max' : Number(value);
-}
-
-function tightest(values: readonly (number | 'max')[]): number | 'max' | undefined {
-  if (values.length === 0) return undefined;
-  const numbers = values.filter((value) => value !== 'max');
-  return numbers.length === 0 ? 'max' : Math.min(...numbers);
-}
-
-function quotaOf(node: SlurmNode, found: readonly [Hierarchy, CgroupPath] | undefined): number | 'max' | undefined {
-  if (found === undefined) return undefined;
-  const [hierarchy, path] = found;
-  if (hierarchy.version === 2) {
-    return tightest(
-      upwards(node.host, hierarchy, path, 'cpu.max').map((text) => {
-        const [quota = 'max', period = '100000'] = text.trim().split(' ');
-        return quota === 'max' ? 'max' : Number(quota) / Number(period);
-      }),
-    );
-  }
-  const quotas = upwards(node.host, hierarchy, path, 'cpu.cfs_quota_us');
-  const periods = upwards(node.host, hierarchy, path, 'cpu.cfs_period_us');
-  return tightest(
-    quotas.map((text, level) => (text.trim() === '-1' ? 'max' : Number(text) / Number(periods[level] ?? '100000'))),
-  );
 }

@@ -1,10 +1,10 @@
 // slurm-cgroups verify: which job and step a process is in, hierarchy by hierarchy, proven from /proc.
 
+import type { Limits } from '../../cgroup/limits.js';
 import { hierarchyKey } from '../../cgroup/membership.js';
 import { nameOfJob } from '../../jobs/job.js';
 import {
   type HierarchyPlacement,
-  type Limits,
   type PlacementState,
   type Verdict,
   type Verification,
