@@ -3,7 +3,7 @@
 
 import { frozenAt } from '../cgroup/freezer.js';
 import { placesLine } from '../cgroup/membership.js';
-import { type HierarchyMove, Move } from '../cgroup/move.js';
+import { type HierarchyMove, Move, OwnMove } from '../cgroup/move.js';
 import { type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { exitOf } from '../cgroup/process-end.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
@@ -213,7 +213,7 @@ function notTried(adoption: Adoption, { why }: NoRoute): AdoptionResult {
 /** Looks where the process is now. Nothing is moved yet. */
 function planMove({ node, moves }: Adoption, held: HeldProcess, route: CgroupRoute | StepdRoute): Move {
   const move =
-    route.by === 'cgroup' ? Move.plan(node.host, held, route.targets) : Move.follow(node.host, held, route.goals);
+    route.by === 'cgroup' ? OwnMove.plan(node.host, held, route.targets) : Move.follow(node.host, held, route.goals);
   moves.push(move);
   return move;
 }
@@ -282,7 +282,7 @@ async function moveOne(
     if (route.by === 'stepd') {
       const refusal = await moveByStepd(adoption, move, route);
       if (refusal !== undefined) return refusal;
-    } else {
+    } else if (move instanceof OwnMove) {
       await move.run(adoption.options.onFailure === 'keep');
       move.prove();
     }

@@ -8,7 +8,7 @@ import { canFreeze, type FreezeOptions, freeze, thaw } from './freezer.js';
 import { writeFrozenNote } from './frozen-note.js';
 import type { Hierarchies } from './hierarchies.js';
 import { type KillOptions, type KillReport, killMembers, type Member, MemberReader } from './killing.js';
-import { Move, type MoveTarget } from './move.js';
+import { type Move, type MoveTarget, OwnMove } from './move.js';
 import { type CgroupPath, childPath } from './path.js';
 import { withProcess } from './process.js';
 import { type Removal, type RemovalOptions, removeTrees } from './removal.js';
@@ -171,7 +171,7 @@ export class CgroupSet {
       const targets: MoveTarget[] = [];
       try {
         for (const cgroup of this.cgroups) targets.push({ cgroup, directory: holdCgroup(this.host, cgroup) });
-        const move = Move.plan(this.host, held, targets);
+        const move = OwnMove.plan(this.host, held, targets);
         try {
           const unproven = await attempted(move);
           if (move.complete && unproven === undefined) return;
@@ -213,7 +213,7 @@ export class CgroupSet {
 }
 
 /** Writes and looks in /proc; the error when that could not be read: not proven is not done. */
-async function attempted(move: Move): Promise<SlurmCgroupsError | undefined> {
+async function attempted(move: OwnMove): Promise<SlurmCgroupsError | undefined> {
   try {
     await move.run(false);
     move.prove();

@@ -32,114 +32,58 @@ export interface MoveTarget {
   readonly directory: Directory;
 }
 
-/** One that another moves into has no directory of ours. */
-interface Target {
-  readonly cgroup: Cgroup;
-  readonly directory?: Directory;
-}
-
 interface Source {
   readonly path: CgroupPath;
   /** `undefined`: the mount does not show it, or it was removed already; then there is no way back. */
   readonly directory: Directory | undefined;
 }
 
+/** A move in one hierarchy. */
 interface Leg {
   /** Where it goes; of a move that another makes, the cgroup at or below which it is to arrive, then where it did. */
   cgroup: Cgroup;
-  /** Absent: another moves it. */
-  readonly into?: { readonly directory: Directory; readonly way: WayIn };
   readonly from: Source;
-  /** Threads that were in another cgroup than the process's first thread. */
+  /** Threads that were in another cgroup than the process. */
   readonly strayThreads: readonly { readonly tid: number; readonly from: Source }[];
   outcome: MoveOutcome;
   error?: SlurmCgroupsError;
 }
 
+/** Where a process and its threads were before a move, and the cgroups that are held for the way back. */
+interface Before {
+  readonly legs: readonly Leg[];
+  readonly held: Directory[];
+}
+
 /**
- * The move of one process. Nothing is written before `run`. `close` lets go of what is held; it does not
- * close the targets.
+ * The move of one process that another makes (`follow`, `observe`), or this program: see OwnMove. It remembers where
+ * the process was, sees in /proc where it is, and puts it back. `close` lets go of what is held for that.
  */
 export class Move {
   readonly process: HeldProcess;
-  readonly #host: Host;
-  #legs: readonly Leg[];
+  protected readonly host: Host;
+  protected legs: readonly Leg[];
   readonly #held: Directory[];
 
-  private constructor(host: Host, process: HeldProcess, legs: readonly Leg[], held: Directory[]) {
-    this.#host = host;
+  protected constructor(host: Host, process: HeldProcess, { legs, held }: Before) {
+    this.host = host;
     this.process = process;
-    this.#legs = legs;
+    this.legs = legs;
     this.#held = held;
   }
 
-  /**
-   * Looks where the process and its threads are. The freezer comes last: once a process is in a job's freezer
-   * it can be suspended with the job, and then nothing else of it could be moved (and on undo it is thawed first).
-   */
-  static plan(host: Host, process: HeldProcess, targets: readonly MoveTarget[]): Move {
-    return Move.#plan(host, process, targets);
-  }
-
-  /**
-   * The same for a move that another will make, to somewhere at or below each of `cgroups`, which need not be there
-   * yet: `observe` in the place of `run` and `prove`.
-   */
+  /** Of a move that another will make, to somewhere at or below each of `cgroups`, which need not be there yet. */
   static follow(host: Host, process: HeldProcess, cgroups: readonly Cgroup[]): Move {
-    return Move.#plan(
-      host,
-      process,
-      cgroups.map((cgroup) => ({ cgroup })),
-    );
-  }
-
-  static #plan(host: Host, process: HeldProcess, targets: readonly Target[]): Move {
-    const held: Directory[] = [];
-    try {
-      const memberships = process.memberships();
-      const opened = new Map<string, Source>();
-      const source = ({ cgroup }: Target, path: CgroupPath): Source => {
-        const key = `${cgroup.hierarchy.key} ${path}`;
-        const known = opened.get(key);
-        if (known !== undefined) return known;
-        const directory = holdIfThere(host, directoryOf(cgroup.hierarchy, path));
-        if (directory !== undefined) held.push(directory);
-        const made: Source = { path, directory };
-        opened.set(key, made);
-        return made;
-      };
-      const others = placesOfOtherThreads(process);
-      const legs = [...targets].sort(freezerLast).map((target): Leg => {
-        const { cgroup, directory } = target;
-        const from = placeIn(memberships, cgroup);
-        const away = others.flatMap(({ tid, memberships: places }) => {
-          const path = placeIn(places, cgroup);
-          return path === from ? [] : [{ tid, from: source(target, path) }];
-        });
-        // Where another moves it, only he knows whether it is where it belongs.
-        const there = directory !== undefined && from === cgroup.path && away.length === 0;
-        return {
-          cgroup,
-          ...(directory === undefined ? {} : { into: { directory, way: wayInto(directory) } }),
-          from: source(target, from),
-          strayThreads: away,
-          outcome: there ? 'already' : 'untouched',
-        };
-      });
-      return new Move(host, process, legs, held);
-    } catch (error) {
-      for (const directory of held) directory.close();
-      throw error;
-    }
+    return new Move(host, process, lookBefore(host, process, cgroups));
   }
 
   /** Where the process was in the hierarchy of each target. */
   get sources(): readonly { readonly controllers: readonly string[]; readonly path: CgroupPath }[] {
-    return this.#legs.map((leg) => ({ controllers: leg.cgroup.hierarchy.controllers, path: leg.from.path }));
+    return this.legs.map((leg) => ({ controllers: leg.cgroup.hierarchy.controllers, path: leg.from.path }));
   }
 
   get report(): readonly HierarchyMove[] {
-    return this.#legs.map((leg) => ({
+    return this.legs.map((leg) => ({
       controllers: leg.cgroup.hierarchy.controllers,
       path: leg.cgroup.directory,
       outcome: leg.outcome,
@@ -149,59 +93,16 @@ export class Move {
 
   /** Where it goes, or of a move that another made, where it arrived. */
   get cgroups(): readonly Cgroup[] {
-    return this.#legs.map(({ cgroup }) => cgroup);
+    return this.legs.map(({ cgroup }) => cgroup);
   }
 
   /** Whether it is in every cgroup it was to be in, as far as the writes say. */
   get complete(): boolean {
-    return this.#legs.every((leg) => leg.outcome === 'moved' || leg.outcome === 'already');
+    return this.legs.every((leg) => leg.outcome === 'moved' || leg.outcome === 'already');
   }
 
   /**
-   * Writes, one hierarchy right after the other: the first write waits for an RCU grace period (8 ms and
-   * more), those that follow at once do not (3–8 µs; measured).
-   *
-   * @param keepGoing go on after a refusal instead of stopping at the first.
-   * @throws SlurmCgroupsError ERR_NO_SUCH_PROCESS where it has ended before the first write.
-   */
-  async run(keepGoing: boolean): Promise<void> {
-    this.#checkAlive();
-    for (const leg of this.#legs) {
-      const { into } = leg;
-      if (leg.outcome !== 'untouched' || into === undefined) continue;
-      try {
-        await writeProcess(this.#host, into.directory, this.process, into.way);
-        leg.outcome = 'moved';
-      } catch (error) {
-        // Thread by thread, some may have gone over before one was refused: then there is something to undo.
-        leg.outcome = into.way === 'tasks' ? 'remains' : 'failed';
-        leg.error = asOurs(error);
-        if (!keepGoing) return;
-      }
-    }
-  }
-
-  /**
-   * Believes /proc, not the writes: a process that is not where it was moved to counts as failed.
-   * Threads are looked at where there are several.
-   */
-  prove(): void {
-    const places = this.#places();
-    for (const leg of this.#legs) {
-      if (leg.outcome !== 'moved' && leg.outcome !== 'already') continue;
-      const { key } = leg.cgroup.hierarchy;
-      const here = places.filter((one) => hierarchyKey(one.controllers) === key);
-      const wrong = here.find((one) => pathOf(one) !== leg.cgroup.path);
-      if (here.length > 0 && wrong === undefined) continue;
-      leg.outcome = 'remains';
-      leg.error =
-        exitOf(this.process) ??
-        this.#unproven(leg, wrong === undefined ? `nothing of the hierarchy ${key}` : quote(pathOf(wrong)));
-    }
-  }
-
-  /**
-   * Takes from /proc what another did, whatever he said of it: `moved` where every thread is at or below the cgroup
+   * Takes from /proc what another did, whatever it said of that: `moved` where every thread is at or below the cgroup
    * it was to arrive at, `failed` where it is as before, else `remains`. Hierarchies in which it did not arrive and
    * `isWanted` is false are no part of the move.
    *
@@ -215,7 +116,7 @@ export class Move {
       this.#observe(isWanted, goals);
     } catch (error) {
       if (!isExiting(this.process)) {
-        for (const leg of this.#legs) {
+        for (const leg of this.legs) {
           leg.outcome = 'remains';
           leg.error = asOurs(error);
         }
@@ -225,9 +126,9 @@ export class Move {
   }
 
   #observe(isWanted: (hierarchy: Hierarchy) => boolean, goals: readonly Cgroup[]): void {
-    this.#checkAlive(); // v1 shows one that is exiting at the root of every hierarchy
-    const places = this.#places();
-    this.#legs = this.#legs.filter((leg) => {
+    this.checkAlive(); // v1 shows one that is exiting at the root of every hierarchy
+    const places = this.places();
+    this.legs = this.legs.filter((leg) => {
       const { hierarchy } = leg.cgroup;
       const goal = (goals.find((one) => one.hierarchy.key === hierarchy.key) ?? leg.cgroup).path;
       const here = places.filter((one) => hierarchyKey(one.controllers) === hierarchy.key).map(pathOf);
@@ -236,25 +137,25 @@ export class Move {
       const stayed = here.every((path) => path === leg.from.path) && leg.strayThreads.length === 0;
       if (arrived && first !== undefined) {
         const one = here.every((path) => path === first) ? first : goal;
-        leg.cgroup = new Cgroup(this.#host, hierarchy, one);
+        leg.cgroup = new Cgroup(this.host, hierarchy, one);
         leg.outcome = stayed ? 'already' : 'moved';
         delete leg.error;
         return true;
       }
       if (stayed && !isWanted(hierarchy)) return false;
       leg.outcome = stayed ? 'failed' : 'remains';
-      leg.error = exitOf(this.process) ?? this.#unproven(leg, [...new Set(here)].map((path) => quote(path)).join(', '));
+      leg.error = exitOf(this.process) ?? this.unproven(leg, [...new Set(here)].map((path) => quote(path)).join(', '));
       return true;
     });
   }
 
   /** Where /proc shows it, with each of its threads. */
-  #places(): readonly Membership[] {
+  protected places(): readonly Membership[] {
     const others = placesOfOtherThreads(this.process).flatMap(({ memberships }) => memberships);
     return [...this.process.memberships(), ...others];
   }
 
-  #unproven(leg: Leg, said: string): SlurmCgroupsError {
+  protected unproven(leg: Leg, said: string): SlurmCgroupsError {
     return new SlurmCgroupsError(
       'ERR_CGROUP_REFUSED',
       `Cannot prove that process ${this.process.pid} is in ${quote(leg.cgroup.directory)}: /proc says ${said}`,
@@ -263,7 +164,7 @@ export class Move {
   }
 
   /** A pid is written as a number: once its process is reaped it can be a stranger's. Read through what is held. */
-  #checkAlive(): void {
+  protected checkAlive(): void {
     const ended = exitOf(this.process);
     if (ended !== undefined) throw ended;
   }
@@ -273,14 +174,14 @@ export class Move {
    * looks in /proc whether it is there. What cannot be put back is `remains`, with the reason.
    */
   async undo(): Promise<void> {
-    const causes = new Map(this.#legs.map((leg) => [leg, leg.error]));
+    const causes = new Map(this.legs.map((leg) => [leg, leg.error]));
     // Twice: a session that is half in a job is worse than a second try, and a refusal may have passed.
-    for (const leg of [...this.#legs, ...this.#legs].reverse()) {
+    for (const leg of [...this.legs, ...this.legs].reverse()) {
       if (leg.outcome !== 'moved' && leg.outcome !== 'remains') continue;
       try {
-        this.#checkAlive();
+        this.checkAlive();
         await this.#putBack(leg);
-        const back = placeIn(this.process.memberships(), leg.cgroup);
+        const back = pathIn(this.process.memberships(), leg.cgroup);
         if (back !== leg.from.path) throw exitOf(this.process) ?? this.#notBack(leg, back);
         const cause = causes.get(leg);
         leg.outcome = cause === undefined ? 'undone' : 'failed';
@@ -311,11 +212,11 @@ export class Move {
         { pid: this.process.pid, path: source.path },
       );
     };
-    await writeProcess(this.#host, back(leg.from), this.process);
+    await writeProcess(this.host, back(leg.from), this.process);
     const file = leg.cgroup.hierarchy.version === 1 ? 'tasks' : 'cgroup.threads';
     for (const { tid, from } of leg.strayThreads) {
       try {
-        await writePid(this.#host, back(from), file, tid, () => this.#checkAlive());
+        await writePid(this.host, back(from), file, tid, () => this.checkAlive());
       } catch (error) {
         if (!(error instanceof SlurmCgroupsError && error.code === 'ERR_NO_SUCH_PROCESS')) throw error; // that thread has ended
       }
@@ -327,14 +228,128 @@ export class Move {
   }
 }
 
-function freezerLast(a: Target, b: Target): number {
-  return (
-    Number(a.cgroup.hierarchy.controllers.includes('freezer')) -
-    Number(b.cgroup.hierarchy.controllers.includes('freezer'))
-  );
+/** A move into one cgroup, with the file of it that takes a process. */
+interface Write {
+  readonly leg: Leg;
+  readonly directory: Directory;
+  readonly way: WayIn;
 }
 
-function placeIn(memberships: readonly Membership[], { hierarchy: { key } }: Cgroup): CgroupPath {
+/** The move of one process by writes of this program. Nothing is written before `run`; the targets are the caller's to close. */
+export class OwnMove extends Move {
+  readonly #writes: readonly Write[];
+
+  private constructor(host: Host, process: HeldProcess, { writes, ...before }: Before & { writes: readonly Write[] }) {
+    super(host, process, before);
+    this.#writes = writes;
+  }
+
+  /** Looks where the process and its threads are, and which file of each target takes it. */
+  static plan(host: Host, process: HeldProcess, targets: readonly MoveTarget[]): OwnMove {
+    const before = lookBefore(
+      host,
+      process,
+      targets.map(({ cgroup }) => cgroup),
+    );
+    const directories = new Map(targets.map(({ cgroup, directory }) => [cgroup, directory]));
+    try {
+      const writes = before.legs.flatMap((leg): Write[] => {
+        const directory = directories.get(leg.cgroup);
+        if (leg.from.path === leg.cgroup.path && leg.strayThreads.length === 0) leg.outcome = 'already';
+        return directory === undefined ? [] : [{ leg, directory, way: wayInto(directory) }];
+      });
+      return new OwnMove(host, process, { ...before, writes });
+    } catch (error) {
+      for (const directory of before.held) directory.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Writes, one hierarchy right after the other: the first write waits for an RCU grace period (8 ms and
+   * more), those that follow at once do not (3–8 µs; measured).
+   *
+   * @param keepGoing go on after a refusal instead of stopping at the first.
+   * @throws SlurmCgroupsError ERR_NO_SUCH_PROCESS where it has ended before the first write.
+   */
+  async run(keepGoing: boolean): Promise<void> {
+    this.checkAlive();
+    for (const { leg, directory, way } of this.#writes) {
+      if (leg.outcome !== 'untouched') continue;
+      try {
+        await writeProcess(this.host, directory, this.process, way);
+        leg.outcome = 'moved';
+      } catch (error) {
+        // Thread by thread, some may have gone over before one was refused: then there is something to undo.
+        leg.outcome = way === 'tasks' ? 'remains' : 'failed';
+        leg.error = asOurs(error);
+        if (!keepGoing) return;
+      }
+    }
+  }
+
+  /**
+   * Believes /proc, not the writes: a process that is not where it was moved to counts as failed.
+   * Threads are looked at where there are several.
+   */
+  prove(): void {
+    const places = this.places();
+    for (const leg of this.legs) {
+      if (leg.outcome !== 'moved' && leg.outcome !== 'already') continue;
+      const { key } = leg.cgroup.hierarchy;
+      const here = places.filter((one) => hierarchyKey(one.controllers) === key);
+      const wrong = here.find((one) => pathOf(one) !== leg.cgroup.path);
+      if (here.length > 0 && wrong === undefined) continue;
+      leg.outcome = 'remains';
+      leg.error =
+        exitOf(this.process) ??
+        this.unproven(leg, wrong === undefined ? `nothing of the hierarchy ${key}` : quote(pathOf(wrong)));
+    }
+  }
+}
+
+/**
+ * Where the process and its threads are in the hierarchy of each cgroup. The freezer comes last: once a process is in a
+ * job's freezer it can be suspended with the job, and then nothing else of it could be moved (and on undo it is thawed
+ * first).
+ */
+function lookBefore(host: Host, process: HeldProcess, cgroups: readonly Cgroup[]): Before {
+  const held: Directory[] = [];
+  try {
+    const memberships = process.memberships();
+    const others = placesOfOtherThreads(process);
+    const opened = new Map<string, Source>();
+    const source = ({ hierarchy }: Cgroup, path: CgroupPath): Source => {
+      const key = `${hierarchy.key} ${path}`;
+      const known = opened.get(key);
+      if (known !== undefined) return known;
+      const directory = holdIfThere(host, directoryOf(hierarchy, path));
+      if (directory !== undefined) held.push(directory);
+      const made: Source = { path, directory };
+      opened.set(key, made);
+      return made;
+    };
+    const legs = [...cgroups].sort(freezerLast).map((cgroup): Leg => {
+      const from = pathIn(memberships, cgroup);
+      const strayThreads = others.flatMap(({ tid, memberships: places }) => {
+        const path = pathIn(places, cgroup);
+        return path === from ? [] : [{ tid, from: source(cgroup, path) }];
+      });
+      return { cgroup, from: source(cgroup, from), strayThreads, outcome: 'untouched' };
+    });
+    return { legs, held };
+  } catch (error) {
+    for (const directory of held) directory.close();
+    throw error;
+  }
+}
+
+function freezerLast(a: Cgroup, b: Cgroup): number {
+  const isFreezer = ({ hierarchy }: Cgroup) => Number(hierarchy.controllers.includes('freezer'));
+  return isFreezer(a) - isFreezer(b);
+}
+
+function pathIn(memberships: readonly Membership[], { hierarchy: { key } }: Cgroup): CgroupPath {
   const found = memberships.find((one) => hierarchyKey(one.controllers) === key);
   if (found === undefined) {
     throw new SlurmCgroupsError(

@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { expect } from 'vitest';
 import { Cgroup, wayInto } from '../../src/cgroup/cgroup.js';
-import { Move, type MoveTarget } from '../../src/cgroup/move.js';
+import { Move, type MoveTarget, OwnMove } from '../../src/cgroup/move.js';
 import { cgroupPath } from '../../src/cgroup/path.js';
 import { type HeldProcess, withProcess } from '../../src/cgroup/process.js';
 import { SystemCallError } from '../../src/machine/errors.js';
@@ -26,7 +26,7 @@ function ensure(area: TestCgroups, name: string, keys: readonly string[]): reado
 }
 
 interface Planned {
-  readonly move: Move;
+  readonly move: OwnMove;
   readonly held: HeldProcess;
   readonly targets: readonly MoveTarget[];
 }
@@ -44,7 +44,7 @@ async function withMove(
     const targets: MoveTarget[] = [];
     try {
       for (const cgroup of cgroups) targets.push({ cgroup, directory: wrap(area.host.open(cgroup.directory)) });
-      const move = Move.plan(area.host, held, targets);
+      const move = OwnMove.plan(area.host, held, targets);
       try {
         await act({ move, held, targets });
       } finally {
@@ -68,7 +68,7 @@ function each(keys: readonly string[], first: string, others: string = first): R
 const outcomes = (move: Move) =>
   Object.fromEntries(move.report.map((one) => [one.controllers.join() || 'unified', one.outcome]));
 
-kernelTest('Move.plan() writes nothing, and has the freezer last', ['freezer', 'memory', 'pids'], async (area) => {
+kernelTest('OwnMove.plan() writes nothing, and has the freezer last', ['freezer', 'memory', 'pids'], async (area) => {
   const job = ensure(area, 'job', ['freezer', 'memory', 'pids']);
   const sleeper = await area.sleeper();
   const before = whereabouts(sleeper.pid);
@@ -81,7 +81,7 @@ kernelTest('Move.plan() writes nothing, and has the freezer last', ['freezer', '
 });
 
 for (const keys of [['memory', 'pids', 'freezer', 'unified'], ['unified']]) {
-  kernelTest(`Move.run() moves, prove() reads /proc, undo() puts back exactly (${keys})`, keys, async (area) => {
+  kernelTest(`OwnMove.run() moves, prove() reads /proc, undo() puts back exactly (${keys})`, keys, async (area) => {
     const job = ensure(area, 'job', keys);
     const home = ensure(area, 'home', keys);
     const process = await area.threaded(...home);
@@ -218,7 +218,7 @@ kernelTest(
 );
 
 kernelTest(
-  'Move.run() goes on after a refusal where it is to keep what it reaches',
+  'OwnMove.run() goes on after a refusal where it is to keep what it reaches',
   ['memory', 'cpuset', 'pids'],
   async (area) => {
     const [memory, pids] = ensure(area, 'job', ['memory', 'pids']);
@@ -299,7 +299,7 @@ for (const keys of layouts) {
     };
     await withProcess(area.host, sleeper.pid, async (held) => {
       const targets = job.map((cgroup) => ({ cgroup, directory: area.host.open(cgroup.directory) }));
-      const move = Move.plan(host, held, targets);
+      const move = OwnMove.plan(host, held, targets);
       await move.run(false);
       await move.undo();
       expect(outcomes(move)).toEqual(each(keys, 'undone'));
@@ -313,7 +313,7 @@ for (const keys of layouts) {
 }
 
 for (const keys of layouts) {
-  kernelTest(`Move.prove() believes /proc, not the writes (${keys})`, keys, async (area) => {
+  kernelTest(`OwnMove.prove() believes /proc, not the writes (${keys})`, keys, async (area) => {
     const job = ensure(area, 'job', keys);
     const [home] = ensure(area, 'home', keys.slice(0, 1));
     const process = await area.threaded();
@@ -333,7 +333,7 @@ for (const keys of layouts) {
 
 for (const key of ['memory', 'unified']) {
   kernelTest(
-    `Move.prove() takes a cgroup whose name ends in " (deleted)" for what it is (${key})`,
+    `OwnMove.prove() takes a cgroup whose name ends in " (deleted)" for what it is (${key})`,
     [key],
     async (area) => {
       const job = ensure(area, 'job (deleted)', [key]);
@@ -379,7 +379,7 @@ for (const keys of layouts) {
 
 for (const key of ['memory', 'unified']) {
   kernelTest(
-    `Move.plan() of a cgroup hierarchy /proc does not name is ERR_NO_CGROUPS and leaves nothing open (${key})`,
+    `OwnMove.plan() of a cgroup hierarchy /proc does not name is ERR_NO_CGROUPS and leaves nothing open (${key})`,
     [key],
     async (area) => {
       const [job] = ensure(area, 'job', [key]);
