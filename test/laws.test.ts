@@ -238,6 +238,25 @@ function filesBelow(folder: string): readonly string[] {
     .map((entry) => path.relative(path.join(root, folder), path.join(entry.parentPath, entry.name)));
 }
 
+/** The text of each file of src. */
+const sources: ReadonlyMap<string, string> = new Map(
+  filesBelow('src').map((file) => [`src/${file}`, fs.readFileSync(path.join(root, 'src', file), 'utf8')]),
+);
+
+/** Names that more than one file makes and exports, with the files: a newcomer's map is grep. */
+function exportedTwice(texts: ReadonlyMap<string, string>): readonly string[] {
+  const made = new Map<string, string[]>();
+  for (const [file, text] of texts)
+    for (const [, name = ''] of text.matchAll(
+      /^export (?:abstract |async )?(?:function\*?|const|let|class|interface|type) (\w+)/gm,
+    ))
+      made.set(name, [...(made.get(name) ?? []), file]);
+  return [...made]
+    .map(([name, files]) => [name, [...new Set(files)].sort()] as const) // an overloaded function is one
+    .filter(([, files]) => files.length > 1)
+    .map(([name, files]) => `${name}: ${files.join(', ')}`);
+}
+
 /** Whether a file has nothing but types: then there is nothing to run. */
 function hasCode(file: string): boolean {
   const { code } = transformSync(fs.readFileSync(path.join(root, file), 'utf8'), { loader: 'ts', minifySyntax: true });
@@ -271,6 +290,15 @@ describe('The files', () => {
     expect(tested.has('src/cgroup/nobody-tests-this.ts')).toBe(false);
   });
 
+  it('each name is exported by one file', () => {
+    expect(exportedTwice(sources)).toEqual([]);
+  });
+
+  it('would be noticed if two files exported it', () => {
+    const twice = new Map([...sources, ['src/cgroup/again.ts', 'export async function discoverJobs() {}']]);
+    expect(exportedTwice(twice)).toEqual(['discoverJobs: src/cgroup/again.ts, src/jobs/discovery.ts']);
+  });
+
   it('the repository names no machine, no registry and no session', () => {
     const tracked = execFileSync('git', ['ls-files', '-z'], { cwd: root, encoding: 'utf8' })
       .split('\0')
@@ -281,5 +309,98 @@ describe('The files', () => {
       if (above !== '/') expect(text.includes(above), `${file} names ${above}`).toBe(false);
       expect(/"resolved": "https?:/.test(text), `${file} holds download addresses`).toBe(false);
     }
+  });
+});
+
+/** Which folders of src import which, types too: `from` → `to`, of one room only, its own files left out. */
+function importsBetweenFolders(texts: ReadonlyMap<string, string>): ReadonlyMap<string, ReadonlySet<string>> {
+  const imports = new Map<string, Set<string>>();
+  for (const [file, text] of texts) {
+    const from = path.dirname(file);
+    for (const [, what = ''] of text.matchAll(/\b(?:from|import\(|import) ?'(\.[^']+)\.js'/g)) {
+      const to = path.dirname(path.join(from, what));
+      const [, room, folder] = from.split('/');
+      const [, otherRoom, otherFolder] = to.split('/');
+      if (folder === undefined || otherFolder === undefined || room !== otherRoom || from === to) continue;
+      imports.set(from, (imports.get(from) ?? new Set()).add(to));
+    }
+  }
+  return imports;
+}
+
+/** Folders that a folder imports, and those that these import. */
+function reachedFrom(folder: string, imports: ReadonlyMap<string, ReadonlySet<string>>): ReadonlySet<string> {
+  const reached = new Set<string>();
+  const visit = (from: string): void => {
+    for (const to of imports.get(from) ?? []) {
+      if (reached.has(to)) continue;
+      reached.add(to);
+      visit(to);
+    }
+  };
+  visit(folder);
+  return reached;
+}
+
+function foldersInCircles(texts: ReadonlyMap<string, string>): readonly string[] {
+  const imports = importsBetweenFolders(texts);
+  return [...imports.keys()].filter((folder) => reachedFrom(folder, imports).has(folder)).sort();
+}
+
+describe('The folders of a room', () => {
+  it('do not import each other in a circle', () => {
+    expect(importsBetweenFolders(sources).get('src/jobs/caller')).toContain('src/jobs/config');
+    expect(foldersInCircles(sources)).toEqual([]);
+  });
+
+  it.each([
+    ['two', [['config/broken.ts', '../caller/question.js']], ['caller', 'config']],
+    [
+      'three, by a type',
+      [
+        ['config/broken.ts', '../watch/changes.js'],
+        ['watch/broken.ts', '../owners/find.js'],
+        ['owners/broken.ts', '../config/read.js'],
+      ],
+      ['config', 'owners', 'watch'],
+    ],
+  ])('would be noticed if %s did', (_how, broken, folders) => {
+    const added = broken.map(([file, what]) => [`src/jobs/${file}`, `import type { X } from '${what}';`] as const);
+    const found = foldersInCircles(new Map([...sources, ...added]));
+    expect(found).toEqual(expect.arrayContaining(folders.map((folder) => `src/jobs/${folder}`)));
+  });
+});
+
+describe('ARCHITECTURE.md', () => {
+  const text = fs.readFileSync(path.join(root, 'ARCHITECTURE.md'), 'utf8');
+  /** Folders of src and native, without those of their own. */
+  const foldersIn = (folder: string): readonly string[] =>
+    fs.existsSync(path.join(root, folder))
+      ? fs
+          .readdirSync(path.join(root, folder), { withFileTypes: true })
+          .filter((entry) => entry.isDirectory())
+          .map((entry) => `${folder}/${entry.name}`)
+      : [];
+  const rooms = ['src', 'native'].flatMap(foldersIn);
+  const rowOf = (room: string) => text.split('\n').find((line) => line.startsWith(`| \`${room}/\``));
+
+  it.each(rooms)('has the room %s, with its folders', (room) => {
+    const row = rowOf(room);
+    expect(row).toBeDefined();
+    for (const folder of foldersIn(room)) expect(row).toContain(`\`${path.basename(folder)}/\``);
+  });
+
+  it('has no room that is not there', () => {
+    const named = [...text.matchAll(/^\| `((?:src|native)\/[\w/-]+)\/`/gm)].map(([, room]) => room);
+    expect(named.sort()).toEqual([...rooms].sort());
+  });
+
+  it('names only files that are there', () => {
+    const named = [...text.matchAll(/`((?:[\w-]+\/)+[\w.-]+\.\w+|[\w-]+\.(?:ts|json|md))`/g)].map(
+      ([, file = '']) => file,
+    );
+    expect(named.length).toBeGreaterThan(20);
+    const missing = named.filter((file) => ['', 'src'].every((from) => !fs.existsSync(path.join(root, from, file))));
+    expect(missing).toEqual([]);
   });
 });

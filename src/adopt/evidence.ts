@@ -6,7 +6,7 @@ import { frozenAt } from '../cgroup/freezer.js';
 import { childPath } from '../cgroup/path.js';
 import { askCallerId } from '../jobs/caller/ask.js';
 import { cgroupOf, discoverJobs } from '../jobs/discovery.js';
-import { dateJobs } from '../jobs/extern-times.js';
+import { withExternTimes } from '../jobs/extern-times.js';
 import type { Job } from '../jobs/job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners/find.js';
@@ -132,7 +132,7 @@ async function jobsFact(facts: AdoptionFacts, source: FactSource): Promise<Adopt
     const all = await findOwners(discoverJobs(node, { uid, jobTimes }), { node, ...timeToAsk(source).wait() });
     const isNamed = (job: Job) => jobId !== undefined && job.jobId === jobId;
     const own = all.filter((job) => job.uid === undefined || job.uid === uid || isNamed(job));
-    const jobs = own.length > 1 ? dateJobs(own, node) : own;
+    const jobs = own.length > 1 ? withExternTimes(own, node) : own;
     const states = jobs.flatMap((job) => stateOf(node, job) ?? []);
     return withJobs(facts, { known: jobs }, states);
   } catch (error) {

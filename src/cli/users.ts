@@ -27,7 +27,7 @@ export async function namesOf(host: Host, uids: Iterable<number>): Promise<UserN
 /**
  * @throws SlurmCgroupsError ERR_USAGE for an unknown user, ERR_TIMEOUT when nobody answers.
  */
-export async function uidOfUser(host: Host, user: string): Promise<number> {
+export async function requireUid(host: Host, user: string): Promise<number> {
   if (!isUserName(user)) throw usageError(`${quote(user)} is not the name of a user`);
   const users = await ask(host, [user]);
   if (users === undefined)

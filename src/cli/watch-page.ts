@@ -2,7 +2,7 @@
 // command's.
 
 import { type Job, nameOfJob } from '../jobs/job.js';
-import { keyOf } from '../jobs/watch/changes.js';
+import { directoryKeyOf } from '../jobs/watch/changes.js';
 import type { JobEvent } from '../jobs/watch/watch.js';
 import { count, type Output, visible } from './terminal/output.js';
 import type { ScreenSize } from './terminal/screen.js';
@@ -47,7 +47,10 @@ export class JobTable {
   /** The youngest first. */
   get jobs(): readonly TableJob[] {
     return [...this.#jobs.values()].sort(
-      (a, b) => b.begunMs - a.begunMs || (b.job.jobId ?? 0) - (a.job.jobId ?? 0) || compare(keyOf(b.job), keyOf(a.job)),
+      (a, b) =>
+        b.begunMs - a.begunMs ||
+        (b.job.jobId ?? 0) - (a.job.jobId ?? 0) ||
+        compare(directoryKeyOf(b.job), directoryKeyOf(a.job)),
     );
   }
 
@@ -60,17 +63,20 @@ export class JobTable {
         this.#note = event.note;
         return;
       case 'removed':
-        this.#jobs.delete(keyOf(event.job));
+        this.#jobs.delete(directoryKeyOf(event.job));
         break;
       case 'added':
-        this.#jobs.set(keyOf(event.job), { job: event.job, begunMs: begun(event.job, Date.parse(event.time)) });
+        this.#jobs.set(directoryKeyOf(event.job), {
+          job: event.job,
+          begunMs: begun(event.job, Date.parse(event.time)),
+        });
         break;
       case 'changed':
       case 'step-added':
       case 'step-removed': {
-        const known = this.#jobs.get(keyOf(event.job));
+        const known = this.#jobs.get(directoryKeyOf(event.job));
         if (known !== undefined)
-          this.#jobs.set(keyOf(event.job), { job: event.job, begunMs: begun(event.job, known.begunMs) });
+          this.#jobs.set(directoryKeyOf(event.job), { job: event.job, begunMs: begun(event.job, known.begunMs) });
       }
     }
     if (this.#isReady) this.#remember(event);

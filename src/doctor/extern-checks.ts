@@ -28,7 +28,7 @@ export interface ExternLook {
   /** The answer of its slurmstepd (a recording's is not asked); absent: no socket was found. */
   readonly stepd?: { readonly state: string } | { readonly failure: string } | 'unasked';
   /** slurmd's spool was read: no socket means no slurmstepd. */
-  readonly isWhole: boolean;
+  readonly isComplete: boolean;
   readonly times: ExternTimes;
 }
 
@@ -76,7 +76,7 @@ async function lookAtExternSteps(
     ...(first === undefined ? {} : { trusted: first.trusted }),
   });
   const bySocket = new Map(reports.map((report) => [report.socket, report]));
-  return found.map(({ job, socket, isWhole }): ExternLook => {
+  return found.map(({ job, socket, isComplete }): ExternLook => {
     const report = socket === undefined ? undefined : bySocket.get(socket);
     // A SLUID of which a recording does not tell the job.
     const isUnnamed = job.jobId === undefined && host.source === 'recording';
@@ -88,7 +88,7 @@ async function lookAtExternSteps(
       isThere: job.extern !== undefined,
       ...(frozen === undefined ? {} : { frozenAt: frozen }),
       ...(socket === undefined && !isUnnamed ? {} : { stepd: report === undefined ? 'unasked' : saidBy(report) }),
-      isWhole,
+      isComplete,
       times: { mtimes, ...(socketNs === undefined ? {} : { socketNs }) },
     };
   });
@@ -96,12 +96,12 @@ async function lookAtExternSteps(
 
 async function socketOf(places: JobSockets, job: Job) {
   const { jobId, nodeName } = job;
-  if (jobId === undefined) return { socket: undefined, isWhole: false, trusted: new Set([0n]) };
-  const { sockets, isWhole, trusted } = await places.ofExtern({
+  if (jobId === undefined) return { socket: undefined, isComplete: false, trusted: new Set([0n]) };
+  const { sockets, isComplete, trusted } = await places.ofExtern({
     jobId,
     ...(nodeName === undefined ? {} : { nodeName }),
   });
-  return { socket: sockets[0], isWhole, trusted };
+  return { socket: sockets[0], isComplete, trusted };
 }
 
 function saidBy({ answers, failures: [failure] }: StepdReport): { state: string } | { failure: string } {
@@ -133,7 +133,7 @@ export function externSteps(looks: readonly ExternLook[]): Finding {
   if (looks.length === 0) return ok('no job is on this node now');
   const without = looks.filter((look) => !look.isThere);
   const there = looks.filter((look) => look.isThere);
-  const gone = there.filter(({ stepd, isWhole }) => stepd === undefined && isWhole);
+  const gone = there.filter(({ stepd, isComplete }) => stepd === undefined && isComplete);
   const mute = there.flatMap(({ name, stepd }) => {
     const failure = stepd === undefined || stepd === 'unasked' || 'state' in stepd ? undefined : stepd.failure;
     return failure === undefined ? [] : [{ name, failure }];

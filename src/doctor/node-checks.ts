@@ -63,8 +63,8 @@ function hierarchies({ configuration, hierarchies: found }: SlurmNode): Finding 
 }
 
 function layout(node: SlurmNode): Finding {
-  if (node.unread.length > 0)
-    return unknown(`Slurm's cgroups could not be read: ${someOf(node.unread, 1)}`, 'run it as root on the node');
+  if (node.unreadable.length > 0)
+    return unknown(`Slurm's cgroups could not be read: ${someOf(node.unreadable, 1)}`, 'run it as root on the node');
   const foreign = node.notes.find((note) => note.endsWith("it is not Slurm's"));
   if (foreign !== undefined)
     return warn(foreign, 'find out who made it and remove it: Slurm cannot create its own cgroup of that name');

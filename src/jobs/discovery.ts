@@ -37,8 +37,8 @@ interface Draft {
  * an unreadable tree is never an empty one.
  */
 export function discoverJobs(node: SlurmNode, options: DiscoverJobsOptions = {}): readonly Job[] {
-  if (node.unread.length > 0) {
-    throw new SlurmCgroupsError('ERR_IO', `Cannot tell which jobs are on this node: ${node.unread.join('; ')}`);
+  if (node.unreadable.length > 0) {
+    throw new SlurmCgroupsError('ERR_IO', `Cannot tell which jobs are on this node: ${node.unreadable.join('; ')}`);
   }
   const drafts = new Map<string, Draft>();
   for (const top of node.tops) {

@@ -14,7 +14,7 @@ import { socketOf, socketTime } from './stepd/sockets.js';
  * and the processes of one directory each, so it is for jobs that are to be compared. Never throws for what is gone,
  * hidden or not recorded.
  */
-export function dateJobs<T extends Job>(jobs: readonly T[], node: SlurmNode): readonly T[] {
+export function withExternTimes<T extends Job>(jobs: readonly T[], node: SlurmNode): readonly T[] {
   return jobs.map((job) => {
     if (job.extern === undefined) return job;
     const socketNs = externSocketTime(job, node);

@@ -33,7 +33,7 @@ export interface SlurmNode {
   /** Why this is a Slurm node; `undefined`: nothing says so. */
   readonly evidence: string | undefined;
   /** Where Slurm's trees could not be looked for: with one of these, what jobs there are is not known. */
-  readonly unread: readonly string[];
+  readonly unreadable: readonly string[];
   /** What is worth a word to people. */
   readonly notes: readonly string[];
 }
@@ -82,8 +82,8 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
   });
   const elsewhere = mountpointElsewhere(configuration, hierarchies);
   if (elsewhere !== undefined) notes.push(elsewhere);
-  const unread: string[] = [];
-  const found = findTops({ host, hierarchies, within, configuration, notes, unread });
+  const unreadable: string[] = [];
+  const found = findTops({ host, hierarchies, within, configuration, notes, unreadable });
   const tops =
     options.nodeName === undefined
       ? found
@@ -112,7 +112,7 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
     configuration,
     spools,
     evidence,
-    unread,
+    unreadable,
     notes,
   };
 }
@@ -159,7 +159,7 @@ async function isSpool(
 ): Promise<boolean> {
   try {
     const local = host.source === 'recording' || answersAtOnce(readMountTable(host).at(spool)?.type);
-    const look = await boundedReads(host, deadlineIn(host, timeoutMs)).look(spool);
+    const look = await boundedReads(host, deadlineIn(host, timeoutMs)).stat(spool);
     if (look === undefined || !isDirectory(look)) return false;
     if (!local) notes.push(`The spool of slurmd "${spool}" is on a file system that may not answer: it is not read`);
     return local;
@@ -177,7 +177,7 @@ interface Search {
   readonly within: CgroupPath;
   readonly configuration: SlurmConfiguration | undefined;
   readonly notes: string[];
-  readonly unread: string[];
+  readonly unreadable: string[];
 }
 
 /**
@@ -185,7 +185,7 @@ interface Search {
  * delegated tree (user@.service) can hold a `slurmstepd.scope/job_1/step_extern` of his own making.
  */
 function findTops(search: Search): readonly LocatedTop[] {
-  const { host, hierarchies, within, configuration, notes, unread } = search;
+  const { host, hierarchies, within, configuration, notes, unreadable } = search;
   const tops: LocatedTop[] = [];
   const namesIn = (directory: string): readonly string[] => {
     try {
@@ -193,7 +193,7 @@ function findTops(search: Search): readonly LocatedTop[] {
     } catch (error) {
       if (isGone(error)) return []; // no such slice, or no sandbox in this hierarchy
       if (!(error instanceof SlurmCgroupsError)) throw error;
-      unread.push(error.message);
+      unreadable.push(error.message);
       return [];
     }
   };

@@ -7,7 +7,7 @@ import type { FileStat, Host, RunResult } from './host.js';
 import { answersAtOnce, type MountTable, mountTable, readMountTable } from './mount-table.js';
 
 /** What is needed here of lstat. */
-export type Look = Pick<FileStat, 'mode' | 'uid' | 'size'>;
+export type FileFacts = Pick<FileStat, 'mode' | 'uid' | 'size'>;
 
 /**
  * Reads that end in time, all before one deadline. Each throws ConfigError where the file system does not answer,
@@ -17,7 +17,7 @@ export interface BoundedReads {
   /** How long they had together when they were made, in whole ms. */
   readonly timeoutMs: number;
   /** lstat(2). `undefined`: there is nothing. */
-  look(path: string): Promise<Look | undefined>;
+  stat(path: string): Promise<FileFacts | undefined>;
   readlink(path: string): Promise<string>;
   /** The text of a regular file. `undefined`: it is larger than `maxBytes`. */
   text(path: string, maxBytes: number): Promise<string | undefined>;
@@ -71,25 +71,25 @@ export function boundedReads(host: Host, deadline: Deadline): BoundedReads {
   return {
     timeoutMs,
     run,
-    look: async (path) => {
+    stat: async (path) => {
       if (isLocal(path)) return host.stat(path);
       const result = await ask('look at', path, '/usr/bin/stat', ['-c', '%f %u %s', '--', path]);
       const [, mode, uid, size] = /^([0-9a-f]+) (\d+) (\d+)\n$/.exec(result.stdout) ?? [];
       if (mode !== undefined) return { mode: BigInt(`0x${mode}`), uid: BigInt(uid ?? 0), size: BigInt(size ?? 0) };
       if (/No such file or directory|Not a directory/.test(result.stderr)) return undefined;
-      throw refusal('look at', path, result);
+      throw complaintError('look at', path, result);
     },
     readlink: async (path) => {
       if (isLocal(path)) return host.readlink(path);
       const result = await ask('read the link', path, '/bin/readlink', ['-n', '--', path]);
-      if (result.exitCode !== 0) throw refusal('read the link', path, result);
+      if (result.exitCode !== 0) throw complaintError('read the link', path, result);
       return result.stdout;
     },
     text: async (path, maxBytes) => {
       if (isLocal(path)) return host.read(path);
       const result = await ask('read', path, '/bin/cat', ['--', path], maxBytes);
       if (result.exitCode === undefined) return undefined; // ended because it wrote more
-      if (result.exitCode !== 0) throw refusal('read', path, result);
+      if (result.exitCode !== 0) throw complaintError('read', path, result);
       return result.stdout;
     },
   };
@@ -106,7 +106,7 @@ function mountsOf(host: Host): MountTable {
 }
 
 /** A program's complaint in place of an errno. host.run gives it no locale to translate into. */
-function refusal(what: string, path: string, { stderr }: RunResult): SlurmCgroupsError {
+function complaintError(what: string, path: string, { stderr }: RunResult): SlurmCgroupsError {
   if (/Permission denied/.test(stderr)) return new SystemCallError(what, path, 'EACCES');
   const why = stderr.trim().split(': ').at(-1) ?? '';
   return new ConfigError(`Cannot ${what} ${quote(path)}: ${why === '' ? 'no answer' : quote(why)}`, { path });

@@ -2,7 +2,7 @@
 // who could change it. Whether its owners are believed is said in jobs/config/trust.ts.
 
 import path from 'node:path';
-import { type BoundedReads, boundedReads, type Look } from './bounded-reads.js';
+import { type BoundedReads, boundedReads, type FileFacts } from './bounded-reads.js';
 import type { Deadline } from './deadline.js';
 import { ConfigError, hasCode, quote } from './errors.js';
 import type { Host } from './host.js';
@@ -47,7 +47,7 @@ export function configFiles(host: Host, deadline: Deadline): ConfigFiles {
   return {
     run: reads.run,
     timeoutMs: reads.timeoutMs,
-    locate: (file) => locate(host, reads, file),
+    locate: (file) => locateFile(host, reads, file),
     read: async (file, maxBytes) => {
       const text = file.size > maxBytes ? undefined : await reads.text(file.target, maxBytes);
       if (text !== undefined) return text;
@@ -76,7 +76,7 @@ const maxLinks = 40; // MAXSYMLINKS, include/linux/namei.h
  * Walks from the root, since who owns a folder can put another file, or link, at every name in it. Folders above
  * that are checked before what lies in them is looked at, so that nothing can be exchanged in between by others.
  */
-async function locate(host: Host, reads: BoundedReads, file: string): Promise<LocatedFile | undefined> {
+async function locateFile(host: Host, reads: BoundedReads, file: string): Promise<LocatedFile | undefined> {
   if (!file.startsWith('/') || file.includes('\0')) {
     throw new ConfigError(`Cannot read ${quote(file)}: its path is not absolute`, { path: file });
   }
@@ -84,15 +84,15 @@ async function locate(host: Host, reads: BoundedReads, file: string): Promise<Lo
   let open: Owned | undefined;
   let ownersUnknown = false;
   let at = '/';
-  let last: Look | undefined;
+  let last: FileFacts | undefined;
   let links = 0;
   // `.` is looked at like every name: the root first, and what a link leads to that ends in a slash.
-  const names = ['.', ...namesIn(file)];
+  const names = ['.', ...namesInPath(file)];
   for (let name = names.shift(); name !== undefined; name = names.shift()) {
-    if (last !== undefined && kindOf(last) !== directory) return undefined; // a name below what is no folder
+    if (last !== undefined && typeOf(last) !== directory) return undefined; // a name below what is no folder
     const where = path.join(at, name); // there is no link in `at`, so that `..` just takes a name away
     try {
-      last = await reads.look(where);
+      last = await reads.stat(where);
     } catch (error) {
       if (host.source !== 'recording' || !hasCode(error, 'ERR_NOT_RECORDED')) throw error;
       ownersUnknown = true;
@@ -103,13 +103,13 @@ async function locate(host: Host, reads: BoundedReads, file: string): Promise<Lo
     if (last === undefined) return undefined;
     const owned = { path: where, uid: last.uid, mode: last.mode };
     if (last.uid !== 0n) foreign.push(owned);
-    if (kindOf(last) === symlink) {
+    if (typeOf(last) === symlink) {
       if (++links > maxLinks) {
         throw new ConfigError(`Cannot read ${quote(file)}: its symbolic links go round in a circle`, { path: file });
       }
       const target = await reads.readlink(where);
       if (target.startsWith('/')) at = '/';
-      names.unshift('.', ...namesIn(target));
+      names.unshift('.', ...namesInPath(target));
       last = undefined;
       continue;
     }
@@ -118,19 +118,19 @@ async function locate(host: Host, reads: BoundedReads, file: string): Promise<Lo
     at = where;
   }
   // Only now: a folder with nothing in it misleads nobody.
-  if (last !== undefined && kindOf(last) !== regular) {
-    const kind = kinds.get(kindOf(last)) ?? 'something else';
+  if (last !== undefined && typeOf(last) !== regular) {
+    const kind = kinds.get(typeOf(last)) ?? 'something else';
     throw new ConfigError(`Cannot read ${quote(file)}: it is ${kind}, not a file`, { path: file });
   }
   if (open !== undefined) throw openToOthers(file, open);
   return { path: file, target: at, size: Number(last?.size ?? 0n), foreign, ownersUnknown };
 }
 
-function namesIn(text: string): readonly string[] {
+function namesInPath(text: string): readonly string[] {
   return text.split('/').filter((name) => name !== '');
 }
 
-function kindOf({ mode }: Look): bigint {
+function typeOf({ mode }: FileFacts): bigint {
   return mode & typeMask;
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { namesOf, uidOfUser } from '../../src/cli/users.js';
+import { namesOf, requireUid } from '../../src/cli/users.js';
 import type { Host, RunResult } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { recordedHost } from '../../src/machine/recording.js';
@@ -46,20 +46,20 @@ describe('namesOf()', () => {
   });
 });
 
-describe('uidOfUser()', () => {
+describe('requireUid()', () => {
   it('finds a user of this machine', async () => {
-    expect(await uidOfUser(liveHost(), 'root')).toBe(0);
+    expect(await requireUid(liveHost(), 'root')).toBe(0);
   });
 
   it.each(['', '-s', '1001', 'a:b', 'a b', 'a\nb'])('refuses %j without asking', async (name) => {
     const { host, asked } = answering('');
-    await expect(uidOfUser(host, name)).rejects.toThrow('is not the name of a user');
+    await expect(requireUid(host, name)).rejects.toThrow('is not the name of a user');
     expect(asked).toHaveLength(0);
   });
 
   it('says that there is no such user, and when nobody answers', async () => {
-    await expect(uidOfUser(liveHost(), 'no-such-user-here')).rejects.toThrow('There is no user "no-such-user-here"');
-    await expect(uidOfUser(answering('', true).host, 'alice')).rejects.toMatchObject({ code: 'ERR_TIMEOUT' });
-    await expect(uidOfUser(answering('bob:x:7:7:::\n').host, 'alice')).rejects.toMatchObject({ code: 'ERR_USAGE' });
+    await expect(requireUid(liveHost(), 'no-such-user-here')).rejects.toThrow('There is no user "no-such-user-here"');
+    await expect(requireUid(answering('', true).host, 'alice')).rejects.toMatchObject({ code: 'ERR_TIMEOUT' });
+    await expect(requireUid(answering('bob:x:7:7:::\n').host, 'alice')).rejects.toMatchObject({ code: 'ERR_USAGE' });
   });
 });

@@ -9,7 +9,7 @@ import { type Sandbox, unixSandbox } from '../support/unix-server.js';
 const look: ExternLook = {
   name: 'job 7',
   isThere: true,
-  isWhole: true,
+  isComplete: true,
   stepd: { state: 'running' },
   times: { mtimes: [] },
 };
@@ -29,7 +29,7 @@ describe('externSteps()', () => {
     ['a dead one', [without], 'fail', 'job 7 has cgroups but no slurmstepd'],
     ['no extern step', [{ ...without, isThere: false }], 'warn', 'job 7 has no extern step'],
     ['a recording', [{ ...look, stepd: 'unasked' }], 'unknown', 'a recording has none'],
-    ['nowhere to look', [{ ...without, isWhole: false }], 'unknown', 'no socket of slurmstepd was found for job 7'],
+    ['nowhere to look', [{ ...without, isComplete: false }], 'unknown', 'no socket of slurmstepd was found for job 7'],
   ])('%s', (_, looks, outcome, detail) => {
     const found = externSteps(looks);
     expect(found.outcome).toBe(outcome);

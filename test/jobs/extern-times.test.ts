@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { discoverJobs } from '../../src/jobs/discovery.js';
-import { dateJobs } from '../../src/jobs/extern-times.js';
+import { withExternTimes } from '../../src/jobs/extern-times.js';
 import type { Job } from '../../src/jobs/job.js';
 import { readNode } from '../../src/jobs/node.js';
 import { findOwners } from '../../src/jobs/owners/find.js';
@@ -14,7 +14,7 @@ async function datedOn(name: string, change: (host: Host) => Partial<Host> = () 
   const recorded = recordedHost(loadRecording(name));
   const host = { ...recorded, ...change(recorded) };
   const node = await readNode({ host });
-  return dateJobs(await findOwners(discoverJobs(node), { node }), node);
+  return withExternTimes(await findOwners(discoverJobs(node), { node }), node);
 }
 
 const orderOn = async (name: string) => rankJobs(await datedOn(name)).jobs.map(({ jobId, sluid }) => jobId ?? sluid);
@@ -32,7 +32,7 @@ const withStat =
     },
   });
 
-describe('dateJobs()', () => {
+describe('withExternTimes()', () => {
   it.each(recordingNames)(
     '%s: every job has the start of its slurmstepd, and those with an id the time of their socket',
     async (name) => {

@@ -20,10 +20,10 @@ describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${nee
     const file = put(folder, 'a.conf', 'ClusterName=ä\n', { uid: 1234, mode: 0o640 });
     fs.symlinkSync('a.conf', path.join(folder, 'link'));
     const reads = boundedReads(hostWithMount(folder, 'nfs4'), deadlineIn(liveHost(), 5000));
-    expect(await reads.look(file)).toEqual({ mode: 0o100640n, uid: 1234n, size: 15n });
-    expect(await reads.look(path.join(folder, 'link'))).toMatchObject({ mode: 0o120777n });
-    expect(await reads.look(path.join(folder, 'missing'))).toBeUndefined();
-    expect(await reads.look(path.join(file, 'below'))).toBeUndefined();
+    expect(await reads.stat(file)).toEqual({ mode: 0o100640n, uid: 1234n, size: 15n });
+    expect(await reads.stat(path.join(folder, 'link'))).toMatchObject({ mode: 0o120777n });
+    expect(await reads.stat(path.join(folder, 'missing'))).toBeUndefined();
+    expect(await reads.stat(path.join(file, 'below'))).toBeUndefined();
     expect(await reads.readlink(path.join(folder, 'link'))).toBe('a.conf');
     expect(await reads.text(file, 15)).toBe('ClusterName=ä\n');
     expect(await reads.text(file, 14)).toBeUndefined();
@@ -46,8 +46,8 @@ describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${nee
       subject: { path: '/nfs/slurm.conf' },
     };
     const begin = performance.now();
-    await expect(reads.look('/nfs/slurm.conf')).rejects.toMatchObject(error);
-    await expect(reads.look('/nfs/slurm.conf')).rejects.toMatchObject(error);
+    await expect(reads.stat('/nfs/slurm.conf')).rejects.toMatchObject(error);
+    await expect(reads.stat('/nfs/slurm.conf')).rejects.toMatchObject(error);
     expect(performance.now() - begin).toBeLessThan(1000);
   });
 
@@ -55,10 +55,10 @@ describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${nee
     const host = hostWithMount('/nfs', 'nfs', { run: () => new Promise(() => {}) });
     const controller = new AbortController();
     const reads = boundedReads(host, deadlineIn(host, 60_000, controller.signal));
-    const look = reads.look('/nfs/slurm.conf');
+    const look = reads.stat('/nfs/slurm.conf');
     controller.abort(new Error('enough'));
     await expect(look).rejects.toThrow('enough');
-    await expect(reads.look('/')).rejects.toThrow('enough');
+    await expect(reads.stat('/')).rejects.toThrow('enough');
   });
 
   test('asks a child for everything where there is no mount table', async () => {
@@ -70,7 +70,7 @@ describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${nee
     };
     const read = (file: string) => live.read(file === '/proc/self/mountinfo' ? '/proc/none' : file);
     const reads = boundedReads({ ...live, run, read }, deadlineIn(liveHost(), 5000));
-    expect(await reads.look('/')).toMatchObject({ uid: 0n });
+    expect(await reads.stat('/')).toMatchObject({ uid: 0n });
     expect(asked).toBe(1);
   });
 });
@@ -78,7 +78,7 @@ describe.skipIf(!isRoot)(`boundedReads() on another machine's file system (${nee
 test('boundedReads() reads what is local itself', async () => {
   const run = () => Promise.reject(new Error('no child'));
   const reads = boundedReads({ ...hostWithMount('/nfs', 'nfs'), run }, deadlineIn(liveHost(), 1000));
-  expect(await reads.look('/')).toMatchObject({ uid: 0n });
+  expect(await reads.stat('/')).toMatchObject({ uid: 0n });
   expect(await reads.text('/etc/passwd', 1 << 20)).toContain('root:');
 });
 
@@ -92,6 +92,6 @@ test.skipIf(!isRoot)(`boundedReads() ends on a real mount that hangs (needs root
   if (!fs.existsSync('/dev/fuse') || !hangingMount(folder)) skip('no FUSE here');
   const begin = performance.now();
   const message = `Cannot look at "${folder}": its file system (type fuse) does not answer within 300 ms`;
-  await expect(boundedReads(liveHost(), deadlineIn(liveHost(), 300)).look(folder)).rejects.toMatchObject({ message });
+  await expect(boundedReads(liveHost(), deadlineIn(liveHost(), 300)).stat(folder)).rejects.toMatchObject({ message });
   expect(performance.now() - begin).toBeLessThan(2000);
 });

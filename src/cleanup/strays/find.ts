@@ -14,7 +14,7 @@ import type { Host } from '../../machine/host.js';
 import { listeningPaths } from '../../machine/unix-table.js';
 import { isPersonsUid, readUidMin } from '../../machine/users.js';
 import { lineOfDescent } from '../spared.js';
-import { serviceOf, slurmsUsers } from './people.js';
+import { daemonUsers, serviceOf } from './people.js';
 import { knownUptimeMs, type ProcessRow, readProcessTable, readUse } from './process-table.js';
 
 /** A process that should not be here. */
@@ -105,7 +105,7 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
   }
   // After the processes: a job that began meanwhile counts, and one that ended meanwhile does not.
   const jobs = await knowJobs(node);
-  const slurms = await slurmsUsers(node);
+  const slurms = await daemonUsers(node);
   const rules: StrayRules = { node, uidMin, jobs, slurmsUids: slurms.uids, line };
   const notes = [...jobs.unknown.map((why) => `Nobody is called a stray: ${why}`)];
   if (table.hidden > 0) notes.push(`${table.hidden} processes could not be looked at: run it as root`);

@@ -7,7 +7,7 @@ import type { SlurmNode } from '../../jobs/node.js';
 import { uidsOfSlurm } from '../../jobs/stepd/trusted-users.js';
 import { quote } from '../../machine/errors.js';
 
-export interface SlurmsUsers {
+export interface DaemonUsers {
   readonly uids: ReadonlySet<number>;
   /** Those whose uid nobody tells. */
   readonly notes: readonly string[];
@@ -17,7 +17,7 @@ export interface SlurmsUsers {
  * Whom Slurm's daemons run as. Their account is no person's, though its uid may be above UID_MIN (64030 on Debian, any
  * in LDAP), and they can run outside a service: slurmctld from a shell, a high-availability manager, a container.
  */
-export async function slurmsUsers(node: Pick<SlurmNode, 'host' | 'configuration'>): Promise<SlurmsUsers> {
+export async function daemonUsers(node: Pick<SlurmNode, 'host' | 'configuration'>): Promise<DaemonUsers> {
   const { uids, unknown } = await uidsOfSlurm(node, ['slurmUser', 'slurmdUser']);
   const notes = unknown.map(({ user, why }) =>
     why === undefined

@@ -22,13 +22,13 @@ import {
   moduleIn,
   parseStack,
 } from './kernel-stack.js';
-import { Look } from './observer.js';
+import { Observer } from './observer.js';
 import {
   listeningPorts,
   type OpenLinks,
   readOpenLinks,
   scarceDevices,
-  socketInodes,
+  socketInodesAmong,
   withoutDeleted,
 } from './open-files.js';
 import { explainSurvivor, type NamedProcess, type SurvivorFacts } from './sentence.js';
@@ -48,7 +48,7 @@ export async function describeSurvivor(
   { childMs = closeLookMs }: { readonly childMs?: number } = {},
 ): Promise<Survivor> {
   const { pid, comm } = member;
-  const look = new Look({ childMs });
+  const look = new Observer({ childMs });
   const held = look.see('process', () => holdProcess(host, pid));
   if (held === undefined) return look.sawNothing ? ended(member) : unseen(member, look);
   try {
@@ -68,7 +68,7 @@ function ended({ pid, comm }: Member): Survivor {
   return { pid, comm, state: 'X', why: `pid ${pid} (${comm}) has ended meanwhile`, evidence: {} };
 }
 
-function unseen({ pid, comm, state }: Member, { missing }: Look): Survivor {
+function unseen({ pid, comm, state }: Member, { missing }: Observer): Survivor {
   const why = explainSurvivor({ pid, comm, state: '', devices: [], ports: [] });
   return { pid, comm, state, why, evidence: { unknown: missing } };
 }
@@ -77,7 +77,7 @@ function unseen({ pid, comm, state }: Member, { missing }: Look): Survivor {
 interface Thread {
   readonly host: Host;
   readonly held: HeldProcess;
-  readonly look: Look;
+  readonly look: Observer;
   readonly tid: number;
   readonly state: string;
 }
@@ -85,7 +85,7 @@ interface Thread {
 interface Looking {
   readonly held: HeldProcess;
   readonly comm: string;
-  readonly look: Look;
+  readonly look: Observer;
 }
 
 async function gather(host: Host, { held, comm, look }: Looking) {
@@ -148,7 +148,7 @@ async function gather(host: Host, { held, comm, look }: Looking) {
 }
 
 /** The thread that keeps the process: the first in uninterruptible sleep, else the first that lives. */
-function tellingThread(held: HeldProcess, look: Look): { readonly tid: number; readonly state: string } {
+function tellingThread(held: HeldProcess, look: Observer): { readonly tid: number; readonly state: string } {
   let best = { tid: held.pid, state: look.see('state', () => held.stat().state) ?? '' };
   if (best.state === 'D') return best;
   for (const tid of look.see('threads', () => held.threads()) ?? []) {
@@ -231,7 +231,7 @@ function tracerOf(host: Host, status: string | undefined): NamedProcess | undefi
 /** A process and its name; `undefined` for 0, which is one outside this pid namespace, or none. */
 function named(host: Host, pid: number | undefined): NamedProcess | undefined {
   if (pid === undefined || pid === 0) return undefined;
-  const comm = new Look().see('comm', () => host.read(`/proc/${pid}/comm`).replace(/\n$/, ''));
+  const comm = new Observer().see('comm', () => host.read(`/proc/${pid}/comm`).replace(/\n$/, ''));
   return { pid, comm: comm ?? '?' };
 }
 
@@ -260,7 +260,7 @@ function isTrapped({ host, look }: Thread, frozen: FrozenCgroup | undefined): bo
 
 /** In the process's own network namespace. */
 function portsOf({ held, look, tid }: Thread, open: OpenLinks): readonly string[] {
-  const inodes = socketInodes(open);
+  const inodes = socketInodesAmong(open);
   if (inodes.size === 0) return [];
   return ['tcp', 'tcp6'].flatMap((name) => {
     const file = `task/${tid}/net/${name}`;

@@ -4,7 +4,7 @@ import { isGone, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 
 /** Looks one by one; a refusal is kept as the reason why something is not known. */
-export class Look {
+export class Observer {
   readonly missing: Record<string, string> = {};
   /** The last refusal said that there is nothing (any more). */
   sawNothing = false;

@@ -49,7 +49,7 @@ export function scarceDevices({ links }: OpenLinks): readonly string[] {
 }
 
 /** Inodes of the sockets among the descriptors. */
-export function socketInodes({ links }: OpenLinks): ReadonlySet<string> {
+export function socketInodesAmong({ links }: OpenLinks): ReadonlySet<string> {
   return new Set([...links.values()].flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []));
 }
 

@@ -150,7 +150,7 @@ async function uidFor(context: Context, whoseIt: ReturnType<typeof whose>, pid: 
       ? undefined
       : 'uid' in whoseIt
         ? whoseIt.uid
-        : await (await import('../users.js')).uidOfUser(context.host, whoseIt.user);
+        : await (await import('../users.js')).requireUid(context.host, whoseIt.user);
   return withProcess(context.host, pid, (held) => {
     const uid = said ?? held.status().uids[1];
     if (said === undefined && uid === 0)

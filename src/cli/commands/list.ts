@@ -3,7 +3,7 @@
 import { CgroupSet, type SetMember } from '../../cgroup/cgroup-set.js';
 import { parseProcStat, parseProcStatus } from '../../cgroup/process.js';
 import { cgroupOf, discoverJobs } from '../../jobs/discovery.js';
-import { dateJobs } from '../../jobs/extern-times.js';
+import { withExternTimes } from '../../jobs/extern-times.js';
 import { type Job, nameOfJob, type OwnedJob, type Step } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
@@ -22,7 +22,7 @@ import {
   treeLines,
   visible,
 } from '../terminal/output.js';
-import { namesOf, type UserNames, uidOfUser } from '../users.js';
+import { namesOf, requireUid, type UserNames } from '../users.js';
 
 export const listSpec: CommandSpec = {
   name: 'list',
@@ -73,7 +73,7 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   const wanted = jobId === undefined ? undefined : jobIdOf(jobId);
   const { node, log } = await openContext('list', words);
   await requireSlurm(node);
-  const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await uidOfUser(node.host, said.user);
+  const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await requireUid(node.host, said.user);
   const found = await findOwners(discoverJobs(node, uid === undefined ? {} : { uid }), { node });
   const all = found.filter((job) => uid === undefined || job.uid === uid);
   const newest = newestByUser(all, node);
@@ -109,7 +109,7 @@ function newestByUser(jobs: readonly Job[], node: SlurmNode): ReadonlySet<Job> {
   return new Set(
     [...byUser.values()].flatMap((own) => {
       if (own.length === 1) return own;
-      const dated = dateJobs(own, node);
+      const dated = withExternTimes(own, node);
       const first = newestJob(dated)?.job;
       return own.filter((_, at) => dated[at] === first);
     }),

@@ -5,7 +5,7 @@ import type { SlurmNode } from '../../jobs/node.js';
 import { openContext, requireSlurm } from '../context.js';
 import { type CommandSpec, commonFlags, fromFlag, type Words, whose } from '../spec.js';
 import { columns, count, json, type Output, standardOutput, treeLines, visible } from '../terminal/output.js';
-import { namesOf, type UserNames, uidOfUser } from '../users.js';
+import { namesOf, requireUid, type UserNames } from '../users.js';
 
 export const straysSpec: CommandSpec = {
   name: 'strays',
@@ -33,7 +33,7 @@ export async function runStrays(words: Words, output: Output = standardOutput())
   const said = whose(words);
   const { node, log } = await openContext('strays', words);
   await requireSlurm(node);
-  const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await uidOfUser(node.host, said.user);
+  const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await requireUid(node.host, said.user);
   const found = await findStrays({ node, ...(uid === undefined ? {} : { uid }) });
   log('info', `found ${count(found.strays.length, 'stray')}`, { complete: found.complete });
   const names = await namesOf(

@@ -3,7 +3,7 @@
 
 import { SlurmCgroupsError } from '../../machine/errors.js';
 import { callerHere } from './here.js';
-import { type CallerIdAnswer, type CallerIdQuestion, unknown } from './question.js';
+import { type CallerIdAnswer, type CallerIdQuestion, unknownCaller } from './question.js';
 import { rememberSilent, silentForMs } from './silent-sources.js';
 import { askSlurmd } from './slurmd.js';
 
@@ -19,19 +19,21 @@ export interface CallerIdOptions {
  */
 export async function askCallerId(question: CallerIdQuestion, { remember }: CallerIdOptions): Promise<CallerIdAnswer> {
   const { host } = question.node;
-  if (host.source === 'recording') return unknown('a recorded node cannot be asked');
+  if (host.source === 'recording') return unknownCaller('a recorded node cannot be asked');
   try {
     const here = await callerHere(question);
     if (here !== undefined) return here;
     const source = question.connection.source.address;
     const silentMs = silentForMs(host, source);
     if (silentMs > 0)
-      return unknown(`${source.text} did not answer lately, and is asked again in ${Math.ceil(silentMs / 1000)} s`);
+      return unknownCaller(
+        `${source.text} did not answer lately, and is asked again in ${Math.ceil(silentMs / 1000)} s`,
+      );
     const { answer, silent } = await askSlurmd(question);
     if (silent && remember) rememberSilent(host, source);
     return answer;
   } catch (error) {
-    if (error instanceof SlurmCgroupsError) return unknown(error.message);
+    if (error instanceof SlurmCgroupsError) return unknownCaller(error.message);
     throw error;
   }
 }

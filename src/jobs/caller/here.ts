@@ -17,7 +17,7 @@ import { nameOfJob, type OwnedJob } from '../job.js';
 import { isSameJob } from '../layout.js';
 import { jobPlaceOf } from '../membership-in-job.js';
 import { findOwners } from '../owners/find.js';
-import { type CallerIdAnswer, type CallerIdQuestion, unknown } from './question.js';
+import { type CallerIdAnswer, type CallerIdQuestion, unknownCaller } from './question.js';
 
 /**
  * The answer of this node; `undefined`: the connection does not begin here, another must be asked.
@@ -29,29 +29,30 @@ export async function callerHere(question: CallerIdQuestion): Promise<CallerIdAn
   const found = lookUp(question);
   if (found === undefined) return undefined;
   if (found.length === 0)
-    return unknown(`${connection.source.address.text} is this node, which has no such connection (any more)`);
+    return unknownCaller(`${connection.source.address.text} is this node, which has no such connection (any more)`);
   const walk = new Walk(question, new Set(found.map(({ inode }) => inode)));
   const holder = (await walk.through(question.ownJobs)) ?? (await walk.through(jobsOfOthers(question, found)));
   if (holder === undefined) {
-    if (walk.late) return unknown('looking through the processes of the jobs here took too long');
+    if (walk.late) return unknownCaller('looking through the processes of the jobs here took too long');
     if (walk.hidden > 0)
-      return unknown(`only root may see whether ${walk.hidden} processes of jobs here hold the socket`);
+      return unknownCaller(`only root may see whether ${walk.hidden} processes of jobs here hold the socket`);
     if (walk.crowded !== undefined)
-      return unknown(
+      return unknownCaller(
         `process ${walk.crowded} in a job here may hold the socket: it has room for more than ${mostDescriptors} descriptors, and was not looked through`,
       );
     return { answer: 'none' };
   }
-  if (holder.inSeveral) return unknown(`process ${holder.pid}, which holds the other end, is in several jobs at once`);
-  return named(question, holder.job);
+  if (holder.inSeveral)
+    return unknownCaller(`process ${holder.pid}, which holds the other end, is in several jobs at once`);
+  return answerFor(question, holder.job);
 }
 
-async function named({ node, deadline }: CallerIdQuestion, job: OwnedJob): Promise<CallerIdAnswer> {
+async function answerFor({ node, deadline }: CallerIdQuestion, job: OwnedJob): Promise<CallerIdAnswer> {
   const isKnown = job.jobId !== undefined && job.uid !== undefined;
   const [owned = job] = isKnown ? [job] : await findOwners([job], { node, ...deadline.wait() });
   const { jobId, uid, unknownWhy } = owned;
   if (jobId === undefined)
-    return unknown(`it comes from ${nameOfJob(job)}, whose id is not known: ${unknownWhy ?? 'it is gone'}`);
+    return unknownCaller(`it comes from ${nameOfJob(job)}, whose id is not known: ${unknownWhy ?? 'it is gone'}`);
   return { answer: 'job', jobId, ...(uid === undefined ? {} : { uid }) };
 }
 

@@ -25,6 +25,6 @@ export interface CallerIdQuestion {
   readonly deadline: Deadline;
 }
 
-export function unknown(why: string): CallerIdAnswer {
+export function unknownCaller(why: string): CallerIdAnswer {
   return { answer: 'unknown', why };
 }

@@ -10,7 +10,7 @@ import { isLinkLocal } from '../../machine/ip-address.js';
 import type { TcpConnection } from '../../machine/tcp-table.js';
 import { requireTrusted, rootOnly } from '../config/trust.js';
 import { findSlurmd } from '../protected.js';
-import { type CallerIdAnswer, type CallerIdQuestion, unknown } from './question.js';
+import { type CallerIdAnswer, type CallerIdQuestion, unknownCaller } from './question.js';
 
 /** An answer, and whether the source was silent: it did not even refuse. */
 export interface SlurmdAnswer {
@@ -22,10 +22,10 @@ export interface SlurmdAnswer {
 const mostBytes = 4096;
 
 /** Whoever had less of the time than this part, because finding scontrol took the rest, was not silent. */
-const leastPart = 0.75;
+const leastPartToAnswer = 0.75;
 
 /** Nor whoever was given less than this, in ms: a healthy slurmd on a busy network may need it, and scontrol its start. */
-const leastMs = 300;
+const leastToAnswerMs = 300;
 
 /**
  * Asks the slurmd at the source. At its deadline scontrol is killed and left alone. Never throws
@@ -39,31 +39,33 @@ export async function askSlurmd(
 ): Promise<SlurmdAnswer> {
   const { node, connection, deadline } = question;
   const { host } = node;
-  const said = (why: string): SlurmdAnswer => ({ answer: unknown(why), silent: false });
+  const unanswered = (why: string): SlurmdAnswer => ({ answer: unknownCaller(why), silent: false });
   const { address } = connection.source;
-  if (isLinkLocal(address)) return said(`${address.text} is an address of one link only: no slurmd can be asked there`);
+  if (isLinkLocal(address))
+    return unanswered(`${address.text} is an address of one link only: no slurmd can be asked there`);
   const timeoutMs = Math.floor(deadline.leftMs());
-  if (timeoutMs <= 0) return said('no time is left to ask');
+  if (timeoutMs <= 0) return unanswered('no time is left to ask');
   const files = configFiles(host, deadline);
   try {
     const scontrol = await findScontrol(node, files, folders);
-    if (scontrol?.includes('=')) return said(`${quote(scontrol)} cannot be started: env(1) takes it for a variable`);
-    if (scontrol === undefined) return said(`there is no scontrol beside slurmd nor in ${folders.join(', ')}`);
+    if (scontrol?.includes('='))
+      return unanswered(`${quote(scontrol)} cannot be started: env(1) takes it for a variable`);
+    if (scontrol === undefined) return unanswered(`there is no scontrol beside slurmd nor in ${folders.join(', ')}`);
     const file = await configurationFor(node, files, scontrol);
     if (file === undefined)
-      return said('no slurm.conf is known here, and without one scontrol would ask DNS and slurmctld for it');
+      return unanswered('no slurm.conf is known here, and without one scontrol would ask DNS and slurmctld for it');
     const leftMs = Math.floor(deadline.leftMs());
-    if (leftMs <= 0) return said(`finding scontrol took all of the ${timeoutMs} ms that there were to ask`);
+    if (leftMs <= 0) return unanswered(`finding scontrol took all of the ${timeoutMs} ms that there were to ask`);
     const result = await files.run(
       '/usr/bin/env',
-      [...environment, `SLURM_CONF=${file}`, scontrol, ...wordsFor(connection)],
+      [...environment, `SLURM_CONF=${file}`, scontrol, ...scontrolArguments(connection)],
       mostBytes,
     );
     if (result !== undefined) return readScontrol(result, address.text);
-    const answer = unknown(`the slurmd at ${address.text} did not answer within ${leftMs} ms`);
-    return { answer, silent: leftMs >= Math.max(leastMs, timeoutMs * leastPart) };
+    const answer = unknownCaller(`the slurmd at ${address.text} did not answer within ${leftMs} ms`);
+    return { answer, silent: leftMs >= Math.max(leastToAnswerMs, timeoutMs * leastPartToAnswer) };
   } catch (error) {
-    if (error instanceof SlurmCgroupsError) return said(error.message);
+    if (error instanceof SlurmCgroupsError) return unanswered(error.message);
     throw error;
   }
 }
@@ -92,7 +94,7 @@ async function configurationFor(
   return found?.target;
 }
 
-function wordsFor({ source, destination }: TcpConnection): readonly string[] {
+function scontrolArguments({ source, destination }: TcpConnection): readonly string[] {
   const ends = [source, destination].flatMap(({ address, port }) => [address.text, String(port)]);
   return ['callerid', ...ends, String(source.address.family)];
 }
@@ -139,23 +141,23 @@ function folderOf(host: Host, pid: number): string | undefined {
 }
 
 /**
- * What `scontrol callerid` said (measured on 22.05): `JOBID NODE` and exit code 0; else 1 and on stderr
+ * What `scontrol callerid` says (measured on 22.05): `JOBID NODE` and exit code 0; else 1 and on stderr
  * `slurm_network_callerid: remote job id indeterminate` where the slurmd knows no job of that connection, or
  * `… unable to retrieve callerid data from remote slurmd` and then `callerid failure: Connection refused`, `Connection
  * timed out` after TCPTimeout, or another errno.
  */
 export function readScontrol({ exitCode, stdout, stderr }: RunResult, source: string): SlurmdAnswer {
-  const loud = (answer: CallerIdAnswer): SlurmdAnswer => ({ answer, silent: false });
+  const answered = (answer: CallerIdAnswer): SlurmdAnswer => ({ answer, silent: false });
   if (exitCode === 0) {
     const jobId = Number(/^(\d{1,10}) [\w.-]{1,255}\n$/.exec(stdout)?.[1] ?? 0);
-    if (jobId > 0 && jobId < noVal) return loud({ answer: 'job', jobId });
-    return loud(unknown(`scontrol answered ${shown(stdout)}, which is no job and node`));
+    if (jobId > 0 && jobId < noVal) return answered({ answer: 'job', jobId });
+    return answered(unknownCaller(`scontrol answered ${shown(stdout)}, which is no job and node`));
   }
-  if (exitCode === undefined) return loud(unknown('scontrol was ended by a signal, or said too much'));
+  if (exitCode === undefined) return answered(unknownCaller('scontrol was ended by a signal, or said too much'));
   if (stderr.includes('remote job id indeterminate'))
-    return loud(unknown(`the slurmd at ${source} knows no job of this connection`));
+    return answered(unknownCaller(`the slurmd at ${source} knows no job of this connection`));
   const why = /^callerid failure: (.+)$/m.exec(stderr)?.[1] ?? stderr.trim().split('\n').at(-1) ?? '';
-  const answer = unknown(
+  const answer = unknownCaller(
     `the slurmd at ${source} could not be asked: ${why === '' ? `exit code ${exitCode}` : shown(why)}`,
   );
   return { answer, silent: /timed out/i.test(stderr) };

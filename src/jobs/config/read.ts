@@ -9,7 +9,7 @@ import type { Host } from '../../machine/host.js';
 import { type LoadedConfig, loadConfig, wholeBudget } from './includes.js';
 import { findSlurmds, type SlurmdProcess, slurmdOf } from './slurmd.js';
 import { rootOnly, strangerAt, type TrustedUids, trustAlso, uidOfUser, usualSlurmUser } from './trust.js';
-import { meaningOf, type SlurmConfiguration } from './values.js';
+import { type SlurmConfiguration, settingsOf } from './values.js';
 
 export type { NodeEntry } from './node-names.js';
 export type { SlurmdProcess } from './slurmd.js';
@@ -55,10 +55,10 @@ export async function readSlurmConfiguration(
     try {
       const main = await locateCandidate(files, candidate);
       if (main === undefined) continue;
-      const { slurm, cgroup, unread } = await loadBoth(host, files, main, options);
+      const { slurm, cgroup, unreadable } = await loadBoth(host, files, main, options);
       const owners = main.ownersUnknown ? [`Whose ${quote(main.path)} is, the recording does not tell`] : [];
-      const said = [...notes, ...owners, ...slurm.notes, ...(cgroup?.notes ?? []), ...unread];
-      return { ...meaningOf(slurm, cgroup), file: main.path, foundBy: candidate.foundBy, slurmd, notes: said };
+      const said = [...notes, ...owners, ...slurm.notes, ...(cgroup?.notes ?? []), ...unreadable];
+      return { ...settingsOf(slurm, cgroup), file: main.path, foundBy: candidate.foundBy, slurmd, notes: said };
     } catch (error) {
       if (host.source !== 'recording' || !hasCode(error, 'ERR_NOT_RECORDED')) throw error;
       notes.push(error.message);
@@ -103,11 +103,11 @@ interface Loaded {
   readonly slurm: LoadedConfig;
   readonly cgroup: LoadedConfig | undefined;
   /** Why cgroup.conf is not known. */
-  readonly unread: readonly string[];
+  readonly unreadable: readonly string[];
 }
 
 /** Whose files are believed at once, and who besides, which may have to be asked from another machine. */
-interface Belief {
+interface Trust {
   readonly trusted: TrustedUids;
   readonly others: () => Promise<TrustedUids>;
 }
@@ -118,15 +118,15 @@ async function loadBoth(
   main: LocatedFile,
   options: ReadConfigurationOptions,
 ): Promise<Loaded> {
-  const { slurm, belief } = await loadMain(host, files, main, options);
+  const { slurm, trust } = await loadMain(host, files, main, options);
   // Beside the path by which slurm.conf was found, not beside where its links lead (get_extra_conf_path).
   const beside = path.join(path.dirname(main.path), 'cgroup.conf');
   try {
     const file = await files.locate(beside);
-    return { slurm, cgroup: file === undefined ? undefined : await loadBelieving(files, file, belief), unread: [] };
+    return { slurm, cgroup: file === undefined ? undefined : await loadTrusted(files, file, trust), unreadable: [] };
   } catch (error) {
     if (host.source !== 'recording' || !hasCode(error, 'ERR_NOT_RECORDED')) throw error;
-    return { slurm, cgroup: undefined, unread: [error.message] };
+    return { slurm, cgroup: undefined, unreadable: [error.message] };
   }
 }
 
@@ -140,45 +140,45 @@ async function loadMain(
   files: ConfigFiles,
   main: LocatedFile,
   options: ReadConfigurationOptions,
-): Promise<{ readonly slurm: LoadedConfig; readonly belief: Belief }> {
+): Promise<{ readonly slurm: LoadedConfig; readonly trust: Trust }> {
   if (options.slurmUser !== undefined) {
     const trusted = await trustAlso(host, files, options.slurmUser);
-    const belief = { trusted, others: async () => trusted };
-    return { slurm: await loadBelieving(files, main, belief), belief };
+    const trust = { trusted, others: async () => trusted };
+    return { slurm: await loadTrusted(files, main, trust), trust };
   }
   if (main.foreign.length > 0) {
     const trusted = await trustAlso(host, files, usualSlurmUser);
-    const belief = { trusted, others: async () => trusted };
-    const slurm = await loadBelieving(files, main, belief);
+    const trust = { trusted, others: async () => trusted };
+    const slurm = await loadTrusted(files, main, trust);
     await requireNamed(host, files, { main, slurm, trusted });
-    return { slurm, belief };
+    return { slurm, trust };
   }
   const slurm = await loadConfig(files, main, { trusted: rootOnly, budget: wholeBudget(), leaveOut: true });
   const user = slurm.settings.get('slurmuser');
   const others = async () => (user === undefined ? rootOnly : trustAlso(host, files, user.value));
-  const belief = { trusted: rootOnly, others };
-  if (slurm.leftOut.length === 0) return { slurm, belief };
-  return { slurm: await loadConfig(files, main, { trusted: await others(), budget: wholeBudget() }), belief };
+  const trust = { trusted: rootOnly, others };
+  if (slurm.leftOut.length === 0) return { slurm, trust };
+  return { slurm: await loadConfig(files, main, { trusted: await others(), budget: wholeBudget() }), trust };
 }
 
 /** Asks who else is believed only if somebody else's file is met. */
-async function loadBelieving(files: ConfigFiles, file: LocatedFile, belief: Belief): Promise<LoadedConfig> {
-  const { trusted } = belief;
+async function loadTrusted(files: ConfigFiles, file: LocatedFile, trust: Trust): Promise<LoadedConfig> {
+  const { trusted } = trust;
   if (strangerAt(file, trusted) === undefined) {
     const first = await loadConfig(files, file, { trusted, budget: wholeBudget(), leaveOut: true });
     if (first.leftOut.length === 0) return first;
   }
-  return loadConfig(files, file, { trusted: await belief.others(), budget: wholeBudget() });
+  return loadConfig(files, file, { trusted: await trust.others(), budget: wholeBudget() });
 }
 
-interface Claim {
+interface OwnerClaim {
   readonly main: LocatedFile;
   readonly slurm: LoadedConfig;
   readonly trusted: TrustedUids;
 }
 
 /** A slurm.conf that is SlurmUser's must say that he is. */
-async function requireNamed(host: Host, files: ConfigFiles, { main, slurm, trusted }: Claim): Promise<void> {
+async function requireNamed(host: Host, files: ConfigFiles, { main, slurm, trusted }: OwnerClaim): Promise<void> {
   const user = slurm.settings.get('slurmuser')?.value ?? 'root';
   if (user === usualSlurmUser) return;
   const uid = await uidOfUser(host, files, user);

@@ -77,8 +77,8 @@ export async function findSlurmds(host: Host, files: ConfigFiles): Promise<Found
       }
       const { startTime } = parseProcStat(host.read(`/proc/${pid}/stat`));
       const [commandLine, environment] = await Promise.all([
-        ask(files, pid, '/bin/cat', ['--', `/proc/${pid}/cmdline`]),
-        ask(files, pid, '/bin/cat', ['--', `/proc/${pid}/environ`]),
+        runFor(files, pid, '/bin/cat', ['--', `/proc/${pid}/cmdline`]),
+        runFor(files, pid, '/bin/cat', ['--', `/proc/${pid}/environ`]),
       ]);
       // The pid may have become another's in between.
       if (commandLine === '' || parseProcStat(host.read(`/proc/${pid}/stat`)).startTime !== startTime) continue;
@@ -96,11 +96,11 @@ export async function findSlurmds(host: Host, files: ConfigFiles): Promise<Found
 async function runsRootsFile(files: ConfigFiles, pid: number): Promise<boolean> {
   // Through the link itself: that is the file that runs, also when an update has replaced or removed it.
   return (
-    (await ask(files, pid, '/usr/bin/stat', ['-L', '-c', '%u %F', '--', `/proc/${pid}/exe`])) === '0 regular file\n'
+    (await runFor(files, pid, '/usr/bin/stat', ['-L', '-c', '%u %F', '--', `/proc/${pid}/exe`])) === '0 regular file\n'
   );
 }
 
-async function ask(files: ConfigFiles, pid: number, program: string, args: readonly string[]): Promise<string> {
+async function runFor(files: ConfigFiles, pid: number, program: string, args: readonly string[]): Promise<string> {
   const result = await files.run(program, args);
   if (result !== undefined) return result.exitCode === 0 ? result.stdout : '';
   throw new ConfigError(

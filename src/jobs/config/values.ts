@@ -78,7 +78,7 @@ export const readKeys: ReadonlySet<string> = new Set([
  *
  * @throws ConfigError with file and line of a value that Slurm would not take, or that is no text.
  */
-export function meaningOf(slurm: LoadedConfig, cgroup: LoadedConfig | undefined): Omit<SlurmConfiguration, 'notes'> {
+export function settingsOf(slurm: LoadedConfig, cgroup: LoadedConfig | undefined): Omit<SlurmConfiguration, 'notes'> {
   const places = new Map<string, SourceLine>();
   const from = (config: LoadedConfig | undefined) => {
     const find = <T>(field: string, meaning: (setting: Setting) => T): T | undefined => {

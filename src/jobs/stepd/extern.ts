@@ -29,12 +29,12 @@ export type ExternStepd =
 export async function reachExternStepd(node: SlurmNode, job: Job, deadline: Deadline): Promise<ExternStepd> {
   const { jobId, nodeName } = job;
   if (jobId === undefined) return { outcome: 'unasked', why: 'the id of the job is not known' };
-  const { sockets, trusted, isWhole, notes } = await new JobSockets(node).ofExtern({
+  const { sockets, trusted, isComplete, notes } = await new JobSockets(node).ofExtern({
     jobId,
     ...(nodeName === undefined ? {} : { nodeName }),
   });
-  if (sockets.length === 0 && isWhole)
-    return ending(job, 'its extern step has no socket in the spool of slurmd, so it is ending, or has ended');
+  if (sockets.length === 0 && isComplete)
+    return endingStep(job, 'its extern step has no socket in the spool of slurmd, so it is ending, or has ended');
   const reasons: string[] = [];
   let isSilent = false;
   for (const socket of sockets) {
@@ -60,17 +60,17 @@ interface Reaching {
 
 async function reach({ node, job, socket, trusted }: Reaching, deadline: Deadline): Promise<ExternStepd> {
   const opened = await openStepd(socket, { host: node.host, trusted, deadline });
-  if (opened.outcome !== 'answered') return meaningOf(job, opened.error);
+  if (opened.outcome !== 'answered') return outcomeOfFailure(job, opened.error);
   const stepd = opened.value;
   let isReady = false;
   try {
     const pid = await stepd.ask('daemonPid', deadline);
-    if (pid.outcome !== 'answered') return meaningOf(job, pid.error);
+    if (pid.outcome !== 'answered') return outcomeOfFailure(job, pid.error);
     if (!standsIn(node, job, pid.value))
       return { outcome: 'unasked', why: `what answers at ${socket.name} is not the slurmstepd of ${nameOfJob(job)}` };
     const state: StepdAnswer<string> = await stepd.ask('state', deadline);
-    if (state.outcome !== 'answered') return meaningOf(job, state.error);
-    if (state.value === 'ending') return ending(job, 'its extern step is ending');
+    if (state.outcome !== 'answered') return outcomeOfFailure(job, state.error);
+    if (state.value === 'ending') return endingStep(job, 'its extern step is ending');
     isReady = true;
     return { outcome: 'ready', stepd };
   } finally {
@@ -79,12 +79,12 @@ async function reach({ node, job, socket, trusted }: Reaching, deadline: Deadlin
 }
 
 /** Who refuses, has gone or died takes nobody in, and nobody would end the session with the job. */
-function meaningOf(job: Job, error: StepdError): ExternStepd {
+function outcomeOfFailure(job: Job, error: StepdError): ExternStepd {
   switch (error.failure) {
     case 'refused':
     case 'absent':
     case 'dead':
-      return ending(job, error.message, error);
+      return endingStep(job, error.message, error);
     case 'silent':
       return { outcome: 'unasked', why: error.message, isSilent: true };
     case 'garbled':
@@ -95,7 +95,7 @@ function meaningOf(job: Job, error: StepdError): ExternStepd {
   }
 }
 
-function ending(job: Job, why: string, cause?: unknown): ExternStepd {
+function endingStep(job: Job, why: string, cause?: unknown): ExternStepd {
   const error = new SlurmCgroupsError(
     'ERR_STEPD',
     `Nobody is moved into ${nameOfJob(job)}: ${why}`,

@@ -20,7 +20,7 @@ export interface FoundSockets {
   /** Whose folders are believed. */
   readonly trusted: TrustedOwners;
   /** The spool of slurmd was looked into: who has no socket there has no slurmstepd. */
-  readonly isWhole: boolean;
+  readonly isComplete: boolean;
   /** Why there could be more, for people. */
   readonly notes: readonly string[];
 }
@@ -54,10 +54,10 @@ export class JobSockets {
     );
     try {
       const there = sockets.filter(({ folder, name }) => host.stat(`${folder}/${name}`) !== undefined);
-      if (there.length > 0) return { sockets: there, trusted: await this.#trusted(there), isWhole: true, notes: [] };
+      if (there.length > 0) return { sockets: there, trusted: await this.#trusted(there), isComplete: true, notes: [] };
     } catch (error) {
       if (!(error instanceof SlurmCgroupsError)) throw error;
-      return { sockets: [], trusted: rootOwns, isWhole: false, notes: [error.message] };
+      return { sockets: [], trusted: rootOwns, isComplete: false, notes: [error.message] };
     }
     const found = await this.of(job);
     return { ...found, sockets: found.sockets.filter(({ stepId }) => stepId === 'extern') };
@@ -83,11 +83,11 @@ export class JobSockets {
       const sockets = spools.flatMap(([nodeName, spool]) => socketsInSpool(host, spool, { nodeName }));
       const isSlurmds = ([, spool]: readonly [string, string]) => host.stat(`${spool}/${slurmdsFile}`) !== undefined;
       if (sockets.length > 0 || (spools.length > 0 && spools.every(isSlurmds)))
-        return { sockets, trusted: await this.#trusted(sockets), isWhole: true, notes: [] };
+        return { sockets, trusted: await this.#trusted(sockets), isComplete: true, notes: [] };
       return await this.#listening(job);
     } catch (error) {
       if (!(error instanceof SlurmCgroupsError)) throw error;
-      return { sockets: [], trusted: rootOwns, isWhole: false, notes: [error.message] };
+      return { sockets: [], trusted: rootOwns, isComplete: false, notes: [error.message] };
     }
   }
 
@@ -96,10 +96,10 @@ export class JobSockets {
     const trusted = this.#node.configuration?.slurmUser === undefined ? rootOwns : await trustedOwners(this.#node);
     try {
       const found = listeningSockets(this.#node.host, { ...(nodeName === undefined ? {} : { nodeName }), trusted });
-      return { ...found, trusted, isWhole: false };
+      return { ...found, trusted, isComplete: false };
     } catch (error) {
       if (!hasCode(error, 'ERR_NOT_RECORDED', 'ERR_NOT_FOUND')) throw error;
-      return { sockets: [], trusted, isWhole: false, notes: ['nothing tells who listens here'] };
+      return { sockets: [], trusted, isComplete: false, notes: ['nothing tells who listens here'] };
     }
   }
 

@@ -13,13 +13,13 @@ import type { Job, JobCgroup } from '../job.js';
 import { parseJobName } from '../layout.js';
 import type { SlurmNode } from '../node.js';
 
-type Place = Pick<SlurmNode, 'host' | 'hierarchies'>;
+type NodeHierarchies = Pick<SlurmNode, 'host' | 'hierarchies'>;
 
 /**
  * The id of a job of v2, from the command line of a slurmstepd in its directory: what else root starts there (a
  * Prolog with PrologFlags=RunInJob) has another. `undefined`: nobody there, or not to be seen.
  */
-export function jobIdByPlace(node: Place, job: Pick<Job, 'steps'>): number | undefined {
+export function jobIdByPlace(node: NodeHierarchies, job: Pick<Job, 'steps'>): number | undefined {
   for (const { cgroups } of job.steps) {
     for (const cgroup of cgroups) {
       if (cgroup.controllers.length > 0) continue; // v1: anybody's process may be there
@@ -41,7 +41,7 @@ export function jobIdByPlace(node: Place, job: Pick<Job, 'steps'>): number | und
  * hierarchies (FACTS: cpuset and devices), the first that runs with root's uids alone under its name: whoever could
  * forge that is root, and it orders the jobs of one user, no more. `undefined`: it is not to be seen.
  */
-export function externStepdStart(node: Place, job: Pick<Job, 'extern'>): bigint | undefined {
+export function externStepdStart(node: NodeHierarchies, job: Pick<Job, 'extern'>): bigint | undefined {
   for (const cgroup of job.extern?.cgroups ?? []) {
     let first: bigint | undefined;
     const isV2 = cgroup.controllers.length === 0;
@@ -64,14 +64,14 @@ export function externStepdStart(node: Place, job: Pick<Job, 'extern'>): bigint 
  * what a job left behind (or are just being made), and nobody takes anybody in. No user can bring that about, nor hide
  * it. False where it cannot be seen, and on v1, where not every hierarchy has it (FACTS: freezer, memory).
  */
-export function isDeserted({ host }: Place, job: Pick<Job, 'extern'>): boolean {
+export function isDeserted({ host }: NodeHierarchies, job: Pick<Job, 'extern'>): boolean {
   const places = (job.extern?.cgroups ?? []).filter(({ controllers }) => controllers.length === 0);
   // Not by its pids: one of another pid namespace reads as 0, and is somebody.
-  return places.length > 0 && places.every(({ path }) => seen(() => listed(host, `${path}/slurm`)) === '');
+  return places.length > 0 && places.every(({ path }) => seen(() => procsText(host, `${path}/slurm`)) === '');
 }
 
 /** Where the place is not there any more, nobody is there. */
-function listed(host: Host, directory: string): string {
+function procsText(host: Host, directory: string): string {
   return ifThere(() => host.read(`${directory}/cgroup.procs`)) ?? '';
 }
 
@@ -83,14 +83,18 @@ export function parseStepdTitle(cmdline: string): { readonly jobId: number } | u
 }
 
 /** Whether a process stands in the job's directory, or below, in any hierarchy: on v1 slurmstepd is not in all. */
-export function standsIn(node: Place, job: Pick<Job, 'cgroups'>, pid: number): boolean {
+export function standsIn(node: NodeHierarchies, job: Pick<Job, 'cgroups'>, pid: number): boolean {
   return (
     withHeld(node.host, pid, (held) => (job.cgroups.some((one) => isBelow(node, held, one)) ? true : undefined)) ??
     false
   );
 }
 
-function isBelow(node: Place, held: HeldProcess, { hierarchy: key, path }: Pick<JobCgroup, 'hierarchy' | 'path'>) {
+function isBelow(
+  node: NodeHierarchies,
+  held: HeldProcess,
+  { hierarchy: key, path }: Pick<JobCgroup, 'hierarchy' | 'path'>,
+) {
   const hierarchy = hierarchyOfKey(node.hierarchies, key);
   if (hierarchy === undefined) return false;
   const above = cgroupPath(cgroupAt(hierarchy, path));

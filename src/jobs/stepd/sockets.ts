@@ -35,7 +35,7 @@ const special: Readonly<Record<string, string>> = {
   interactive: '4294967290',
 };
 const maxPlainStep = 0xffff_fff0;
-const words: ReadonlyMap<string, string> = new Map([
+const stepNames: ReadonlyMap<string, string> = new Map([
   ...Object.entries(special).map(([word, number]) => [number, word] as const),
   // Up to 20.02, where a socket tells it by SLURM_EXTERN_CONT and SLURM_BATCH_SCRIPT of that time.
   ['4294967295', 'extern'],
@@ -51,7 +51,7 @@ export function parseSocketName(name: string): SocketName | undefined {
   const match = /^([^/]+)_([1-9]\d{0,9})\.(0|[1-9]\d{0,9})(?:\.(0|[1-9]\d{0,4}))?$/.exec(name);
   const [, nodeName, job, step, component] = match ?? [];
   if (nodeName === undefined || job === undefined || step === undefined || Number(job) > maxJobId) return undefined;
-  const stepId = words.get(step) ?? (Number(step) <= maxPlainStep ? step : undefined);
+  const stepId = stepNames.get(step) ?? (Number(step) <= maxPlainStep ? step : undefined);
   if (stepId === undefined) return undefined;
   return { nodeName, jobId: Number(job), stepId: component === undefined ? stepId : `${stepId}+${component}` };
 }

@@ -35,7 +35,7 @@ export type JobChange = AboutJob &
  * What two looks call the same: the name of the directory, where ids begin anew and nodes share a machine also whose
  * it is (as discovery.ts merges). What only becomes known later (a v2 owner, the id behind a SLUID) is no part of it.
  */
-export function keyOf(job: Job): string {
+export function directoryKeyOf(job: Job): string {
   const [first] = job.cgroups;
   const isV2 = first?.hierarchy === 'unified';
   const name = first?.path.slice(first.path.lastIndexOf('/') + 1);
@@ -54,7 +54,7 @@ export interface ChangesOptions {
   readonly steps: boolean;
 }
 
-/** What happened between two looks: first what went, then what changed and came. Keys are those of `keyOf`. */
+/** What happened between two looks: first what went, then what changed and came. Keys are those of `directoryKeyOf`. */
 export function changesBetween(
   before: ReadonlyMap<string, SeenJob>,
   after: ReadonlyMap<string, SeenJob>,
@@ -66,13 +66,13 @@ export function changesBetween(
     const now = after.get(key);
     if (now !== undefined && isSameDirectory(seen, now)) continue;
     if (options.steps) gone.push(...seen.job.steps.map(({ stepId }) => ofStep('step-removed', seen.job, stepId)));
-    gone.push({ event: 'removed', ...about(seen.job) });
+    gone.push({ event: 'removed', ...aboutJob(seen.job) });
   }
   for (const [key, seen] of after) {
     const was = before.get(key);
     const same = was !== undefined && isSameDirectory(was, seen) ? was : undefined;
-    if (same === undefined) here.push({ event: 'added', ...about(seen.job) });
-    else if (differs(same.job, seen.job)) here.push({ event: 'changed', ...about(seen.job) });
+    if (same === undefined) here.push({ event: 'added', ...aboutJob(seen.job) });
+    else if (differs(same.job, seen.job)) here.push({ event: 'changed', ...aboutJob(seen.job) });
     if (!options.steps) continue;
     const [old, now] = [stepsOf(same), stepsOf(seen)];
     for (const stepId of old) if (!now.has(stepId)) here.push(ofStep('step-removed', seen.job, stepId));
@@ -91,10 +91,10 @@ function differs(a: Job, b: Job): boolean {
 }
 
 function ofStep(event: 'step-added' | 'step-removed', job: Job, stepId: string): JobChange {
-  return { event, stepId, ...about(job) };
+  return { event, stepId, ...aboutJob(job) };
 }
 
-function about(job: Job): AboutJob {
+function aboutJob(job: Job): AboutJob {
   return {
     ...(job.jobId === undefined ? {} : { jobId: job.jobId }),
     ...(job.sluid === undefined ? {} : { sluid: job.sluid }),

@@ -9,7 +9,7 @@ import type { Job } from '../job.js';
 import { parseJobName, parseStepName, parseTopV1, parseTopV2, parseUidName } from '../layout.js';
 import type { SlurmNode } from '../node.js';
 
-export interface LivePlace {
+export interface WatchedDirectory {
   readonly directory: string;
   /** `top`: Slurm's own directory; `above`: where it stands, or will; `further`: where what it stands in will. */
   readonly kind: 'further' | 'above' | 'top' | 'user' | 'job';
@@ -27,10 +27,10 @@ export type Affected = { readonly what: 'node' | 'all' } | { readonly what: 'use
  * watch on the cgroup itself, measured on 6.18) is watched while there is none; and where directories are named by
  * node, for another node's.
  */
-export function placesOf(node: SlurmNode, within: CgroupPath = rootPath): readonly LivePlace[] {
-  const places = new Map<string, LivePlace>();
-  const add = (place: LivePlace) => {
-    if (!places.has(place.directory)) places.set(place.directory, place);
+export function directoriesToWatch(node: SlurmNode, within: CgroupPath = rootPath): readonly WatchedDirectory[] {
+  const directories = new Map<string, WatchedDirectory>();
+  const add = (watched: WatchedDirectory) => {
+    if (!directories.has(watched.directory)) directories.set(watched.directory, watched);
   };
   for (const { directory, version, nodeName } of node.tops) {
     const stat = node.host.stat(directory);
@@ -44,12 +44,12 @@ export function placesOf(node: SlurmNode, within: CgroupPath = rootPath): readon
       if (uid !== undefined) add({ directory: `${directory}/${name}`, kind: 'user', version, uid });
     }
   }
-  if (node.tops.length === 0) for (const place of placesOfNone(node, within)) add(place);
-  return [...places.values()];
+  if (node.tops.length === 0) for (const watched of directoriesWithoutTops(node, within)) add(watched);
+  return [...directories.values()];
 }
 
 /** Where Slurm's trees will stand (findTops of node.ts). */
-function* placesOfNone(node: SlurmNode, within: CgroupPath): Generator<LivePlace> {
+function* directoriesWithoutTops(node: SlurmNode, within: CgroupPath): Generator<WatchedDirectory> {
   const { cgroupPrepend: prepend, cgroupSlice: slice = 'system.slice' } = node.configuration ?? {};
   const parents = prepend?.split('/').filter((part) => part !== '') ?? [];
   for (const hierarchy of node.hierarchies.all) {
@@ -60,7 +60,7 @@ function* placesOfNone(node: SlurmNode, within: CgroupPath): Generator<LivePlace
 }
 
 /** That directory, or the nearest above it that is there. */
-function above(node: SlurmNode, directory: string, version: 1 | 2): LivePlace {
+function above(node: SlurmNode, directory: string, version: 1 | 2): WatchedDirectory {
   let there = directory;
   while (there !== '/' && node.host.stat(there) === undefined) there = path.dirname(there);
   // CgroupPrepend gives Slurm's directory any name.
@@ -71,7 +71,7 @@ function above(node: SlurmNode, directory: string, version: 1 | 2): LivePlace {
 /**
  * For the steps of a job one directory more: the freezer's, where Slurm tracks all of them, else its first.
  */
-export function stepPlaceOf(job: Job): LivePlace | undefined {
+export function stepDirectoryOf(job: Job): WatchedDirectory | undefined {
   const cgroup = job.cgroups.find(({ controllers }) => controllers.includes('freezer')) ?? job.cgroups[0];
   if (cgroup === undefined) return undefined;
   if (cgroup.hierarchy === 'unified') return { directory: cgroup.path, kind: 'job', version: 2 };
@@ -80,23 +80,23 @@ export function stepPlaceOf(job: Job): LivePlace | undefined {
 
 /** Whether a step stands only where nobody watches: made before, or removed after, the one that is watched. */
 export function hasHiddenSteps(job: Job): boolean {
-  const place = stepPlaceOf(job);
-  return job.steps.some(({ cgroups }) => !cgroups.some((cgroup) => path.dirname(cgroup.path) === place?.directory));
+  const watched = stepDirectoryOf(job);
+  return job.steps.some(({ cgroups }) => !cgroups.some((cgroup) => path.dirname(cgroup.path) === watched?.directory));
 }
 
 /** What a name that came or went in a watched directory is about; `undefined`: nothing of Slurm's. */
-export function affectedBy(place: LivePlace, name: string | undefined): Affected {
-  const user: Affected = place.uid === undefined ? { what: 'all' } : { what: 'user', uid: place.uid };
-  switch (place.kind) {
+export function affectedBy(watched: WatchedDirectory, name: string | undefined): Affected {
+  const user: Affected = watched.uid === undefined ? { what: 'all' } : { what: 'user', uid: watched.uid };
+  switch (watched.kind) {
     case 'further':
       return { what: 'node' };
     case 'above': {
-      const isTop = name === undefined || (place.version === 1 ? parseTopV1(name) : parseTopV2(name)) !== undefined;
+      const isTop = name === undefined || (watched.version === 1 ? parseTopV1(name) : parseTopV2(name)) !== undefined;
       return isTop ? { what: 'node' } : undefined;
     }
     case 'top': {
       if (name === undefined) return { what: 'all' };
-      if (place.version === 2) return parseJobName(name) === undefined ? undefined : { what: 'all' };
+      if (watched.version === 2) return parseJobName(name) === undefined ? undefined : { what: 'all' };
       const uid = parseUidName(name);
       return uid === undefined ? undefined : { what: 'user', uid };
     }

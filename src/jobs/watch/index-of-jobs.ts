@@ -5,11 +5,11 @@ import { discoverJobs } from '../discovery.js';
 import type { Job, OwnedJob } from '../job.js';
 import type { SlurmNode } from '../node.js';
 import { findOwners } from '../owners/find.js';
-import { changesBetween, isSameDirectory, type JobChange, keyOf, type SeenJob } from './changes.js';
+import { changesBetween, directoryKeyOf, isSameDirectory, type JobChange, type SeenJob } from './changes.js';
 import { hasHiddenSteps } from './directories.js';
 
 /** The first time to ask again for an unknown owner; each later one takes twice as long, up to the last. */
-const soonMs = 100;
+const firstAskMs = 100;
 const maxAskMs = 60_000;
 
 /** The jobs as last looked at. */
@@ -70,7 +70,7 @@ export class JobIndex {
     for (const [at, [key, seen]] of [...unknown].entries()) {
       const job = owned[at] ?? seen.job;
       after.set(key, { ...seen, job });
-      const waitMs = this.#askAgain.get(key)?.waitMs ?? soonMs;
+      const waitMs = this.#askAgain.get(key)?.waitMs ?? firstAskMs;
       if (isIdentified(job)) this.#askAgain.delete(key);
       else this.#askAgain.set(key, { at: time + waitMs, waitMs: Math.min(2 * waitMs, maxAskMs) });
     }
@@ -86,7 +86,7 @@ function seenNow({ host }: SlurmNode, job: Job): readonly (readonly [string, See
       return inode === undefined ? [] : [[hierarchy, inode] as const];
     }),
   );
-  return inodes.size === 0 ? [] : [[keyOf(job), { job, inodes }]];
+  return inodes.size === 0 ? [] : [[directoryKeyOf(job), { job, inodes }]];
 }
 
 function isIdentified(job: Job): boolean {

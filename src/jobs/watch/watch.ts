@@ -8,7 +8,13 @@ import type { Host } from '../../machine/host.js';
 import { Wakeup } from '../../machine/wakeup.js';
 import { type ReadNodeOptions, readNode, type SlurmNode } from '../node.js';
 import type { JobChange } from './changes.js';
-import { type Affected, affectedBy, type LivePlace, placesOf, stepPlaceOf } from './directories.js';
+import {
+  type Affected,
+  affectedBy,
+  directoriesToWatch,
+  stepDirectoryOf,
+  type WatchedDirectory,
+} from './directories.js';
 import { JobIndex } from './index-of-jobs.js';
 
 /** One thing that happened. `time` is this machine's clock when it was noticed, in ISO 8601, UTC. */
@@ -36,7 +42,7 @@ export interface WatchJobsOptions extends ReadNodeOptions {
 }
 
 /** Looks at the start of something follow each other so closely, later ones less and less. */
-const soonMs = 100;
+const firstCheckMs = 100;
 /** How often to look where the kernel has no watch left to give. */
 const pollMs = 1000;
 /** A watch takes at most a fifth of the time: it rests four times as long as the last look took, but answers in time. */
@@ -105,7 +111,7 @@ async function* follow(options: WatchJobsOptions, stopped: AbortSignal): AsyncGe
     if (isOver()) return;
     const index = new JobIndex(steps);
     const isLive = host.source === 'live';
-    if (isLive) await watches.reach(placesOf(node, options.within));
+    if (isLive) await watches.reach(directoriesToWatch(node, options.within));
     let [isReady, isRefusalTold, lastNote] = [false, false, ''];
     let [checkMs, byTimer, nodeReadAt] = [recheckMs, false, host.now()];
     todo.add({ what: 'all' });
@@ -117,7 +123,7 @@ async function* follow(options: WatchJobsOptions, stopped: AbortSignal): AsyncGe
           if (lastNote !== found.message) yield { time: now(), event: 'note', note: found.message };
           lastNote = found.message;
         } else {
-          if (!haveSameTops(node, found)) [byTimer, checkMs] = [false, soonMs]; // those of other hierarchies follow
+          if (!haveSameTops(node, found)) [byTimer, checkMs] = [false, firstCheckMs]; // those of other hierarchies follow
           node = found;
         }
         nodeReadAt = host.now();
@@ -131,17 +137,17 @@ async function* follow(options: WatchJobsOptions, stopped: AbortSignal): AsyncGe
       }
       if (isOver()) return;
       if (isLive && watches.refused === undefined) {
-        const ofSteps = steps ? index.jobs.flatMap((job) => stepPlaceOf(job) ?? []) : [];
+        const ofSteps = steps ? index.jobs.flatMap((job) => stepDirectoryOf(job) ?? []) : [];
         // What happened before a watch was there it cannot tell.
-        for (const place of await watches.reach([...placesOf(node, options.within), ...ofSteps]))
-          todo.add(affectedBy(place, undefined));
+        for (const watched of await watches.reach([...directoriesToWatch(node, options.within), ...ofSteps]))
+          todo.add(affectedBy(watched, undefined));
         if (isOver()) return;
       }
       if (watches.refused !== undefined && !isRefusalTold) {
         isRefusalTold = true;
         yield { time: now(), event: 'note', note: watches.refused };
       }
-      if (!byTimer && index.isUnsettled) checkMs = soonMs;
+      if (!byTimer && index.isUnsettled) checkMs = firstCheckMs;
       const restUntil = host.now() + Math.min(maxRestMs, restFactor * lookMs);
       if (todo.isEmpty) {
         if (!isReady) yield { time: now(), event: 'ready', jobs: index.jobs.length };
@@ -244,15 +250,15 @@ class Watches {
     this.#todo = todo;
   }
 
-  /** Why no more watches can be had; then looking now and then takes their place. */
+  /** Why no more watches can be had; all is then looked at now and then instead. */
   get refused(): string | undefined {
     return this.#refused;
   }
 
-  /** Watches these places and no others; gives those that were not watched until now. */
-  async reach(places: readonly LivePlace[]): Promise<readonly LivePlace[]> {
+  /** Watches these directories and no others; gives those that were not watched until now. */
+  async reach(directories: readonly WatchedDirectory[]): Promise<readonly WatchedDirectory[]> {
     this.#events = 0;
-    const wanted = new Map(places.map((place) => [place.directory, place]));
+    const wanted = new Map(directories.map((watched) => [watched.directory, watched]));
     for (const [directory, { watcher, inode }] of this.#open) {
       if (wanted.has(directory) && this.#host.stat(directory)?.ino === inode) continue;
       this.#open.delete(directory);
@@ -261,12 +267,12 @@ class Watches {
     const missing = [...wanted.values()].filter(({ directory }) => !this.#open.has(directory));
     if (missing.length === 0) return [];
     const { FSWatcher: Watcher } = await import('chokidar'); // 20 ms, and only whoever watches needs it
-    await Promise.all(missing.map((place) => this.#watch(Watcher, place)));
+    await Promise.all(missing.map((watched) => this.#watch(Watcher, watched)));
     return missing;
   }
 
-  async #watch(Watcher: typeof FSWatcher, place: LivePlace): Promise<void> {
-    const { directory } = place;
+  async #watch(Watcher: typeof FSWatcher, watched: WatchedDirectory): Promise<void> {
+    const { directory } = watched;
     const inode = this.#host.stat(directory)?.ino;
     if (inode === undefined || this.#isClosed) return;
     if (/[\\\p{Cs}]/u.test(directory))
@@ -284,7 +290,7 @@ class Watches {
     watcher._readdirp = () => undefined;
     // Only the kernel's own words tell of a directory that went and came again at once.
     watcher.on('raw', (event, name) => {
-      if (event === 'rename') this.#heard(affectedBy(place, typeof name === 'string' ? name : undefined));
+      if (event === 'rename') this.#heard(affectedBy(watched, typeof name === 'string' ? name : undefined));
     });
     let isReady = false;
     await new Promise<void>((fulfil) => {
@@ -295,7 +301,7 @@ class Watches {
       this.#opening.add(end);
       watcher.on('error', (error) => {
         if (isReady) this.#heard({ what: 'all' });
-        else this.#refuse(refusal(directory, error));
+        else this.#refuse(whyNotWatched(directory, error));
         end();
       });
       watcher.on('ready', end);
@@ -335,7 +341,7 @@ function closed(watcher: FSWatcher): Promise<void> {
   return watcher.close();
 }
 
-function refusal(directory: string, error: unknown): string {
+function whyNotWatched(directory: string, error: unknown): string {
   const errno = (error as NodeJS.ErrnoException | null)?.code ?? String(error);
   switch (errno) {
     case 'ENOSPC':

@@ -1,19 +1,19 @@
 import { describe, expect, it } from 'vitest';
 import { parseProcCgroup } from '../../../src/cgroup/membership.js';
-import { serviceOf, slurmsUsers } from '../../../src/cleanup/strays/people.js';
+import { daemonUsers, serviceOf } from '../../../src/cleanup/strays/people.js';
 import { nodeWith } from '../../support/config-sandbox.js';
 
-describe('slurmsUsers()', () => {
+describe('daemonUsers()', () => {
   const passwd = { text: 'root:x:0:0::/:/bin/sh\nslurm:x:64030:64030::/:/bin/false\nd:x:1500:1500::/:/bin/sh\n' };
   const plain = { files: [], nodes: [], places: new Map(), notes: [] };
   const ask = (users: object, files: Parameters<typeof nodeWith>[0] = { '/etc/passwd': passwd }) =>
-    slurmsUsers({ host: nodeWith(files), configuration: { ...plain, ...users } });
+    daemonUsers({ host: nodeWith(files), configuration: { ...plain, ...users } });
 
   it('knows them by name or number', async () => {
     expect(await ask({ slurmUser: 'slurm', slurmdUser: 'root' })).toEqual({ uids: new Set([64_030]), notes: [] });
     expect(await ask({ slurmUser: '64030', slurmdUser: 'd' })).toEqual({ uids: new Set([64_030, 1500]), notes: [] });
     expect(await ask({})).toEqual({ uids: new Set(), notes: [] });
-    expect(await slurmsUsers({ host: nodeWith({}), configuration: undefined })).toEqual({ uids: new Set(), notes: [] });
+    expect(await daemonUsers({ host: nodeWith({}), configuration: undefined })).toEqual({ uids: new Set(), notes: [] });
   });
 
   it('says whose uid nobody tells', async () => {

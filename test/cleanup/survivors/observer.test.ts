@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Look } from '../../../src/cleanup/survivors/observer.js';
+import { Observer } from '../../../src/cleanup/survivors/observer.js';
 import { SystemCallError } from '../../../src/machine/errors.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 
@@ -7,9 +7,9 @@ const refuse = (errno: string) => () => {
   throw new SystemCallError('read', '/proc/7/x', errno);
 };
 
-describe('Look', () => {
+describe('Observer', () => {
   it('keeps why something was not seen', () => {
-    const look = new Look();
+    const look = new Observer();
     expect(look.see('a', () => 5)).toBe(5);
     expect(look.see('b', refuse('EIO'))).toBeUndefined();
     expect([look.missing, look.sawNothing]).toEqual([{ b: 'Cannot read "/proc/7/x": input/output error' }, false]);
@@ -21,14 +21,14 @@ describe('Look', () => {
 
   it('throws what is a defect', () => {
     expect(() =>
-      new Look().see('a', () => {
+      new Observer().see('a', () => {
         throw new TypeError('x');
       }),
     ).toThrow(TypeError);
   });
 
   it('seeBounded() reads through a child, and gives it up', async () => {
-    const look = new Look({ childMs: 20_000 });
+    const look = new Observer({ childMs: 20_000 });
     const host = liveHost();
     expect(await look.seeBounded('a', host, '/proc/self/comm')).toBe('cat\n');
     expect(await look.seeBounded('b', host, '/proc/self/none')).toBeUndefined();
@@ -43,7 +43,7 @@ describe('Look', () => {
   });
 
   it('seeBounded() starts no child where there is no time for one', async () => {
-    const look = new Look();
+    const look = new Observer();
     const host = { ...liveHost(), run: refuse('EAGAIN') };
     expect(await look.seeBounded('a', host, '/proc/self/comm')).toBeUndefined();
     expect(look.missing).toEqual({ a: expect.stringContaining('too many to look at') });

@@ -5,7 +5,7 @@ import {
   listeningPorts,
   readOpenLinks,
   scarceDevices,
-  socketInodes,
+  socketInodesAmong,
   withoutDeleted,
 } from '../../../src/cleanup/survivors/open-files.js';
 import { liveHost } from '../../../src/machine/live-host.js';
@@ -57,7 +57,7 @@ describe('listeningPorts()', () => {
       const address = server.address();
       const port = typeof address === 'object' && address !== null ? address.port : 0;
       const links = readOpenLinks(held);
-      expect(listeningPorts(fs.readFileSync('/proc/self/net/tcp', 'utf8'), socketInodes(links))).toContain(
+      expect(listeningPorts(fs.readFileSync('/proc/self/net/tcp', 'utf8'), socketInodesAmong(links))).toContain(
         `127.0.0.1:${port}`,
       );
       expect(links.left).toBe(0);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { redactedLine, redactedText } from '../../../src/cli/record/redaction.js';
 import type { Setting } from '../../../src/jobs/config/includes.js';
-import { meaningOf, readKeys } from '../../../src/jobs/config/values.js';
+import { readKeys, settingsOf } from '../../../src/jobs/config/values.js';
 
 const title = 'slurmstepd: [7.extern]\0';
 
@@ -73,7 +73,7 @@ describe('redactedText()', () => {
       }
     }
     const config = { settings: new Asked(), nodes: [], files: [], leftOut: [], notes: [] };
-    meaningOf(config, config);
+    settingsOf(config, config);
     expect([...asked, 'nodename'].sort()).toEqual([...readKeys].sort());
   });
 });

@@ -43,7 +43,7 @@ const asking = (played: Host, change: Partial<CallerIdQuestion> = {}): CallerIdQ
   node: {
     host: played,
     tops: [],
-    unread: [],
+    unreadable: [],
     configuration: { file: '/etc/slurm/slurm.conf' },
   } as unknown as SlurmNode,
   connection: elsewhere,
@@ -66,7 +66,7 @@ describe('askCallerId()', () => {
 
   rootTest('does not remember a source that was not asked, for want of a configuration', async () => {
     const played = withScontrol(undefined);
-    const node = { host: played.host, tops: [], unread: [] } as unknown as SlurmNode;
+    const node = { host: played.host, tops: [], unreadable: [] } as unknown as SlurmNode;
     const answer = await askCallerId(asking(played.host, { node }), { remember: true });
     expect([said(answer), played.runs()]).toEqual([expect.stringContaining('no slurm.conf is known here'), 0]);
     expect(fs.existsSync(remembered)).toBe(false);

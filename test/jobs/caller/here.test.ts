@@ -288,7 +288,7 @@ describe('callerHere()', () => {
           return { ...held, read };
         },
       };
-      const node = { host: torn, tops: [], unread: [] } as unknown as SlurmNode;
+      const node = { host: torn, tops: [], unreadable: [] } as unknown as SlurmNode;
       const answer = await callerHere({ node, connection, uid: 0, ownJobs: [], deadline: deadlineIn(host, 5000) });
       expect([said(answer), reads]).toEqual(['none', 3]);
     } finally {

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { unknown } from '../../../src/jobs/caller/question.js';
+import { unknownCaller } from '../../../src/jobs/caller/question.js';
 
-it('unknown() is no answer "none": it has a reason', () => {
-  expect(unknown('it is gone')).toEqual({ answer: 'unknown', why: 'it is gone' });
+it('unknownCaller() is no answer "none": it has a reason', () => {
+  expect(unknownCaller('it is gone')).toEqual({ answer: 'unknown', why: 'it is gone' });
 });

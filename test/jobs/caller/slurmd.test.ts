@@ -35,7 +35,7 @@ const node = (configFile = '/etc/slurm/slurm.conf'): SlurmNode => ({
   configuration: { file: configFile, files: [], slurmd: undefined, nodes: [], places: new Map(), notes: [] },
   spools: new Map(),
   evidence: undefined,
-  unread: [],
+  unreadable: [],
   notes: [],
 });
 

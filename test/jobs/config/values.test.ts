@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { LoadedConfig } from '../../../src/jobs/config/includes.js';
-import { meaningOf } from '../../../src/jobs/config/values.js';
+import { settingsOf } from '../../../src/jobs/config/values.js';
 
 const file = '/etc/slurm/x.conf';
 const config = (values: Readonly<Record<string, string>>): LoadedConfig => ({
@@ -15,10 +15,10 @@ const config = (values: Readonly<Record<string, string>>): LoadedConfig => ({
   leftOut: [],
   notes: [],
 });
-const slurm = (values: Readonly<Record<string, string>>) => meaningOf(config(values), undefined);
-const cgroup = (values: Readonly<Record<string, string>>) => meaningOf(config({}), config(values));
+const slurm = (values: Readonly<Record<string, string>>) => settingsOf(config(values), undefined);
+const cgroup = (values: Readonly<Record<string, string>>) => settingsOf(config({}), config(values));
 
-describe('meaningOf()', () => {
+describe('settingsOf()', () => {
   test('leaves out what is not set', () => {
     expect(Object.entries(slurm({})).filter(([, value]) => value !== undefined)).toEqual([
       ['files', [file]],

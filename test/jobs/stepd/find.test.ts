@@ -29,7 +29,7 @@ describe('JobSockets.of()', () => {
     const sockets = new JobSockets(node);
     const found = await sockets.of({ jobId: 7 });
     expect(names(found)).toEqual(['node1_7.4294967292', 'node1_7.0']);
-    expect(found).toMatchObject({ isWhole: true, notes: [] });
+    expect(found).toMatchObject({ isComplete: true, notes: [] });
     expect(names(await sockets.of({}))).toEqual(['node1_7.4294967292', 'node1_8.4294967292', 'node1_7.0']);
     expect(names(await sockets.of({ jobId: 9 }))).toEqual([]);
   });
@@ -58,7 +58,7 @@ describe('JobSockets.of()', () => {
           : node.host.read(path);
     const without = { ...node, spools: new Map(), host: { ...node.host, read } };
     expect(names(await new JobSockets(without).of({ jobId: 7 }))).toEqual(['node1_7.0']);
-    expect(await new JobSockets(without).of({ jobId: 8 })).toMatchObject({ sockets: [], isWhole: false });
+    expect(await new JobSockets(without).of({ jobId: 8 })).toMatchObject({ sockets: [], isComplete: false });
     put(sandbox.folder, 'empty/x', '');
     const wrong = { ...without, spools: new Map([['node1', `${sandbox.folder}/empty`]]) };
     expect(names(await new JobSockets(wrong).of({ jobId: 7 }))).toEqual(['node1_7.0']);
@@ -68,7 +68,7 @@ describe('JobSockets.of()', () => {
     const node = { ...(await spoolWith([])), spools: new Map() };
     expect(await new JobSockets(node).of({ jobId: 7 })).toMatchObject({
       sockets: [],
-      isWhole: false,
+      isComplete: false,
       notes: ['nothing tells who listens here'],
     });
     const base = await spoolWith([]);
@@ -102,13 +102,13 @@ describe('JobSockets.ofExtern()', () => {
   it('knows that there is none in a spool of slurmd, by a socket or by what slurmd keeps there', async () => {
     expect(await new JobSockets(await spoolWith(['node1_8.0'])).ofExtern({ jobId: 7 })).toMatchObject({
       sockets: [],
-      isWhole: true,
+      isComplete: true,
     });
     await sandbox.close();
     sandbox = unixSandbox();
-    expect((await new JobSockets(await spoolWith([])).ofExtern({ jobId: 7 })).isWhole).toBe(false);
+    expect((await new JobSockets(await spoolWith([])).ofExtern({ jobId: 7 })).isComplete).toBe(false);
     const node = await spoolWith(['cred_state']);
-    expect(await new JobSockets(node).ofExtern({ jobId: 7 })).toMatchObject({ sockets: [], isWhole: true });
+    expect(await new JobSockets(node).ofExtern({ jobId: 7 })).toMatchObject({ sockets: [], isComplete: true });
   });
 
   it('says why it cannot tell', async () => {
@@ -117,6 +117,10 @@ describe('JobSockets.ofExtern()', () => {
       throw new SystemCallError('look at', path, 'EACCES');
     };
     const found = await new JobSockets({ ...node, host: { ...node.host, stat } }).ofExtern({ jobId: 7 });
-    expect(found).toMatchObject({ sockets: [], isWhole: false, notes: [expect.stringContaining('permission denied')] });
+    expect(found).toMatchObject({
+      sockets: [],
+      isComplete: false,
+      notes: [expect.stringContaining('permission denied')],
+    });
   });
 });

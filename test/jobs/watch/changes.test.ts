@@ -3,9 +3,9 @@ import { describe, expect, it } from 'vitest';
 import type { Job } from '../../../src/jobs/job.js';
 import {
   changesBetween,
+  directoryKeyOf,
   isSameDirectory,
   type JobChange,
-  keyOf,
   type SeenJob,
 } from '../../../src/jobs/watch/changes.js';
 
@@ -36,7 +36,7 @@ function seen({ jobId, uid, inodes, steps }: Sample): SeenJob {
 }
 
 function look(...samples: readonly Sample[]): ReadonlyMap<string, SeenJob> {
-  return new Map(samples.map(seen).map((one) => [keyOf(one.job), one]));
+  return new Map(samples.map(seen).map((one) => [directoryKeyOf(one.job), one]));
 }
 
 const brief = (changes: readonly JobChange[]) =>
@@ -87,10 +87,10 @@ describe('changesBetween()', () => {
     };
     const inodes = new Map([['unified', 5n]]);
     const known = { ...job, jobId: 7, uid: 10 };
-    expect(keyOf(known)).toBe(keyOf(job));
+    expect(directoryKeyOf(known)).toBe(directoryKeyOf(job));
     const changes = changesBetween(
-      new Map([[keyOf(job), { job, inodes }]]),
-      new Map([[keyOf(known), { job: known, inodes }]]),
+      new Map([[directoryKeyOf(job), { job, inodes }]]),
+      new Map([[directoryKeyOf(known), { job: known, inodes }]]),
       { steps: false },
     );
     expect(changes).toEqual([{ event: 'changed', jobId: 7, sluid: 'sEKNKTV3WPV500', uid: 10, job: known }]);
@@ -115,7 +115,7 @@ describe('changesBetween()', () => {
         const [before, after] = [look(...first), look(...second)];
         const told = new Map([...before].map(([key, { job }]) => [key, { job, steps: stepIds(job) }]));
         for (const change of changesBetween(before, after, { steps })) {
-          const key = keyOf(change.job);
+          const key = directoryKeyOf(change.job);
           const known = told.get(key);
           if (change.event === 'added') {
             expect(known).toBeUndefined(); // comes once
@@ -145,7 +145,9 @@ describe('changesBetween()', () => {
       fc.property(samples, samples, (first, second) => {
         const [before, after] = [look(...first), look(...second)];
         const changes = changesBetween(before, after, { steps: false });
-        const added = new Set(changes.flatMap((change) => (change.event === 'added' ? [keyOf(change.job)] : [])));
+        const added = new Set(
+          changes.flatMap((change) => (change.event === 'added' ? [directoryKeyOf(change.job)] : [])),
+        );
         for (const [key, now] of after) {
           const was = before.get(key);
           expect(added.has(key)).toBe(was === undefined || !isSameDirectory(was, now));

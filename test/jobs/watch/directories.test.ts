@@ -4,21 +4,21 @@ import { discoverJobs } from '../../../src/jobs/discovery.js';
 import { readNode } from '../../../src/jobs/node.js';
 import {
   affectedBy,
+  directoriesToWatch,
   hasHiddenSteps,
-  type LivePlace,
-  placesOf,
-  stepPlaceOf,
+  stepDirectoryOf,
+  type WatchedDirectory,
 } from '../../../src/jobs/watch/directories.js';
 import { treeHost } from '../../support/small-trees.js';
 
 async function placesIn(hierarchies: readonly string[], directories: readonly string[], within = '/') {
   const node = await readNode({ host: treeHost({ hierarchies, directories }), within: cgroupPath(within) });
-  return placesOf(node, cgroupPath(within)).map(({ kind, directory }) => `${kind} ${directory}`);
+  return directoriesToWatch(node, cgroupPath(within)).map(({ kind, directory }) => `${kind} ${directory}`);
 }
 
 const root = '/sys/fs/cgroup';
 
-describe('placesOf()', () => {
+describe('directoriesToWatch()', () => {
   it("v1: Slurm's directory and those of users, in each hierarchy that has them, nothing else", async () => {
     expect(
       await placesIn(
@@ -69,7 +69,7 @@ describe('placesOf()', () => {
 });
 
 describe('affectedBy()', () => {
-  const place = (kind: LivePlace['kind'], version: 1 | 2, uid?: number): LivePlace => ({
+  const place = (kind: WatchedDirectory['kind'], version: 1 | 2, uid?: number): WatchedDirectory => ({
     directory: '/d',
     kind,
     version,
@@ -77,7 +77,7 @@ describe('affectedBy()', () => {
   });
   const user = { what: 'user', uid: 7 };
 
-  it.each<[LivePlace, string | undefined, object | undefined]>([
+  it.each<[WatchedDirectory, string | undefined, object | undefined]>([
     [place('above', 1), 'slurm', { what: 'node' }],
     [place('above', 1), 'slurm_n1', { what: 'node' }],
     [place('above', 1), 'user.slice', undefined],
@@ -102,7 +102,7 @@ describe('affectedBy()', () => {
   });
 });
 
-describe('stepPlaceOf()', () => {
+describe('stepDirectoryOf()', () => {
   const host = treeHost({
     hierarchies: ['memory', 'freezer'],
     directories: [
@@ -115,7 +115,7 @@ describe('stepPlaceOf()', () => {
 
   it('is the freezer, where every step stands; steps that stand elsewhere alone are noticed', async () => {
     const jobs = discoverJobs(await readNode({ host, within: cgroupPath('/') }));
-    expect(jobs.map(stepPlaceOf)).toEqual(
+    expect(jobs.map(stepDirectoryOf)).toEqual(
       [1, 2].map((id) => ({ directory: `${root}/freezer/slurm/uid_7/job_${id}`, kind: 'job', version: 1, uid: 7 })),
     );
     expect(jobs.map(hasHiddenSteps)).toEqual([false, true]);

@@ -64,7 +64,9 @@ describe('JobIndex', () => {
     const { node } = await changing(v1('uid_1/job_1/step_0'));
     const index = new JobIndex(false);
     await index.look(node, 'all');
-    await expect(index.look({ ...node, unread: ['Cannot list it'] }, 'all')).rejects.toMatchObject({ code: 'ERR_IO' });
+    await expect(index.look({ ...node, unreadable: ['Cannot list it'] }, 'all')).rejects.toMatchObject({
+      code: 'ERR_IO',
+    });
     expect(index.jobs).toHaveLength(1);
   });
 });

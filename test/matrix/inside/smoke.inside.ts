@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import process from 'node:process';
 import { promisify } from 'node:util';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { dateJobs } from '../../../src/jobs/extern-times.js';
+import { withExternTimes } from '../../../src/jobs/extern-times.js';
 import { newestJob } from '../../../src/policy/newest.js';
 import { describeAccounting } from './accounting.js';
 import { agent, compareAdopters } from './differential.js';
@@ -66,7 +66,7 @@ afterEach(({ task }) => stamp(task.name));
 /** The newest of alice's jobs, and how it was found. */
 async function newest(): Promise<{ readonly jobId: number | undefined; readonly trace: readonly string[] }> {
   const hers = (await owned()).filter(({ uid }) => uid === uids.alice);
-  const found = newestJob(dateJobs(hers, await node()));
+  const found = newestJob(withExternTimes(hers, await node()));
   return { jobId: found?.job.jobId, trace: found?.trace ?? [] };
 }
 
