@@ -14,7 +14,7 @@ export type FileFacts = Pick<FileStat, 'mode' | 'uid' | 'size'>;
  * SystemCallError where the kernel refuses.
  */
 export interface BoundedReads {
-  /** How long they had together when they were made, in whole ms. */
+  /** How long they have together, in whole ms, for people. */
   readonly timeoutMs: number;
   /** lstat(2). `undefined`: there is nothing. */
   stat(path: string): Promise<FileFacts | undefined>;
@@ -29,8 +29,7 @@ export interface BoundedReads {
 const killMs = 200;
 
 export function boundedReads(host: Host, deadline: Deadline): BoundedReads {
-  const { signal } = deadline;
-  const timeoutMs = Math.round(deadline.leftMs());
+  const { signal, wholeMs: timeoutMs } = deadline;
   let mounts: MountTable | undefined;
 
   const fileSystem = (path: string): string | undefined => {

@@ -16,6 +16,8 @@ export interface Clock {
 export interface Deadline {
   /** The moment, in ms on the clock of `host.now()`; Infinity: no limit. */
   readonly atMs: number;
+  /** How long it was when it was made, in whole ms, for people. */
+  readonly wholeMs: number;
   readonly signal?: AbortSignal;
   /** What is left, in ms: never negative. */
   leftMs(): number;
@@ -28,18 +30,27 @@ export interface Deadline {
 
 /** A deadline that many ms from now. `signal` ends what waits before it. */
 export function deadlineIn(host: Clock, ms: number, signal?: AbortSignal): Deadline {
-  return deadlineAt(host, host.now() + ms, signal);
+  const now = host.now();
+  return between(host, { now, atMs: now + ms }, signal);
 }
 
 /** A deadline at a moment of `host.now()`. */
 export function deadlineAt(host: Clock, atMs: number, signal?: AbortSignal): Deadline {
+  return between(host, { now: host.now(), atMs }, signal);
+}
+
+function between(host: Clock, { now, atMs }: { now: number; atMs: number }, signal?: AbortSignal): Deadline {
   const leftMs = () => Math.max(0, atMs - host.now());
   return {
     atMs,
+    wholeMs: Math.round(Math.max(0, atMs - now)),
     ...(signal === undefined ? {} : { signal }),
     leftMs,
     isOver: () => host.now() >= atMs,
-    part: (mostMs) => deadlineAt(host, Math.min(atMs, host.now() + mostMs), signal),
+    part: (mostMs) => {
+      const then = host.now();
+      return between(host, { now: then, atMs: Math.min(atMs, then + mostMs) }, signal);
+    },
     wait: (mostMs = Number.POSITIVE_INFINITY) => ({
       timeoutMs: Math.min(mostMs, leftMs()),
       ...(signal === undefined ? {} : { signal }),

@@ -18,6 +18,7 @@ describe('A deadline', () => {
     expect([deadline.leftMs(), deadline.isOver()]).toEqual([0, true]);
     host.at = 250;
     expect([deadline.leftMs(), deadline.isOver()]).toEqual([0, true]);
+    expect(deadline.wholeMs).toBe(100);
   });
 
   it('has parts that never end later', () => {
