@@ -1,5 +1,5 @@
-// Which connection a session came over: as sshd says it (SSH_CONNECTION), or as the kernel lists it for the process
-// of sshd that holds it. A text is a user's input, and /proc may change or be hidden: the answer is a value or a reason.
+// Which connection a session came over: what sshd says (SSH_CONNECTION), or what the kernel lists for the sshd that
+// holds it. The text is a user's input, and /proc can change or be hidden: the answer is a connection or a reason.
 
 import { type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { connectionsOfMonitor, isMonitor, rootExecutable } from '../jobs/protected.js';
@@ -15,8 +15,8 @@ export type FoundConnection = { readonly connection: TcpConnection } | { readonl
 const longestText = 160;
 
 /**
- * Reads `SSH_CONNECTION`: source address and port, destination address and port. Total: what is cut off, has names for
- * addresses (`UNKNOWN`), or is none at all, is a reason.
+ * Reads `SSH_CONNECTION`: source address and port, destination address and port. Never throws: for a text that is cut
+ * off, has names for addresses (`UNKNOWN`), or is no connection at all, it gives a reason.
  */
 export function parseSshConnection(text: string): FoundConnection {
   if (text.length > longestText) return { why: `it is ${text.length} characters long` };

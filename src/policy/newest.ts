@@ -1,5 +1,4 @@
-// Which of a user's jobs is the newest: our rule, the author's, and what the releases of pam_slurm_adopt do,
-// by name. Nothing here reads a file; the times come with the jobs (FACTS.md section 3 for what they are worth).
+// Which of a user's jobs is the newest: our rule, the author's, and those of the releases of pam_slurm_adopt, by name. Nothing here reads a file; the times come with the jobs (FACTS.md section 3 for what they are worth).
 
 import { type Job, type JobCgroup, nameOfJob } from '../jobs/job.js';
 import { jobNames } from './facts.js';
@@ -14,18 +13,18 @@ export const rankNames = [
 ] as const;
 
 /**
- * - `newest`: per job the earliest of what is seen of its extern step, the latest of these wins.
+ * - `newest`: of each job the earliest sign of its extern step; the job whose sign is latest wins.
  * - `step-extern-mtime`: the latest mtime of `step_extern` in the memory hierarchy, or its fallbacks.
  * - `pam_slurm_adopt-15.08` (to 19.05): the latest mtime of `job_N` in memory in whole seconds, first of equals
  *   (where none can be read it finds no job at all; here the least job id).
  * - `pam_slurm_adopt-20.02` (to 25.11): the same, last of equals, with fallbacks; on v2 the greatest job id.
  * - `pam_slurm_adopt-26.05`: the latest socket in whole seconds, then the greatest job id. That is what 26.05
- *   means to do. Its comparison reads the list's nodes as jobs, and 26.05.5 took the oldest of four (measured);
- *   a rule nobody meant is of no use for a choice, so this rank does what was meant.
+ *   intends. Its comparison reads the list's nodes as jobs, and 26.05.5 took the oldest of four (measured). A rule that
+ *   was not intended is of no use for a choice, so this rank does what was.
  */
 export type RankName = (typeof rankNames)[number];
 
-/** Where `step-extern-mtime` looks, first to last; names of hierarchies or controllers. Others follow by name. */
+/** Where `step-extern-mtime` looks, in this order: hierarchies or controllers. Others follow by name. */
 const defaultControllers: readonly string[] = ['memory', 'cpuset', 'devices', 'freezer', 'cpuacct', 'cpu', 'unified'];
 
 export interface NewestOptions {
@@ -34,12 +33,12 @@ export interface NewestOptions {
   readonly controllers?: readonly string[];
 }
 
-/** All jobs in an order. */
+/** All jobs, ordered. */
 export interface Ranking {
   /** The newest first. */
   readonly jobs: readonly Job[];
   readonly rank: RankName;
-  /** Lines for an administrator: what was compared, and what settled it. */
+  /** Lines for an administrator: what was compared, and what decided. */
   readonly trace: readonly string[];
 }
 
@@ -57,9 +56,9 @@ export function newestJob(jobs: readonly Job[], options: NewestOptions = {}): Ne
 }
 
 /**
- * Orders jobs, the newest first. Jobs of which no time is known come last, and the trace says so. The order of
- * `jobs` never counts: where pam_slurm_adopt takes the first or last of equals in the order of a directory,
- * which is unspecified, ascending job ids stand for it.
+ * Orders jobs, the newest first. Jobs whose time is unknown come last, and the trace says so. The order of `jobs` does
+ * not matter: where pam_slurm_adopt takes the first or last of equals in a directory's order, which is unspecified,
+ * ascending job ids stand for that order.
  */
 export function rankJobs(jobs: readonly Job[], options: NewestOptions = {}): Ranking {
   const rank = options.rank ?? 'newest';
@@ -100,8 +99,8 @@ interface Dated extends Timed {
 }
 
 /**
- * Times nearer than this are equal. File systems stamp with the coarse clock, which stands still for up to 4 ms
- * (CONFIG_HZ=250), beside fine ones (kernel 6.13 on); a difference of a whole tick is a real one.
+ * Times that differ by less are equal. File systems stamp with the coarse clock, which stands still for up to 4 ms
+ * (CONFIG_HZ=250), and with fine ones (kernel 6.13 on); a difference of a whole tick is a real one.
  */
 const coarseClockNs = 4_000_000n;
 
@@ -133,8 +132,8 @@ function startTicks(job: Job): bigint {
 }
 
 /**
- * Two hierarchies show one step up to 0.2 s apart (20.11 on v1, measured), and from 25.05 on `step_extern` appears in
- * memory only with the first adoption, late. So all jobs are read in one hierarchy where there is one that has them all.
+ * Two hierarchies show the same step up to 0.2 s apart (20.11 on v1, measured), and from 25.05 on `step_extern` appears
+ * in memory only with the first adoption, late. So all jobs are read in the same hierarchy, if one has them all.
  */
 function orderByStepExtern(jobs: readonly Job[], controllers: readonly string[], trace: string[]): readonly Job[] {
   const seen = jobs.filter((job) => (job.extern?.cgroups.length ?? 0) > 0);
@@ -142,7 +141,7 @@ function orderByStepExtern(jobs: readonly Job[], controllers: readonly string[],
   const places = [...controllers, ...rest.toSorted()];
   const common = places.find((place) => seen.every((job) => externMtime(job, place) !== undefined));
   if (common === undefined) {
-    trace.push('no hierarchy has step_extern for all of these jobs: each is read in the first that has it');
+    trace.push('no hierarchy has step_extern for all of these jobs: each job is read in the first that has it');
     const timed = jobs.map((job) => ({ job, ns: places.map((place) => externMtime(job, place)).find(isKnown) }));
     return settle(timed, 0n, 'greatest', 'step_extern', trace);
   }
@@ -186,7 +185,7 @@ function wholeSecond(ns: bigint | undefined): bigint | undefined {
   return ns === undefined ? undefined : (ns / 1_000_000_000n) * 1_000_000_000n;
 }
 
-/** Orders by time and writes into the trace what settled the first place. */
+/** Orders by time. The trace says what decided the first place. */
 function settle(
   timed: readonly Timed[],
   equalBelowNs: bigint,

@@ -1,5 +1,5 @@
-// The options that steer a login, with the names, values and defaults of pam_slurm_adopt and our own beside them.
-// One table says them all: it parses the PAM line and the configuration file, and gives the command line its flags.
+// The options that steer a login: those of pam_slurm_adopt with its names, values and defaults, and our own. One table
+// holds them all: the PAM line and the configuration file are read by it, and the command line takes its flags from it.
 
 import { ConfigError, quote } from '../machine/errors.js';
 import type { RankName } from './newest.js';
@@ -27,7 +27,7 @@ const actionsGenericFailure = ['ignore', 'allow', 'deny'] as const;
 const actionsSuspended = ['deny', 'allow', 'next'] as const;
 const modes = ['enforce', 'observe'] as const;
 
-/** Every option, resolved. What each means, and its default: `optionTable`. */
+/** Every option with its value. What each means, and its default: `optionTable`. */
 export interface AdoptionOptions {
   readonly actionNoJobs: (typeof actionsNoJobs)[number];
   readonly actionUnknown: (typeof actionsUnknown)[number];
@@ -74,13 +74,13 @@ export const defaultOptions: AdoptionOptions = {
   waitForJobMs: 3000,
 };
 
-/** One option: how it is named, what it takes, and how it is read and written. */
+/** One option: its names, what it takes, and how it is read and written. */
 export interface OptionSpec {
   /** As on the PAM line and in the configuration file: `action_unknown`. */
   readonly name: string;
   /** As on the command line, without the two dashes: `action-unknown`. */
   readonly flag: string;
-  /** What it takes, for a person: `newest, allow, deny, user`. */
+  /** What it takes, for people: `newest, allow, deny, user`. */
   readonly allowed: string;
   /** The words it takes; empty where it takes a name or a time. */
   readonly values: readonly string[];
@@ -93,188 +93,116 @@ export interface OptionSpec {
   readonly write: (options: AdoptionOptions) => string | undefined;
 }
 
-interface Field<T> {
-  readonly name: string;
-  readonly description: string;
-  readonly get: (options: AdoptionOptions) => T;
-  readonly set: (base: AdoptionOptions, value: T) => AdoptionOptions;
-}
-
-function spec<T>(
-  field: Field<T>,
-  takes: { allowed: string; values?: readonly string[] },
-  parse: (text: string) => T | undefined,
-  format: (value: T) => string | undefined,
-): OptionSpec {
-  return {
-    name: field.name,
-    flag: field.name.replaceAll('_', '-'),
-    allowed: takes.allowed,
-    values: takes.values ?? [],
-    default: format(field.get(defaultOptions)) ?? 'SLURMD_NODENAME, else the short host name',
-    description: field.description,
-    read: (text, base) => {
-      const value = parse(text);
-      return value === undefined ? undefined : field.set(base, value);
-    },
-    write: (options) => format(field.get(options)),
-  };
+/** What an option takes, and how that is read and written. */
+interface Kind<T> {
+  readonly allowed: string;
+  readonly values?: readonly string[];
+  readonly parse: (text: string) => T | undefined;
+  readonly format: (value: T) => string;
 }
 
 /** pam_slurm_adopt compares without regard to case (strncasecmp), but takes `denyall` for `deny`: here the whole word. */
-function word<T extends string>(values: readonly T[], field: Field<T>): OptionSpec {
-  const find = (text: string): T | undefined => values.find((value) => value === text.toLowerCase());
-  return spec(field, { allowed: values.join(', '), values }, find, (value) => value);
+function word<T extends string>(values: readonly T[]): Kind<T> {
+  const parse = (text: string) => values.find((value) => value === text.toLowerCase());
+  return { allowed: values.join(', '), values, parse, format: (value) => value };
 }
 
-function flag(yes: '1' | 'true', no: '0' | 'false', field: Field<boolean>): OptionSpec {
-  const read = (text: string): boolean | undefined => {
-    const lower = text.toLowerCase();
-    return lower === yes ? true : lower === no ? false : undefined;
+function flag(yes: '1' | 'true', no: '0' | 'false'): Kind<boolean> {
+  const { allowed, values, parse } = word([yes, no]);
+  return {
+    ...{ allowed, ...(values && { values }) },
+    parse: (text) => {
+      const value = parse(text);
+      return value === undefined ? undefined : value === yes;
+    },
+    format: (value) => (value ? yes : no),
   };
-  return spec(field, { allowed: `${yes}, ${no}`, values: [yes, no] }, read, (value) => (value ? yes : no));
 }
 
-function level(field: Field<LogLevel>): OptionSpec {
-  const read = (text: string): LogLevel | undefined =>
-    /^\d$/.test(text) ? logLevels[Number(text)] : logLevels.find((name) => name === text.toLowerCase());
-  return spec(field, { allowed: `${logLevels.join(', ')}, or 0 to 9`, values: logLevels }, read, (value) => value);
+function level(): Kind<LogLevel> {
+  const { parse, format } = word(logLevels);
+  return {
+    allowed: `${logLevels.join(', ')}, or 0 to 9`,
+    values: logLevels,
+    parse: (text) => (/^\d$/.test(text) ? logLevels[Number(text)] : parse(text)),
+    format,
+  };
 }
 
-/** Nobody waits longer for a login: sshd's LoginGraceTime is 2 minutes. */
+/** No login is waited for longer than this: sshd's LoginGraceTime is 2 minutes. */
 const longestMs = 120_000;
 
-function time(least: number, field: Field<number>): OptionSpec {
-  const allowed = `${least === 0 ? 'a time from 0' : 'a time above 0'} to 120 s, such as 2, 2s or 500ms`;
-  const read = (text: string): number | undefined => {
-    const [, digits, unit] = /^(\d{1,6})(s|ms)?$/i.exec(text) ?? [];
-    if (digits === undefined) return undefined;
-    const ms = Number(digits) * (unit?.toLowerCase() === 'ms' ? 1 : 1000);
-    return ms >= least && ms <= longestMs ? ms : undefined;
+function time(leastMs: number): Kind<number> {
+  return {
+    allowed: `${leastMs === 0 ? 'a time from 0' : 'a time above 0'} to 120 s, such as 2, 2s or 500ms`,
+    parse: (text) => {
+      const [, digits, unit] = /^(\d{1,6})(s|ms)?$/i.exec(text) ?? [];
+      if (digits === undefined) return undefined;
+      const ms = Number(digits) * (unit?.toLowerCase() === 'ms' ? 1 : 1000);
+      return ms >= leastMs && ms <= longestMs ? ms : undefined;
+    },
+    format: (ms) => (ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`),
   };
-  return spec(field, { allowed }, read, (ms) => (ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`));
 }
 
 /** Names become parts of paths: no slash, no blank, and no leading dot or dash. */
-function name<T extends string | undefined>(allowed: string, pattern: RegExp, field: Field<T | string>): OptionSpec {
-  return spec<T | string>(
-    field,
-    { allowed },
-    (text) => (pattern.test(text) ? text : undefined),
-    (value) => value,
-  );
+function name(allowed: string, pattern: RegExp): Kind<string> {
+  return { allowed, parse: (text) => (pattern.test(text) ? text : undefined), format: (value) => value };
 }
 
+const nodeName = name(
+  'a NodeName of slurm.conf (letters, digits, dots, dashes, underscores)',
+  /^[a-z0-9][\w.-]{0,254}$/i,
+);
+const serviceName = name('the name of a PAM service, or *', /^(?:\*|[a-z0-9_][\w.@+-]{0,254})$/i);
+
+/** One row of the table: the option of that key, by its name on the PAM line. */
+function row<K extends keyof AdoptionOptions>(
+  key: K,
+  optionName: string,
+  kind: Kind<Required<AdoptionOptions>[K]>,
+  description: string,
+): OptionSpec {
+  const write = ({ [key]: value }: Partial<Required<AdoptionOptions>>) =>
+    value === undefined ? undefined : kind.format(value);
+  return {
+    name: optionName,
+    flag: optionName.replaceAll('_', '-'),
+    allowed: kind.allowed,
+    values: kind.values ?? [],
+    default: write(defaultOptions) ?? 'SLURMD_NODENAME, else the short host name',
+    description,
+    read: (text, base) => {
+      const value = kind.parse(text);
+      return value === undefined ? undefined : { ...base, [key]: value };
+    },
+    write,
+  };
+}
+
+const oneOrZero = flag('1', '0');
+
 /** All options, those of pam_slurm_adopt first. */
+// biome-ignore format: one line an option reads as the table that it is
 export const optionTable: readonly OptionSpec[] = [
-  word(actionsNoJobs, {
-    name: 'action_no_jobs',
-    description: 'the user has no job on this node',
-    get: (options) => options.actionNoJobs,
-    set: (base, actionNoJobs) => ({ ...base, actionNoJobs }),
-  }),
-  word(actionsUnknown, {
-    name: 'action_unknown',
-    description: 'the user has several jobs here, and nothing names one (user: into no job, cgroup v1 only)',
-    get: (options) => options.actionUnknown,
-    set: (base, actionUnknown) => ({ ...base, actionUnknown }),
-  }),
-  word(actionsAdoptFailure, {
-    name: 'action_adopt_failure',
-    description: 'the session could not be adopted (allow: let in unadopted)',
-    get: (options) => options.actionAdoptFailure,
-    set: (base, actionAdoptFailure) => ({ ...base, actionAdoptFailure }),
-  }),
-  word(actionsGenericFailure, {
-    name: 'action_generic_failure',
-    description: 'the node or its jobs cannot be told',
-    get: (options) => options.actionGenericFailure,
-    set: (base, actionGenericFailure) => ({ ...base, actionGenericFailure }),
-  }),
-  flag('1', '0', {
-    name: 'ignore_root',
-    description: 'let root through before anything else',
-    get: (options) => options.ignoreRoot,
-    set: (base, ignoreRoot) => ({ ...base, ignoreRoot }),
-  }),
-  flag('1', '0', {
-    name: 'single_job_skip_rpc',
-    description: 'do not ask caller ID where the user has one job only',
-    get: (options) => options.singleJobSkipRpc,
-    set: (base, singleJobSkipRpc) => ({ ...base, singleJobSkipRpc }),
-  }),
-  level({
-    name: 'log_level',
-    description: 'how much is logged',
-    get: (options) => options.logLevel,
-    set: (base, logLevel) => ({ ...base, logLevel }),
-  }),
-  name('a NodeName of slurm.conf (letters, digits, dots, dashes, underscores)', /^[a-z0-9][\w.-]{0,254}$/i, {
-    name: 'nodename',
-    description: 'the NodeName of this node',
-    get: (options) => options.nodename,
-    set: (base, nodename) => (nodename === undefined ? base : { ...base, nodename }),
-  }),
-  flag('1', '0', {
-    name: 'disable_x11',
-    description: "do not give the session the job's X11 display",
-    get: (options) => options.disableX11,
-    set: (base, disableX11) => ({ ...base, disableX11 }),
-  }),
-  name('the name of a PAM service, or *', /^(?:\*|[a-z0-9_][\w.@+-]{0,254})$/i, {
-    name: 'service',
-    description: 'the PAM service whose sessions are adopted, * for all',
-    get: (options) => options.service,
-    set: (base, service) => ({ ...base, service }),
-  }),
-  flag('true', 'false', {
-    name: 'join_container',
-    description: "join the job's namespaces",
-    get: (options) => options.joinContainer,
-    set: (base, joinContainer) => ({ ...base, joinContainer }),
-  }),
-  word(actionsSuspended, {
-    name: 'action_suspended',
-    description: 'the chosen job is suspended (allow: let in unadopted; next: try another, deny where there is none)',
-    get: (options) => options.actionSuspended,
-    set: (base, actionSuspended) => ({ ...base, actionSuspended }),
-  }),
-  time(0, {
-    name: 'callerid_timeout',
-    description: 'how long caller ID may take, 0: it is not asked',
-    get: (options) => options.callerIdTimeoutMs,
-    set: (base, callerIdTimeoutMs) => ({ ...base, callerIdTimeoutMs }),
-  }),
-  time(1, {
-    name: 'budget',
-    description: 'how long the whole login may wait',
-    get: (options) => options.budgetMs,
-    set: (base, budgetMs) => ({ ...base, budgetMs }),
-  }),
-  time(0, {
-    name: 'wait_for_job',
-    description: 'how long a login waits for a job that is just starting, 0: not at all',
-    get: (options) => options.waitForJobMs,
-    set: (base, waitForJobMs) => ({ ...base, waitForJobMs }),
-  }),
-  word(rankNames, {
-    name: 'rank',
-    description: 'which job is the newest',
-    get: (options) => options.rank,
-    set: (base, rank) => ({ ...base, rank }),
-  }),
-  flag('1', '0', {
-    name: 'prefer',
-    description: "the user's own choice of a job counts",
-    get: (options) => options.prefer,
-    set: (base, prefer) => ({ ...base, prefer }),
-  }),
-  word(modes, {
-    name: 'mode',
-    description: 'observe: decide and record, move nothing, answer ignore',
-    get: (options) => options.mode,
-    set: (base, mode) => ({ ...base, mode }),
-  }),
+  row('actionNoJobs', 'action_no_jobs', word(actionsNoJobs), 'the user has no job on this node'),
+  row('actionUnknown', 'action_unknown', word(actionsUnknown), 'the user has several jobs here and none is named (user: into no job, cgroup v1 only)'),
+  row('actionAdoptFailure', 'action_adopt_failure', word(actionsAdoptFailure), 'the session could not be adopted (allow: let in unadopted)'),
+  row('actionGenericFailure', 'action_generic_failure', word(actionsGenericFailure), 'the node or its jobs are not known'),
+  row('ignoreRoot', 'ignore_root', oneOrZero, 'let root through before anything else'),
+  row('singleJobSkipRpc', 'single_job_skip_rpc', oneOrZero, 'do not ask caller ID where the user has only one job'),
+  row('logLevel', 'log_level', level(), 'how much is logged'),
+  row('nodename', 'nodename', nodeName, 'the NodeName of this node'),
+  row('disableX11', 'disable_x11', oneOrZero, "do not give the session the job's X11 display"),
+  row('service', 'service', serviceName, 'the PAM service whose sessions are adopted, * for all'),
+  row('joinContainer', 'join_container', flag('true', 'false'), "join the job's namespaces"),
+  row('actionSuspended', 'action_suspended', word(actionsSuspended), 'the chosen job is suspended (allow: let in unadopted; next: try another, deny where there is none)'),
+  row('callerIdTimeoutMs', 'callerid_timeout', time(0), 'how long caller ID may take, 0: it is not asked'),
+  row('budgetMs', 'budget', time(1), 'how long the whole login may wait'),
+  row('waitForJobMs', 'wait_for_job', time(0), 'how long a login waits for a job that is just starting, 0: not at all'),
+  row('rank', 'rank', word(rankNames), 'which job is the newest'),
+  row('prefer', 'prefer', oneOrZero, "the user's own choice of a job counts"),
+  row('mode', 'mode', word(modes), 'observe: decide and record, move nothing, answer ignore'),
 ];
 
 /** The option of that name in any case, as pam_slurm_adopt takes it: `action_unknown`. */
@@ -286,7 +214,7 @@ export function optionByName(name: string): OptionSpec | undefined {
 /**
  * `base` with one option set.
  *
- * @param called how the option is called in the message: its name unless told.
+ * @param called the option's name in the message, if it is not `option.name`.
  * @throws ConfigError (ERR_CONFIG) when `text` is not allowed; the message lists what is.
  */
 export function readOption(option: OptionSpec, text: string, base: AdoptionOptions, called?: string): AdoptionOptions {
@@ -296,10 +224,10 @@ export function readOption(option: OptionSpec, text: string, base: AdoptionOptio
 }
 
 /**
- * Reads the words of a PAM line or of the configuration file, each `name=value`. Names and values are taken in any
- * case, of a name that stands twice the later counts.
+ * Reads the words of a PAM line or of the configuration file, each `name=value`. Upper and lower case are the same; of
+ * an option that is given twice the later one counts.
  *
- * @param base what the words change, the defaults unless told.
+ * @param base the options that the words change. Default: `defaultOptions`.
  * @throws ConfigError (ERR_CONFIG) for an unknown option or value; the message, one line, lists those allowed.
  * @example
  * parseOptions(['action_unknown=deny', 'callerid_timeout=500ms']).callerIdTimeoutMs; // 500
@@ -311,7 +239,7 @@ export function parseOptions(words: readonly string[], base: AdoptionOptions = d
     const option = optionByName(text.slice(0, equals));
     if (option === undefined) {
       const known = optionTable.map(({ name }) => name).join(', ');
-      throw new ConfigError(`Cannot read the option ${quote(text)}: there is none of that name, but ${known}`);
+      throw new ConfigError(`Cannot read the option ${quote(text)}: there is no such option; the options are ${known}`);
     }
     return readOption(option, text.slice(equals + 1), options);
   }, base);
@@ -326,14 +254,14 @@ export function formatOptions(options: AdoptionOptions): readonly string[] {
 }
 
 /**
- * Checks what can only be told on the node.
+ * Checks what depends on the node.
  *
- * @throws ConfigError (ERR_CONFIG) for `action_unknown=user` on cgroup v2, where a user has no cgroup of his own.
+ * @throws ConfigError (ERR_CONFIG) for `action_unknown=user` on cgroup v2, where users have no cgroup of their own.
  */
 export function checkOptions(options: AdoptionOptions, node: { readonly cgroupVersion: 1 | 2 }): void {
   if (options.actionUnknown !== 'user' || node.cgroupVersion === 1) return;
   const allowed = actionsUnknown.filter((action) => action !== 'user').join(', ');
   throw new ConfigError(
-    `Cannot take "user" for action_unknown: Slurm has no cgroup of a user on cgroup v2, allowed are ${allowed}`,
+    `Cannot take "user" for action_unknown: on cgroup v2 users have no cgroup of their own, allowed are ${allowed}`,
   );
 }

@@ -36,10 +36,10 @@ describe('parseSshConnection()', () => {
   });
 
   it.each([
-    ['', 'has not the four fields'],
-    ['192.0.2.1 51234 192.0.2.2', 'has not the four fields'],
-    ['192.0.2.1 51234 192.0.2.2 22 1', 'has not the four fields'],
-    ['192.0.2.1\t51234\t192.0.2.2\t22', 'has not the four fields'],
+    ['', 'does not have the four fields of a connection'],
+    ['192.0.2.1 51234 192.0.2.2', 'does not have the four fields of a connection'],
+    ['192.0.2.1 51234 192.0.2.2 22 1', 'does not have the four fields of a connection'],
+    ['192.0.2.1\t51234\t192.0.2.2\t22', 'does not have the four fields of a connection'],
     ['192.0.2.1 51234 192.0.2. 22', '"192.0.2." is not an IP address'],
     ['UNKNOWN 65535 UNKNOWN 65535', '"UNKNOWN" is not an IP address'],
     ['login1.example.org 51234 192.0.2.2 22', '"login1.example.org" is not an IP address'],
@@ -132,7 +132,7 @@ onKernels((kernel) => {
         const two = await sshd(world, `${connect}, () => ${connect}, ready));`);
         expect(why(two)).toBe(`process ${two} holds 2 TCP connections`);
         const both = await sshd(world, `net.createServer().listen(0, () => ${connect}, ready));`, { name: 'sshd' });
-        expect(why(both)).toBe(`process ${both} listens for everybody`);
+        expect(why(both)).toBe(`process ${both} is the listening sshd`);
       } finally {
         listener.close();
       }

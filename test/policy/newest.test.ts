@@ -244,7 +244,7 @@ describe("newestJob() by 'step-extern-mtime'", () => {
     const newest = newestJob([job(1, { extern: { memory: 9 } }), job(2, { extern: { freezer: 10 } })], { rank });
     expect(newest?.job.jobId).toBe(2);
     expect(newest?.trace[0]).toBe(
-      'no hierarchy has step_extern for all of these jobs: each is read in the first that has it',
+      'no hierarchy has step_extern for all of these jobs: each job is read in the first that has it',
     );
   });
 
