@@ -1,6 +1,7 @@
 // One cgroup: one directory of one hierarchy, read and written file by file. What a job is in several
 // hierarchies at once is a CgroupSet.
 
+import { deadlineIn } from '../machine/deadline.js';
 import { isGone, ParseError, quote, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
 import type { Directory, Host } from '../machine/host.js';
 import { directoryOf, type Hierarchy } from './hierarchies.js';
@@ -247,7 +248,14 @@ export function wayInto(target: Directory): WayIn {
   return 'cgroup.procs'; // neither is there: the write says whether the cgroup is gone
 }
 
-/** Moves a whole process into a held cgroup, with every thread. */
+/** For all threads of a process together: one that makes them without pause would keep this going for ever. */
+const threadsMs = 2000;
+
+/**
+ * Moves a whole process into a held cgroup, with every thread.
+ *
+ * @throws SlurmCgroupsError ERR_TIMEOUT where it goes thread by thread, and new ones kept appearing elsewhere.
+ */
 export async function writeProcess(
   host: Host,
   target: Directory,
@@ -261,9 +269,12 @@ export async function writeProcess(
     return;
   }
   // One write a thread; a thread made meanwhile begins where its maker is, so look again until all are done.
+  const deadline = deadlineIn(host, threadsMs);
   const done = new Set<number>();
   for (let fresh = held.threads(); fresh.length > 0; fresh = held.threads().filter((tid) => !done.has(tid))) {
+    if (done.size > 0) await host.sleep(0); // a round of many is a while for all else that this process does
     for (const tid of fresh) {
+      if (deadline.isOver()) throw stillMakingThreads(target.path, held.pid);
       done.add(tid);
       try {
         await writePid(host, target, way, tid, isAlive);
@@ -272,6 +283,11 @@ export async function writeProcess(
       }
     }
   }
+}
+
+function stillMakingThreads(path: string, pid: number): SlurmCgroupsError {
+  const why = `its threads could not all be moved within ${threadsMs} ms`;
+  return new SlurmCgroupsError('ERR_TIMEOUT', `Cannot add process ${pid} to ${quote(path)}: ${why}`, { path, pid });
 }
 
 function isEndedThread(error: unknown): boolean {

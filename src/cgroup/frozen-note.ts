@@ -9,13 +9,15 @@ import { Cgroup } from './cgroup.js';
 import { thawAt } from './freezer.js';
 import { type Hierarchies, hierarchyOfKey } from './hierarchies.js';
 import { type CgroupPath, cgroupPath } from './path.js';
-import { identityOf, isThere } from './process.js';
+import { identityOf, isThere, listPids } from './process.js';
 
 /** A folder that somebody else can write to could tell us to thaw whatever he likes. */
 const folder = stateFolder('frozen');
 
 interface Note {
   readonly bootId: string;
+  /** In which `pid` is meant: the inode of /proc/self/ns/pid. Notes of 0.1.0 lack it: they are of ours. */
+  readonly pidNamespace?: string;
   readonly hierarchy: string;
   readonly path: string;
   readonly inode: string;
@@ -43,6 +45,7 @@ export function writeFrozenNote(host: Host, cgroup: Cgroup, held: Pick<Directory
   const { pid, startTime } = identityOf(host, host.self().pid);
   const note: Note = {
     bootId: bootIdOf(host),
+    pidNamespace: namespaceOf(host, 'self'),
     hierarchy: cgroup.hierarchy.key,
     path: cgroup.path,
     inode: inode.toString(),
@@ -65,7 +68,8 @@ export function writeFrozenNote(host: Host, cgroup: Cgroup, held: Pick<Directory
 
 /**
  * Thaws what runs before this one froze and could not thaw, since they were killed. A cgroup that is gone or
- * was made anew, or a note of an earlier boot, is only forgotten; what a living process froze is left to it.
+ * was made anew, or a note of an earlier boot, is only forgotten; what a living process froze is left to it, also where
+ * it lives in a container: its pid there is another process here.
  * Gives the directories that were thawed.
  */
 export function thawLeftovers(host: Host, hierarchies: Hierarchies): readonly string[] {
@@ -73,7 +77,7 @@ export function thawLeftovers(host: Host, hierarchies: Hierarchies): readonly st
   for (const name of notesIn(host)) {
     const file = `${folder}/${name}`;
     const note = readNote(host, file);
-    if (note !== undefined && isThere(host, { pid: note.pid, startTime: BigInt(note.startTime) })) continue;
+    if (note !== undefined && note.bootId === bootIdOf(host) && mayLive(host, note)) continue;
     const cgroup = note === undefined || note.bootId !== bootIdOf(host) ? undefined : cgroupOf(host, hierarchies, note);
     if (cgroup !== undefined) {
       thawAt(host, cgroup);
@@ -82,6 +86,32 @@ export function thawLeftovers(host: Host, hierarchies: Hierarchies): readonly st
     removeFile(host, file);
   }
   return thawed;
+}
+
+/** Whether the process that froze it may be at work still. */
+function mayLive(host: Host, note: Note): boolean {
+  const own = namespaceOf(host, 'self');
+  if (note.pidNamespace === undefined || note.pidNamespace === own)
+    return isThere(host, { pid: note.pid, startTime: BigInt(note.startTime) });
+  // Of another namespace no pid can be looked up. The first one sees all processes: none is in a namespace that is over.
+  if (own !== firstNamespace) return true;
+  return listPids(host).some((pid) => {
+    try {
+      return namespaceOf(host, String(pid)) === note.pidNamespace;
+    } catch (error) {
+      if (isGone(error)) return false; // ended, or a zombie
+      if (hasCode(error, 'ERR_NOT_PERMITTED')) return true; // unknown is not over
+      throw error;
+    }
+  });
+}
+
+/** PROC_PID_INIT_INO of include/linux/proc_ns.h. */
+const firstNamespace = String(0xeffffffc);
+
+/** Its number, of `pid:[4026531836]`. */
+function namespaceOf(host: Host, pid: string): string {
+  return host.readlink(`/proc/${pid}/ns/pid`).replace(/\D/g, '');
 }
 
 function notesIn(host: Host): readonly string[] {
@@ -107,6 +137,7 @@ function isNote(value: unknown): value is Note {
   return (
     ['bootId', 'hierarchy', 'path'].every(text) &&
     ['inode', 'startTime'].every((key) => /^\d+$/.test(String(Reflect.get(value, key)))) &&
+    ['undefined', 'string'].includes(typeof Reflect.get(value, 'pidNamespace')) &&
     typeof Reflect.get(value, 'pid') === 'number'
   );
 }

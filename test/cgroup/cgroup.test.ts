@@ -500,6 +500,28 @@ kernelTest('writeProcess() looks again for threads that were made meanwhile', ['
   expect(isIn(process.pid, target)).toBe(true);
 });
 
+kernelTest('writeProcess() gives up on a process that makes threads without pause', ['memory'], async (area) => {
+  const target = area.at('memory').create('job');
+  const process = await area.threaded(area.at('memory'));
+  const directory = area.host.open(target.directory);
+  try {
+    await withProcess(area.host, process.pid, async (held) => {
+      let next = 4_000_000; // no thread has such an id: as those that ended before they could be moved
+      const endless = { ...held, threads: () => [...threadIds(held.pid), next++] };
+      const start = area.host.now();
+      await expect(writeProcess(area.host, directory, endless, 'tasks')).rejects.toThrow(
+        expect.objectContaining({
+          code: 'ERR_TIMEOUT',
+          message: `Cannot add process ${held.pid} to "${target.directory}": its threads could not all be moved within 2000 ms`,
+        }),
+      );
+      expect(area.host.now() - start).toBeLessThan(6000);
+    });
+  } finally {
+    directory.close();
+  }
+});
+
 kernelTest(
   'writeProcess() passes over a thread that ended between being listed and being written',
   ['memory'],

@@ -1,4 +1,5 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Cgroup, holdCgroup } from '../../src/cgroup/cgroup.js';
@@ -60,6 +61,53 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('Notes of what was frozen (needs
     await freeze(host, { cgroup, directory }, { timeoutMs: 1000 });
     expect(thawLeftovers(host, discoverHierarchies())).not.toContain(cgroup.directory);
     expect([isToldToFreeze(host, cgroup), notes()]).toEqual([true, []]);
+  });
+
+  it('leaves what was frozen in a container that runs to it, whatever its pid is here', async () => {
+    const child = spawn('/usr/bin/unshare', ['-p', '-f', '--kill-child', '/bin/sleep', '30'], { stdio: 'ignore' });
+    try {
+      let pidNamespace = '';
+      for (let tries = 0; pidNamespace === '' && tries < 500; tries++) {
+        await host.sleep(10);
+        const [inside] = fs.readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').split(' ');
+        if (inside !== undefined && inside !== '')
+          pidNamespace = fs.readlinkSync(`/proc/${inside}/ns/pid`).replace(/\D/g, '');
+      }
+      leaveNote({ pidNamespace });
+      await freeze(host, { cgroup, directory }, { timeoutMs: 1000 });
+      expect(thawLeftovers(host, discoverHierarchies())).not.toContain(cgroup.directory);
+      expect([isToldToFreeze(host, cgroup), notes().length]).toEqual([true, 1]);
+    } finally {
+      const ended = once(child, 'exit');
+      child.kill('SIGKILL');
+      await ended;
+      for (const name of notes()) fs.unlinkSync(`${folder}/${name}`);
+    }
+  });
+
+  it.each([
+    ['in the first namespace, which sees all: thawed', 'pid:[4026531836]', false],
+    ['in another: left, since it cannot be seen', 'pid:[4026531999]', true],
+  ])('of a container that is over, asked %s', async (_, own, isLeft) => {
+    const here: Host = {
+      ...host,
+      readlink: (path) =>
+        path === '/proc/self/ns/pid' ? own : /^\/proc\/\d+\/ns\/pid$/.test(path) ? 'pid:[5]' : host.readlink(path),
+    };
+    leaveNote({ pidNamespace: '4026539999' });
+    await freeze(host, { cgroup, directory }, { timeoutMs: 1000 });
+    const thawed = thawLeftovers(here, discoverHierarchies());
+    expect([thawed.includes(cgroup.directory), isToldToFreeze(host, cgroup), notes().length]).toEqual(
+      isLeft ? [false, true, 1] : [true, false, 0],
+    );
+    for (const name of notes()) fs.unlinkSync(`${folder}/${name}`);
+  });
+
+  it('names the pid namespace of this process', () => {
+    const note = writeFrozenNote(host, cgroup, directory);
+    const written = JSON.parse(fs.readFileSync(`${folder}/${notes()[0]}`, 'utf8'));
+    expect(`pid:[${written.pidNamespace}]`).toBe(fs.readlinkSync('/proc/self/ns/pid'));
+    note.remove();
   });
 
   it('leaves to the living what they froze, and alone what has no note (a suspended job)', async () => {
