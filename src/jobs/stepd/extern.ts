@@ -1,5 +1,5 @@
-// The slurmstepd of a job's extern step, asked before anybody is moved: whether it is this job's, lives, and takes
-// somebody in. Who is moved into a step that is ending would be left behind by it, or ended with it.
+// The slurmstepd of a job's extern step, asked before a process is moved: whether it is this job's, lives, and accepts
+// processes. A process moved into an ending step would be orphaned or killed with it.
 
 import type { Deadline } from '../../machine/deadline.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
@@ -78,7 +78,7 @@ async function reach({ node, job, socket, trusted }: Reaching, deadline: Deadlin
   }
 }
 
-/** Who refuses, has gone or died takes nobody in, and nobody would end the session with the job. */
+/** A slurmstepd that refuses, is gone or has died accepts no process, and would not end it with the job. */
 function outcomeOfFailure(job: Job, error: StepdError): ExternStepd {
   switch (error.failure) {
     case 'refused':
@@ -98,7 +98,7 @@ function outcomeOfFailure(job: Job, error: StepdError): ExternStepd {
 function endingStep(job: Job, why: string, cause?: unknown): ExternStepd {
   const error = new SlurmCgroupsError(
     'ERR_STEPD',
-    `Nobody is moved into ${nameOfJob(job)}: ${why}`,
+    `No process is moved into ${nameOfJob(job)}: ${why}`,
     job.jobId === undefined ? {} : { jobId: job.jobId },
     cause,
   );

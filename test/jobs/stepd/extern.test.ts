@@ -357,7 +357,7 @@ onKernels((kernel) => {
           const result = await into();
           expect(result).toMatchObject({ outcome: 'untouched', moved: 'none', accounting: 'none', hierarchies: [] });
           expect(result.ending).toBe(true);
-          expect(result.error?.message).toMatch(/^Nobody is moved into job 102: /);
+          expect(result.error?.message).toMatch(/^No process is moved into job 102: /);
           expect(result.error?.code).toBe('ERR_STEPD');
           expect(world.places(pid)).toEqual(world.everywhere('outside'));
         },
