@@ -8,10 +8,10 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline';
+import { command, loadTests } from './load.mjs';
 import { median, wholeProcess } from './measure.mjs';
-import { loadTests, onCluster } from './owners.mjs';
+import { onCluster } from './owners.mjs';
 
-const command = path.resolve(import.meta.dirname, '../dist/bin/slurm-cgroups.js');
 const rounds = 41;
 const uid = 1; // the first of the test's users
 /** Pauses between logins: back to back, and as they come on a quiet node, where the kernel's grace periods are waited for. */

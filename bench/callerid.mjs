@@ -7,8 +7,9 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import net from 'node:net';
+import { loadTests } from './load.mjs';
 import { inTurn, median, wholeProcess } from './measure.mjs';
-import { loadTests, onCluster } from './owners.mjs';
+import { onCluster } from './owners.mjs';
 
 const scontrol = '/usr/bin/scontrol';
 

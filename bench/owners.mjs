@@ -3,43 +3,10 @@
 // slurmstepd, as on v2 where no script tells, it is measured as well. And 1,000 recorded jobs, which no machine here
 // runs: there is no peer for that.
 
-import fs from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { build } from 'esbuild';
+import { loadTests } from './load.mjs';
 import { inTurn, wholeProcess } from './measure.mjs';
 
-const root = path.resolve(import.meta.dirname, '..');
 const sizes = [1, 10, 100];
-
-/** The cluster and the trees of the tests, without a test runner. */
-export async function loadTests() {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-bench-'));
-  try {
-    const outfile = path.join(folder, 'tests.mjs');
-    await build({
-      stdin: {
-        contents:
-          "export { startCluster, until, users } from './slurm/cluster.ts';\nexport { treeText } from './jobs/trees.ts';",
-        resolveDir: path.join(root, 'test'),
-        loader: 'ts',
-      },
-      outfile,
-      bundle: true,
-      format: 'esm',
-      platform: 'node',
-      target: 'node20.19',
-      external: ['koffi'],
-      // Where its janitor lies.
-      define: { 'import.meta.dirname': JSON.stringify(path.join(root, 'test/slurm')) },
-      logLevel: 'error',
-    });
-    return await import(pathToFileURL(outfile).href);
-  } finally {
-    fs.rmSync(folder, { recursive: true });
-  }
-}
 
 /** @param {{ product: object, report: Function }} of */
 export async function measureOwners({ product, report }) {

@@ -5,18 +5,15 @@ import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { build } from 'esbuild';
 import { measureAdopt } from './adopt.mjs';
 import { measureCallerId } from './callerid.mjs';
 import { measureBomb, measureEnding, measureScan } from './ending.mjs';
+import { command, loadProduct, recordedNode, root } from './load.mjs';
 import { cWalk, inTurn, wholeProcess } from './measure.mjs';
 import { measureOwners } from './owners.mjs';
-import { chooseHierarchies, prefix, removeLeftovers, Tree } from './tree.mjs';
+import { chooseHierarchies, removeLeftovers, Tree } from './tree.mjs';
 import { measureWatch } from './watch.mjs';
 
-const root = path.resolve(import.meta.dirname, '..');
-const command = path.join(root, 'dist/bin/slurm-cgroups.js');
 const uid = 64_800;
 const most = 10_000;
 
@@ -47,46 +44,6 @@ function report(what, [ours, theirs], against, bound) {
   const ratio = ours / theirs;
   const verdict = bound === undefined ? '' : ratio <= bound ? `at most ${bound}` : `OVER ${bound}`;
   row([what, ours.toFixed(2), theirs.toFixed(2), against, ratio.toFixed(2), verdict]);
-}
-
-/** The product's own code, bundled as the command is. */
-async function loadProduct() {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), `${prefix}-`));
-  try {
-    const outfile = path.join(folder, 'product.mjs');
-    const names = {
-      'adopt/connection': 'parseSshConnection',
-      'adopt/session': 'admitSession',
-      'cgroup/hierarchies': 'discoverHierarchies',
-      'cgroup/killing': 'killMembers',
-      'cgroup/membership': 'parseProcCgroup',
-      'cgroup/mounts': 'parseMountInfo',
-      'cgroup/recording': 'recordedHost',
-      'cleanup/process-table': 'readProcessTable',
-      'jobs/caller-id': 'askCallerId',
-      'jobs/config-syntax': 'configLines',
-      'jobs/discovery': 'cgroupOf, discoverJobs',
-      'jobs/node': 'readNode',
-      'jobs/owners': 'findOwners',
-      'jobs/owners-asked': 'askOwners',
-      'machine/deadline': 'deadlineIn',
-      'cli/commands/list': 'processesOf',
-    };
-    const contents = Object.entries(names).map(([file, name]) => `export { ${name} } from './src/${file}.js';`);
-    await build({
-      stdin: { contents: contents.join('\n'), resolveDir: root, loader: 'ts' },
-      outfile,
-      bundle: true,
-      format: 'esm',
-      platform: 'node',
-      target: 'node20.19',
-      external: ['koffi'],
-      logLevel: 'error',
-    });
-    return await import(pathToFileURL(outfile).href);
-  } finally {
-    fs.rmSync(folder, { recursive: true });
-  }
 }
 
 function find(...names) {
@@ -273,7 +230,7 @@ function hierarchiesHere(product) {
 }
 
 /** On a recorded node: a start that also reads and parses a file. */
-const recorded = ['6516', '--from', path.join(root, 'dist/bin/demo-node.jsonl')];
+const recorded = ['6516', '--from', recordedNode];
 
 console.log(
   `Node.js ${process.version}, Linux ${os.release()}, ${os.cpus().length} CPUs, load ${os.loadavg()[0].toFixed(1)}`,

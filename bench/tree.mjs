@@ -3,7 +3,7 @@
 
 import fs from 'node:fs';
 
-export const prefix = 'slurm-cgroups-bench';
+const prefix = 'slurm-cgroups-bench';
 
 /** A memory cgroup costs the kernel some 23 KiB: 50,000 of them only where there is plenty. */
 const memoryNeededKiB = 4 << 20;

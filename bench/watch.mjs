@@ -3,16 +3,13 @@
 
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
-import path from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { loadWatch } from './load.mjs';
 import { inTurn, median } from './measure.mjs';
-
-const root = path.resolve(import.meta.dirname, '..');
 
 /** What runs in the process: each resolves when it hears everything. */
 const contestants = {
   async ours({ within, steps }) {
-    const { watchJobs } = await import(pathToFileURL(path.join(root, 'dist/jobs/watch/watch.js')).href);
+    const { watchJobs } = await loadWatch();
     return async () => {
       const events = watchJobs({ within, steps });
       for (;;) if ((await events.next()).value.event === 'ready') return;

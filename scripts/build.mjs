@@ -7,7 +7,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { isBuilt, sayBuilt } from './built.mjs';
 
+if (process.argv.includes('--if-needed')) {
+  if (isBuilt()) process.exit(); // by the run that this one waited for
+  console.error('Building …');
+}
+const begin = new Date();
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 process.chdir(root);
 const { version } = JSON.parse(fs.readFileSync('package.json', 'utf8'));
@@ -40,6 +46,9 @@ const neighbours = {
     );
   },
 };
+fs.mkdirSync('dist/bin');
+fs.copyFileSync('test/recordings/slurm-22.05-v1.jsonl', 'dist/bin/demo-node.jsonl');
+fs.writeFileSync('dist/bin/package.json', '{"type":"commonjs"}\n');
 await build({
   entryPoints: {
     'slurm-cgroups': 'src/cli/main.ts',
@@ -61,6 +70,5 @@ await build({
   plugins: [builtins, neighbours],
   logLevel: 'warning',
 });
-fs.writeFileSync('dist/bin/package.json', '{"type":"commonjs"}\n');
-fs.copyFileSync('test/recordings/slurm-22.05-v1.jsonl', 'dist/bin/demo-node.jsonl');
 fs.chmodSync('dist/bin/slurm-cgroups.js', 0o755);
+sayBuilt(begin);

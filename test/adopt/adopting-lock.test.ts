@@ -10,7 +10,7 @@ import { deadlineIn } from '../../src/machine/deadline.js';
 import { hasCode } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { mayBeSkipped } from '../support/program-run.js';
+import { mayBeSkipped } from '../support/may-run.js';
 
 const live = liveHost();
 const folder = '/run/slurm-cgroups/adopting';

@@ -3,7 +3,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Sandbox } from '../../src/cli/sandbox.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { canUseCgroups, mayBeSkipped, runProgramFile } from '../support/program-run.js';
+import { canUseCgroups, mayBeSkipped } from '../support/may-run.js';
+import { runProgramFile } from '../support/program-run.js';
 import { until } from '../support/stuck-processes.js';
 
 const uid = 64_811;

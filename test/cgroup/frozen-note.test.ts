@@ -9,7 +9,7 @@ import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
 import type { Directory, Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { canUseCgroups, mayBeSkipped } from '../support/program-run.js';
+import { canUseCgroups, mayBeSkipped } from '../support/may-run.js';
 
 const host = liveHost();
 const folder = '/run/slurm-cgroups/frozen';

@@ -8,7 +8,7 @@ import { Sandbox } from '../../src/cli/sandbox.js';
 import { SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { canUseCgroups, mayBeSkipped } from '../support/program-run.js';
+import { canUseCgroups, mayBeSkipped } from '../support/may-run.js';
 
 const uid = 64_741;
 const timeoutMs = 20_000;

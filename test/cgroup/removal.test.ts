@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { removeTrees } from '../../src/cgroup/removal.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { canUseCgroups, mayBeSkipped } from '../support/program-run.js';
+import { canUseCgroups, mayBeSkipped } from '../support/may-run.js';
 
 const host = liveHost();
 

@@ -13,7 +13,7 @@ import { Sandbox } from '../../src/cli/sandbox.js';
 import { ifThere } from '../../src/machine/errors.js';
 import type { Host, Libc } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { canUseCgroups, mayBeSkipped } from '../support/program-run.js';
+import { canUseCgroups, mayBeSkipped } from '../support/may-run.js';
 import { until } from '../support/stuck-processes.js';
 
 const uid = 64_754;

@@ -11,7 +11,7 @@ import { Sandbox } from '../../src/cli/sandbox.js';
 import { SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { canUseCgroups, mayBeSkipped } from '../support/program-run.js';
+import { canUseCgroups, mayBeSkipped } from '../support/may-run.js';
 
 const [uid, other] = [64_751, 64_752];
 const host = liveHost();

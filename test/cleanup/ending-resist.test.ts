@@ -15,7 +15,8 @@ import { ifThere } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { firstThreadEnded, untilFirstThreadEnded } from '../support/first-thread-ended.js';
-import { canUseCgroups, mayBeSkipped, programFile } from '../support/program-run.js';
+import { canUseCgroups, mayBeSkipped } from '../support/may-run.js';
+import { programFile } from '../support/program-run.js';
 import { until } from '../support/stuck-processes.js';
 
 const uid = 64_753;

@@ -18,7 +18,8 @@ import { liveHost } from '../../src/machine/live-host.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import { loadRecording } from '../recordings/recordings.js';
 import { holdLocks, withOwnLocks } from '../support/lock-holder.js';
-import { canUseCgroups, mayBeSkipped, programFile } from '../support/program-run.js';
+import { canUseCgroups, mayBeSkipped } from '../support/may-run.js';
+import { programFile } from '../support/program-run.js';
 
 const uid = 64_744;
 const host = liveHost();

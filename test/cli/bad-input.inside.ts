@@ -41,7 +41,7 @@ beforeEach(() => {
   for (const top of tops) fs.mkdirSync([top, ...below].join('/'), { recursive: true });
 });
 
-async function run(...words: readonly string[]): Promise<Ran> {
+async function run(...words: readonly string[]): Promise<Omit<Ran, 'pid'>> {
   const child = spawn(process.execPath, [programFile, ...words], { env: {}, stdio: ['ignore', 'pipe', 'pipe'] });
   const tooLate = setTimeout(() => child.kill('SIGKILL'), patienceMs);
   const texts = { stdout: '', stderr: '' };

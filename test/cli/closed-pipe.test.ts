@@ -4,7 +4,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import process from 'node:process';
 import { describe, expect, it } from 'vitest';
-import { programFile, recording } from '../support/program-run.js';
+import { recording } from '../recordings/recordings.js';
+import { programFile } from '../support/program-run.js';
 
 /** Runs the program with its output, and what else is named, closed before it writes. */
 async function runUnread(closed: readonly ('stdout' | 'stderr')[], words: readonly string[]): Promise<unknown> {

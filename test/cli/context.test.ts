@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { openContext, recordedOptions, requireSlurm, slurmdLine } from '../../src/cli/context.js';
 import { readNode } from '../../src/jobs/node.js';
 import { recordedHost } from '../../src/machine/recording.js';
-import { recording } from '../support/program-run.js';
+import { recording } from '../recordings/recordings.js';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-context-'));
 afterAll(() => fs.rmSync(folder, { recursive: true }));

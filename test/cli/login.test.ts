@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { runLogin } from '../../src/cli/login.js';
-import { recording } from '../support/program-run.js';
+import { recording } from '../recordings/recordings.js';
 
 describe('runLogin()', () => {
   it('gives the exit code of adopt, and that of its errors', async () => {

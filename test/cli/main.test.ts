@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
-import { programFile, recording, runProgramFile } from '../support/program-run.js';
+import { recording } from '../recordings/recordings.js';
+import { programFile, runProgramFile } from '../support/program-run.js';
 
 describe('main()', () => {
   it('ends quietly when its reader stops early', () => {
@@ -13,7 +14,7 @@ describe('main()', () => {
         programFile,
         recording('slurm-24.11-v1'),
       ],
-      { encoding: 'utf8' },
+      { encoding: 'utf8', timeout: 60_000 },
     );
     expect([stdout, stderr, status]).toEqual(['{\nend\n', '', 0]);
   });

@@ -4,7 +4,7 @@ import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
 import { removeLeftovers, Sandbox } from '../../src/cli/sandbox.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { canUseCgroups, mayBeSkipped } from '../support/program-run.js';
+import { canUseCgroups, mayBeSkipped } from '../support/may-run.js';
 
 const uid = 64_734;
 

@@ -6,7 +6,7 @@ import { deadlineIn } from '../../src/machine/deadline.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { holdLocks, mountedAt } from '../support/lock-holder.js';
-import { canUseCgroups, mayBeSkipped } from '../support/program-run.js';
+import { canUseCgroups, mayBeSkipped } from '../support/may-run.js';
 import { TestCgroups } from '../support/test-cgroups.js';
 
 const host = liveHost();

@@ -30,7 +30,8 @@ export interface GuestTests {
 
 /** @throws Error when the guest or its vitest ended without a report, not even on some files. */
 export async function runTestsInGuest({ tests, leaveOut, first, ...options }: GuestTestOptions): Promise<GuestTests> {
-  const vitest = ['node', 'node_modules/vitest/vitest.mjs', 'run', '--config', 'vitest.inside.config.ts'];
+  const reporters = ['--reporter', 'default', '--reporter', './test/lab/reporter.ts'];
+  const vitest = ['node', 'node_modules/vitest/vitest.mjs', 'run', '--project', 'inside', ...reporters];
   const names = leaveOut === undefined ? [] : ['--testNamePattern', `^(?!.*(${leaveOut.source}))`];
   const begin = performance.now();
   const command = [...vitest, ...names, ...tests];

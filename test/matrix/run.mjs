@@ -14,6 +14,6 @@ for (let word = words.shift(); word !== undefined; word = words.shift()) {
   else cells.push(word);
 }
 env.MATRIX_CELLS = cells.join(',');
-const vitest = ['node_modules/vitest/vitest.mjs', 'run', '--config', 'vitest.matrix.config.ts', ...options];
+const vitest = ['node_modules/vitest/vitest.mjs', 'run', '--project', 'matrix', ...options];
 const { status } = spawnSync(process.execPath, vitest, { stdio: 'inherit', env });
 process.exit(status ?? 1);

@@ -17,6 +17,11 @@ export const recordingNames: readonly string[] = fs
   .map((file) => path.basename(file, '.jsonl'))
   .sort();
 
+/** The file of a recorded node. */
+export function recording(name: string): string {
+  return path.join(folder, `${name}.jsonl`);
+}
+
 /** As it was recorded (`slurm_vm`, `vm_slurmstepd.scope`), or without the node's name (`slurm`, `slurmstepd.scope`). */
 export type Spelling = 'recorded' | 'respelled';
 

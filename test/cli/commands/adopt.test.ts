@@ -3,8 +3,10 @@ import { adoptSpec, runAdopt } from '../../../src/cli/commands/adopt.js';
 import { Sandbox, type Sleeper } from '../../../src/cli/sandbox.js';
 import { parseWords } from '../../../src/cli/spec.js';
 import { liveHost } from '../../../src/machine/live-host.js';
+import { recording } from '../../recordings/recordings.js';
 import { capture } from '../../support/captured-output.js';
-import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../../support/program-run.js';
+import { canUseCgroups, mayBeSkipped } from '../../support/may-run.js';
+import { runProgramFile } from '../../support/program-run.js';
 
 async function dryRun(name: string, ...words: readonly string[]) {
   const output = capture();

@@ -2,7 +2,9 @@ import fs from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Sandbox } from '../../../src/cli/sandbox.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../../support/program-run.js';
+import { recording } from '../../recordings/recordings.js';
+import { canUseCgroups, mayBeSkipped } from '../../support/may-run.js';
+import { runProgramFile } from '../../support/program-run.js';
 import { titledNode } from '../../support/titled-stepds.js';
 
 describe('clean --dry-run', () => {

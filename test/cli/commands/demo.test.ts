@@ -1,11 +1,12 @@
 // The demo as a newcomer meets it: in full, stopped in the middle, killed at any moment, and without root.
 
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { discoverHierarchies } from '../../../src/cgroup/hierarchies.js';
-import { canUseCgroups, mayBeSkipped, programFile } from '../../support/program-run.js';
+import { canUseCgroups, mayBeSkipped } from '../../support/may-run.js';
+import { programFile, runProgramFile, runProgramFileAs } from '../../support/program-run.js';
 import { TestCgroups } from '../../support/test-cgroups.js';
 
 /** What is left of the demo that was this process. */
@@ -104,8 +105,8 @@ class WatchedDemo {
 
 describe.skipIf(!canUseCgroups && mayBeSkipped)('demo (needs root and cgroups)', () => {
   it('adopts a session into the newest of two jobs, proves it, and leaves nothing', () => {
-    const { pid, status, stdout, stderr } = spawnSync(process.execPath, [programFile, 'demo'], { encoding: 'utf8' });
-    expect([status, stderr]).toEqual([0, '']);
+    const { pid, exitCode, stdout, stderr } = runProgramFile('demo');
+    expect([exitCode, stderr]).toEqual([0, '']);
     expect(stdout).toContain('The session is in job 102');
     expect(stdout).toMatch(/of uid 64731 is in job 102 step extern, in every hierarchy the job has/);
     expect(stdout).toMatch(/Ended what was started and removed \/slurm-cgroups-demo-\d+-\d+ from /);
@@ -125,8 +126,8 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('demo (needs root and cgroups)',
     expect(killed.signal).toBe('SIGKILL');
     const names = new Set(leftBehind(killed.pid));
     expect(names.size).toBe(1);
-    const { status, stdout } = spawnSync(process.execPath, [programFile, 'demo'], { encoding: 'utf8' });
-    expect(status).toBe(0);
+    const { exitCode, stdout } = runProgramFile('demo');
+    expect(exitCode).toBe(0);
     expect(stdout).toContain(`Removed what an earlier demo left behind: ${[...names].join()}`);
     expect(leftBehind(killed.pid)).toEqual([]);
   });
@@ -154,8 +155,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('demo (needs root and cgroups)',
         for (let at = 0; demo.left().some(isLate) && at < 1000; at++) await pause(10);
         expect(demo.left().filter(isLate)).toEqual([]);
       }
-      const { status } = spawnSync(process.execPath, [programFile, 'demo'], { encoding: 'utf8' });
-      expect(status).toBe(0);
+      expect(runProgramFile('demo').exitCode).toBe(0);
       expect(cgroups.all.procs()).toEqual([]);
       expect(pids.flatMap(leftBehind)).toEqual([]);
     } finally {
@@ -168,11 +168,8 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('demo (needs root and cgroups)',
 describe('demo without root', () => {
   it('says so and tells the story on a recorded node, marked as such', () => {
     const asNobody = canUseCgroups ? { uid: 65_534, gid: 65_534 } : {};
-    const { status, stdout, stderr } = spawnSync(process.execPath, [programFile, 'demo'], {
-      encoding: 'utf8',
-      ...asNobody,
-    });
-    expect([status, stderr]).toEqual([0, '']);
+    const { exitCode, stdout, stderr } = runProgramFileAs(asNobody, 'demo');
+    expect([exitCode, stderr]).toEqual([0, '']);
     expect(stdout).toMatch(/^No real cgroups for this demo: .*\.\nHere is the same story on a RECORDED node/);
     expect(stdout).toContain('# RECORDED: ');
     expect(stdout).toContain('The session goes into job 5');

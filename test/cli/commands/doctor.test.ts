@@ -10,9 +10,10 @@ import { runVerify, verifySpec } from '../../../src/cli/commands/verify.js';
 import { Sandbox } from '../../../src/cli/sandbox.js';
 import { parseWords } from '../../../src/cli/spec.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { loadRecording, recordingNames } from '../../recordings/recordings.js';
+import { loadRecording, recording, recordingNames } from '../../recordings/recordings.js';
 import { capture } from '../../support/captured-output.js';
-import { canUseCgroups, mayBeSkipped, recording, runProgramFile } from '../../support/program-run.js';
+import { canUseCgroups, mayBeSkipped } from '../../support/may-run.js';
+import { runProgramFile } from '../../support/program-run.js';
 
 const uid = 64_735;
 let folder: string;

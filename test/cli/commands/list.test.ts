@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { listSpec, runList } from '../../../src/cli/commands/list.js';
 import { parseWords } from '../../../src/cli/spec.js';
-import { expectedFor, recordingNames } from '../../recordings/recordings.js';
+import { expectedFor, recording, recordingNames } from '../../recordings/recordings.js';
 import { capture } from '../../support/captured-output.js';
-import { recording, runProgramFile } from '../../support/program-run.js';
+import { runProgramFile } from '../../support/program-run.js';
 
 async function list(name: string, ...words: readonly string[]) {
   const output = capture();

@@ -3,8 +3,8 @@ import { runStrays, straysSpec } from '../../../src/cli/commands/strays.js';
 import { Sandbox } from '../../../src/cli/sandbox.js';
 import { parseWords } from '../../../src/cli/spec.js';
 import { liveHost } from '../../../src/machine/live-host.js';
+import { recording } from '../../recordings/recordings.js';
 import { capture } from '../../support/captured-output.js';
-import { recording } from '../../support/program-run.js';
 import { rootTest } from '../../support/test-cgroups.js';
 
 async function strays(...words: readonly string[]) {

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { runVerify, verifySpec } from '../../../src/cli/commands/verify.js';
 import { parseWords } from '../../../src/cli/spec.js';
+import { recording } from '../../recordings/recordings.js';
 import { capture } from '../../support/captured-output.js';
-import { recording, runProgramFile } from '../../support/program-run.js';
+import { runProgramFile } from '../../support/program-run.js';
 
 async function verify(name: string, ...words: readonly string[]) {
   const output = capture();

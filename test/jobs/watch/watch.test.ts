@@ -12,6 +12,7 @@ import { readNode } from '../../../src/jobs/node.js';
 import { type JobEvent, type WatchJobsOptions, watchJobs } from '../../../src/jobs/watch/watch.js';
 import { recordedHost } from '../../../src/testing.js';
 import { loadRecording } from '../../recordings/recordings.js';
+import { distFolder } from '../../support/program-run.js';
 import { descriptors, kernelTest, type TestCgroups } from '../../support/test-cgroups.js';
 
 /** Slurm's tree in some hierarchies at once. */
@@ -268,14 +269,17 @@ describe('watchJobs()', () => {
     // In a process of its own: the test runner has timers, too.
     const script = `
       import fs from 'node:fs';
-      const { watchJobs } = await import(${JSON.stringify(path.resolve(import.meta.dirname, '../../../dist/jobs/watch/watch.js'))});
+      const { watchJobs } = await import(${JSON.stringify(path.join(distFolder, 'jobs/watch/watch.js'))});
       for await (const { event } of watchJobs({ within: '/${area.name}', steps: true })) {
         if (event === 'ready') fs.rmdirSync('${area.at('freezer').directory}/slurm/uid_1/job_1/step_0');
         if (event === 'ready') fs.rmdirSync('${area.at('devices').directory}/slurm/uid_1/job_1/step_0');
         if (event === 'step-removed') break;
       }
       console.log(process.getActiveResourcesInfo().filter((one) => one === 'Timeout').length);`;
-    const ran = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
+    const ran = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    });
     expect([ran.stdout, ran.stderr, ran.status]).toEqual(['0\n', '', 0]);
   });
 

@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { mayBeSkipped } from '../../support/program-run.js';
+import { mayBeSkipped } from '../../support/may-run.js';
 import { type Cluster, startCluster } from '../cluster.js';
 import type { Login, Site } from './adopter.js';
 import { missingHere, type SidesFor, sidesOn } from './adopters.js';
