@@ -12,6 +12,7 @@ import type { SlurmNode } from '../jobs/node.js';
 import { checkMayMove } from '../jobs/protected.js';
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
+import { poolingHost } from '../machine/handle-pool.js';
 import { mayStillAccept, type Registration, register, settle, whyIncomplete } from './accounting.js';
 import { moveDescendants } from './descendants.js';
 import {
@@ -131,7 +132,7 @@ export async function adopt(pid: number, target: Job | UserTarget, options: Adop
     const route = await routeTo(adoption, target, pid);
     adoption.route = route;
     if (route.by === 'none') return notTried(adoption, route);
-    const session = planMove(adoption, held, route);
+    const session = planMove(adoption, adoption.node, held, route);
     return await moveAndProve(adoption, session, route);
   } finally {
     adoption.close();
@@ -145,6 +146,7 @@ class Adoption {
   readonly options: AdoptOptions;
   readonly node: SlurmNode;
   readonly deadline: Deadline;
+  #nodeForChildren: SlurmNode | undefined;
   readonly trace: string[] = [];
   /** The process, then its children. */
   readonly processes: HeldProcess[] = [];
@@ -166,6 +168,12 @@ class Adoption {
     this.options = options;
     this.node = options.node;
     this.deadline = deadlineIn(options.node.host, options.timeoutMs ?? defaultTimeoutMs);
+  }
+
+  /** Of children there can be thousands: what is held for them shares few descriptors. */
+  get nodeForChildren(): SlurmNode {
+    this.#nodeForChildren ??= { ...this.node, host: poolingHost(this.node.host) };
+    return this.#nodeForChildren;
   }
 
   get stepdTimeoutMs(): number {
@@ -211,9 +219,8 @@ function notTried(adoption: Adoption, { why }: NoRoute): AdoptionResult {
 }
 
 /** Looks where the process is now. Nothing is moved yet. */
-function planMove({ node, moves }: Adoption, held: HeldProcess, route: CgroupRoute | StepdRoute): Move {
-  const move =
-    route.by === 'cgroup' ? OwnMove.plan(node.host, held, route.targets) : Move.follow(node.host, held, route.goals);
+function planMove({ moves }: Adoption, { host }: SlurmNode, held: HeldProcess, route: CgroupRoute | StepdRoute): Move {
+  const move = route.by === 'cgroup' ? OwnMove.plan(host, held, route.targets) : Move.follow(host, held, route.goals);
   moves.push(move);
   return move;
 }
@@ -243,12 +250,12 @@ async function moveAll(
   session: Move,
   route: CgroupRoute | StepdRoute,
 ): Promise<SlurmCgroupsError | undefined> {
-  const { node, uid, deadline, processes, options, trace } = adoption;
+  const { uid, deadline, processes, options, trace } = adoption;
   try {
     const failure = await moveOne(adoption, session, route);
     if (failure !== undefined || options.descendants !== true) return failure;
     return await moveDescendants({
-      ...{ node, uid, deadline, family: processes },
+      ...{ node: adoption.nodeForChildren, uid, deadline, family: processes },
       move: (held) => moveChild(adoption, held, { session, route }),
       say: (line) => trace.push(line),
     });
@@ -266,7 +273,7 @@ async function moveChild(
 ): Promise<SlurmCgroupsError | 'moved' | 'already'> {
   if (route.by === 'stepd') adoption.routeForChildren ??= routeForChildren(adoption.node.host, session);
   const childRoute = adoption.routeForChildren ?? route;
-  const move = planMove(adoption, held, childRoute);
+  const move = planMove(adoption, adoption.nodeForChildren, held, childRoute);
   adoption.processes.push(held);
   const wasThere = move.complete;
   return (await moveOne(adoption, move, childRoute)) ?? (wasThere ? 'already' : 'moved');
@@ -410,7 +417,9 @@ function remains({ moves }: Adoption): boolean {
 function frozenPlace({ node, route, moves }: Adoption): string | undefined {
   const goals = route?.by === 'stepd' ? route.goals : [];
   // Where slurmstepd has put a process is known afterwards; up to 23.02 a user can freeze a task that they made.
-  for (const cgroup of [...goals, ...moves.flatMap((move) => move.cgroups)]) {
+  const cgroups = [...goals, ...moves.flatMap((move) => move.cgroups)];
+  // Thousands of children are in the same few.
+  for (const cgroup of new Map(cgroups.map((one) => [one.directory, one])).values()) {
     const place = frozenAt(node.host, cgroup);
     if (place !== undefined) return place;
   }

@@ -72,14 +72,11 @@ async function moveRound(
   let [any, outside, gone] = [false, false, false];
   // The family grows while it is walked: the children of a child are looked at in the same round.
   for (const parent of family) {
-    if (deadline.isOver())
-      return new SlurmCgroupsError(
-        'ERR_TIMEOUT',
-        'New child processes kept appearing outside the job until the deadline',
-      );
+    if (deadline.isOver()) return tooMany();
     for (const pid of all === undefined ? childrenIfThere(node, parent) : (all.get(parent.pid) ?? [])) {
       any = true;
       if (seen.has(pid)) continue;
+      if (deadline.isOver()) return tooMany();
       seen.add(pid);
       const outcome = await moveChild(descent, parent, pid);
       if (outcome instanceof SlurmCgroupsError) return outcome;
@@ -89,6 +86,13 @@ async function moveRound(
     }
   }
   return { any, outside, gone };
+}
+
+function tooMany(): SlurmCgroupsError {
+  return new SlurmCgroupsError(
+    'ERR_TIMEOUT',
+    'Not all child processes could be moved before the deadline: there are many, or new ones kept appearing outside the job; --budget gives more time',
+  );
 }
 
 /** `stays`: not to be moved, or a zombie that its parent has not reaped yet. */

@@ -8,6 +8,8 @@ import { adopt } from '../../src/adopt/adoption.js';
 import type { Job } from '../../src/jobs/job.js';
 import { verify } from '../../src/jobs/verification.js';
 import { hasCode, SystemCallError } from '../../src/machine/errors.js';
+import { failingHost } from '../../src/machine/failing.js';
+import type { Host } from '../../src/machine/host.js';
 import { newestJob } from '../../src/policy/newest.js';
 import { firstThreadEnded, untilFirstThreadEnded } from '../support/first-thread-ended.js';
 import {
@@ -320,6 +322,61 @@ onKernels((kernel) => {
       expect(result.descendants.map((one) => one.pid).sort()).toEqual([...family].sort());
       expect(result.descendants.every(({ outcome }) => outcome === 'adopted')).toBe(true);
       for (const one of [pid, ...family]) expect(world.places(one)).toEqual(world.leaves(102));
+    });
+
+    inWorld(kernel, 'moves more children than it may hold open at once', async (world) => {
+      await world.twoJobs();
+      const pid = await world.shell(`i=0; while [ $i -lt 100 ]; do sleep ${world.lifetime} & i=$((i+1)); done; wait`);
+      await until('a hundred children', () => childrenOf(pid).length === 100);
+      const few = 'Max open files            64                   64                   files     \n';
+      const counted = failingHost({
+        ...world.host,
+        read: (path) => (path === '/proc/self/limits' ? few : world.host.read(path)),
+      });
+      const most = { open: 0 };
+      const host: Host = {
+        ...counted,
+        open: (path) => {
+          const held = counted.open(path);
+          most.open = Math.max(most.open, counted.openDirectories());
+          return held;
+        },
+      };
+      const options = { node: await world.node(host), descendants: true, timeoutMs: 50_000 };
+      const result = await adopt(pid, await world.job(102), options);
+      expect([result.error, result.outcome]).toEqual([undefined, 'adopted']);
+      expect(result.descendants.filter(({ outcome }) => outcome === 'adopted')).toHaveLength(100);
+      for (const one of [pid, ...childrenOf(pid)]) expect(world.places(one)).toEqual(world.leaves(102));
+      expect(counted.openDirectories()).toBe(0);
+      // 16 for the children; the session, its targets and where it came from in each hierarchy.
+      expect(most.open).toBeLessThanOrEqual(16 + 2 + 2 * world.box.controllers.length + 8);
+    });
+
+    inWorld(kernel, 'puts all of them back where the last one is refused', async (world) => {
+      await world.twoJobs();
+      const pid = await world.shell(`i=0; while [ $i -lt 40 ]; do sleep ${world.lifetime} & i=$((i+1)); done; wait`);
+      await until('forty children', () => childrenOf(pid).length === 40);
+      const few = 'Max open files            16                   16                   files     \n';
+      let writes = 0;
+      const last = 1 + 40 * world.box.controllers.length; // of the session there are as many before
+      const host: Host = {
+        ...world.host,
+        read: (path) => (path === '/proc/self/limits' ? few : world.host.read(path)),
+        open: (path) => {
+          const held = world.host.open(path);
+          return {
+            ...held,
+            write: (name, text) => {
+              if (++writes === last) throw new SystemCallError('write', `${path}/${name}`, 'EIO');
+              held.write(name, text);
+            },
+          };
+        },
+      };
+      const options = { node: await world.node(host), descendants: true, timeoutMs: 50_000 };
+      const result = await adopt(pid, await world.job(102), options);
+      expect([result.error?.code, result.outcome]).toEqual(['ERR_IO', 'undone']);
+      for (const one of [pid, ...childrenOf(pid)]) expect(world.places(one)).toEqual(world.everywhere('outside'));
     });
 
     inWorld(kernel, 'finds a grandchild outside below a child that is in the job', async (world) => {
