@@ -10,6 +10,7 @@ import type { SlurmNode } from '../jobs/node.js';
 import type { StepdConnection } from '../jobs/stepd/connection.js';
 import { reachExternStepd } from '../jobs/stepd/extern.js';
 import type { Deadline } from '../machine/deadline.js';
+import { defined } from '../machine/defined.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import type { Counted } from './route.js';
 
@@ -65,7 +66,7 @@ async function registerAnew(request: RegistrationRequest): Promise<Registration>
     case 'ending':
       return isExiting(request.process) ? { outcome: 'ended' } : { outcome: 'refused', error: reached.error };
     case 'unasked': {
-      const about = job.jobId === undefined ? {} : { jobId: job.jobId };
+      const about = defined({ jobId: job.jobId });
       return { outcome: 'untold', error: new SlurmCgroupsError('ERR_STEPD', reached.why, about) };
     }
     case 'ready':
@@ -129,7 +130,7 @@ export function settle(node: SlurmNode, move: Move, { job, goals }: Counted, reg
   }
   // Also of a process that has ended meanwhile: a step that refuses it kills it (measured).
   const error = registration.outcome === 'refused' ? registration.error : whyIncomplete(move);
-  return { ...said, ...(error === undefined ? {} : { error }), trace };
+  return { ...said, ...defined({ error }), trace };
 }
 
 function accounted(pid: number, registration: Registration): Accounted {

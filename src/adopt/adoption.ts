@@ -11,6 +11,7 @@ import { holdUserCgroups, isJobIn } from '../jobs/leaves.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { checkMayMove } from '../jobs/protected.js';
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
+import { defined } from '../machine/defined.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import { poolingHost } from '../machine/handle-pool.js';
 import { mayStillAccept, type Registration, register, settle, whyIncomplete } from './accounting.js';
@@ -458,7 +459,7 @@ function resultOf(adoption: Adoption, outcome: AdoptionOutcome, error?: SlurmCgr
     accounting,
     ...(outcome !== 'adopted' || uncountedWhy === undefined ? {} : { uncountedWhy }),
     hierarchies: session?.report ?? [],
-    ...(error === undefined ? {} : { error }),
+    ...defined({ error }),
     descendants: others.map((move) => ({ pid: move.process.pid, outcome: summaryOf(move) })),
     trace: [...trace],
   };

@@ -13,6 +13,7 @@ import { findOwners } from '../jobs/owners/find.js';
 import { reachExternStepd } from '../jobs/stepd/extern.js';
 import { isDeserted } from '../jobs/stepd/process.js';
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
+import { defined } from '../machine/defined.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { Slots } from '../machine/slots.js';
@@ -93,13 +94,13 @@ async function callerIdFact({ jobs }: AdoptionFacts, source: FactSource): Promis
       uid: request.uid,
       ownJobs: jobs !== undefined && 'known' in jobs ? jobs.known : [],
       deadline: deadline.part(timeoutMs),
-      ...(request.pid === undefined ? {} : { pid: request.pid }),
+      ...defined({ pid: request.pid }),
     },
     { remember: source.dryRun !== true && isWholeTime },
   );
   switch (answer.answer) {
     case 'job':
-      return { known: { jobId: answer.jobId, ...(answer.uid === undefined ? {} : { uid: answer.uid }) } };
+      return { known: { jobId: answer.jobId, ...defined({ uid: answer.uid }) } };
     case 'none':
       return { known: 'none' };
     case 'unknown':

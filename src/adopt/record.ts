@@ -3,6 +3,7 @@
 
 import type { HierarchyMove } from '../cgroup/move.js';
 import { identityOf } from '../cgroup/process.js';
+import { defined } from '../machine/defined.js';
 import { type ErrorCode, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import type { AdoptDecision, AdoptionTarget, AnswerDecision, Rule } from '../policy/answer.js';
@@ -121,11 +122,9 @@ export class Recorder {
     return {
       id: `${pid}-${startTime ?? 'unknown'}-${this.#begun.getTime()}`,
       time: this.#begun.toISOString(),
-      process: { pid, ...(startTime === undefined ? {} : { startTime }) },
+      process: { pid, ...defined({ startTime }) },
       uid,
-      ...(user === undefined ? {} : { user }),
-      ...(service === undefined ? {} : { service }),
-      ...(connection === undefined ? {} : { connection }),
+      ...defined({ user, service, connection }),
       decision: recordedDecision(decision),
       ...(tried === undefined ? {} : { target: recordedTarget(tried.target) }),
       route: tried?.adoption.route ?? 'none',
@@ -136,7 +135,7 @@ export class Recorder {
       reason: answer.reason,
       trace,
       stagesMs: Object.fromEntries([...this.#stagesMs].map(([stage, ms]) => [stage, roundMs(ms)])),
-      ...(this.#provenMs === undefined ? {} : { provenMs: this.#provenMs }),
+      ...defined({ provenMs: this.#provenMs }),
       totalMs: this.#sinceMs(),
     };
   }
@@ -173,9 +172,7 @@ export function recordedTarget(target: AdoptionTarget): RecordedTarget {
   const { jobId, sluid, uid } = target.job;
   return {
     kind: 'job',
-    ...(jobId === undefined ? {} : { jobId }),
-    ...(sluid === undefined ? {} : { sluid }),
-    ...(uid === undefined ? {} : { uid }),
+    ...defined({ jobId, sluid, uid }),
   };
 }
 

@@ -10,6 +10,7 @@ import type { SlurmNode } from '../jobs/node.js';
 import type { StepdConnection } from '../jobs/stepd/connection.js';
 import { reachExternStepd } from '../jobs/stepd/extern.js';
 import { deadlineIn } from '../machine/deadline.js';
+import { defined } from '../machine/defined.js';
 import { quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Directory, Host } from '../machine/host.js';
 
@@ -78,7 +79,7 @@ export async function findRoute(node: SlurmNode, job: Job, options: RouteOptions
       return {
         by: 'cgroup',
         targets: leaves.targets,
-        counted: { job, goals, ...(stepd && { stepd }), ...unasked, ...limitsFirst(node) },
+        counted: { job, goals, ...defined({ stepd }), ...unasked, ...limitsFirst(node) },
       };
     }
     if (reached.outcome === 'unasked') needsStepd(job, { why: leaves.why, unasked: reached.why });

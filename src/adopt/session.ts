@@ -3,6 +3,7 @@
 
 import type { SlurmNode } from '../jobs/node.js';
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
+import { defined } from '../machine/defined.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import type { AdoptDecision, AnswerDecision } from '../policy/answer.js';
 import { decideAdoption, decideAfterAdoption } from '../policy/decision.js';
@@ -90,7 +91,7 @@ export async function admitSession(request: SessionRequest, session: SessionOpti
     }
     const report = {
       outcome: adoption.outcome,
-      ...(adoption.error === undefined ? {} : { reason: adoption.error.message }),
+      ...defined({ reason: adoption.error?.message }),
     };
     const answer = decideAfterAdoption(decision, report, options);
     if (answer.action !== 'next') {
@@ -195,14 +196,14 @@ async function attempt(login: Login, pid: number, { target, rule }: AdoptDecisio
       onFailure: session.onFailure ?? (isLetIn ? 'keep' : 'undo'),
       descendants,
       timeoutMs: deadline.leftMs(),
-      ...(signal && { signal }),
+      ...defined({ signal }),
       ...(onProven && {
         onProven: (result: AdoptionResult) => {
           login.proven();
           onProven(result);
         },
       }),
-      ...(isCounted === undefined ? {} : { isCounted }),
+      ...defined({ isCounted }),
     });
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError) || ofTheProcess.has(error.code)) throw error;

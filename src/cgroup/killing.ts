@@ -2,6 +2,7 @@
 // else freeze, list, signal, thaw; what is seen outside a freezer is signalled one by one, identity checked.
 // Who is spared the caller says; a cgroup that holds somebody spared is never frozen nor killed as a whole.
 
+import { defined } from '../machine/defined.js';
 import { hasCode, ifThere, isGone } from '../machine/errors.js';
 import type { Directory, Host, Libc, Signal } from '../machine/host.js';
 import { type Cgroup, holdCgroup } from './cgroup.js';
@@ -86,12 +87,7 @@ export async function signalMembers(
   signal: Signal,
   spare?: KillOptions['spare'],
 ): Promise<readonly Member[]> {
-  const killing = new Killing(
-    host,
-    cgroups,
-    { timeoutMs: 0, ...(spare === undefined ? {} : { spare }) },
-    await host.libc(),
-  );
+  const killing = new Killing(host, cgroups, { timeoutMs: 0, ...defined({ spare }) }, await host.libc());
   return killing.look().flatMap((member) => killing.signal(member.pid, member.seenIn, signal, member) ?? []);
 }
 

@@ -1,6 +1,7 @@
 // The limits that a cgroup is under: its own and those of every cgroup above it, of which the tightest counts. Kernel
 // files by their names: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
 
+import { defined } from '../machine/defined.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { directoryOf, type Hierarchies, type Hierarchy, hierarchyOf } from './hierarchies.js';
@@ -42,10 +43,9 @@ export function limitsAt(
   const cpus = read('cpuset', 'cpuset.cpus', 'cpuset.cpus.effective')[0]?.trim();
   const quota = quotaOf(at('cpu'));
   return {
-    ...(memory === undefined ? {} : { memoryBytes: memory }),
+    ...defined({ memoryBytes: memory }),
     ...(cpus === undefined || cpus === '' ? {} : { cpus }),
-    ...(quota === undefined ? {} : { cpuQuota: quota }),
-    ...(pids === undefined ? {} : { pids }),
+    ...defined({ cpuQuota: quota, pids }),
   };
 }
 

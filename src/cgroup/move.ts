@@ -2,6 +2,7 @@
 // thread was, holds those cgroups open, and puts the process back there. Whether it may be moved at all,
 // and what a half success is worth, others decide.
 
+import { defined } from '../machine/defined.js';
 import { ifThere, quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Directory, Host } from '../machine/host.js';
 import { Cgroup, type WayIn, wayInto, writePid, writeProcess } from './cgroup.js';
@@ -87,7 +88,7 @@ export class Move {
       controllers: leg.cgroup.hierarchy.controllers,
       path: leg.cgroup.directory,
       outcome: leg.outcome,
-      ...(leg.error === undefined ? {} : { error: leg.error }),
+      ...defined({ error: leg.error }),
     }));
   }
 

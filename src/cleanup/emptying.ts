@@ -5,6 +5,7 @@ import type { Cgroup } from '../cgroup/cgroup.js';
 import { CgroupSet } from '../cgroup/cgroup-set.js';
 import { type KillReport, killMembers, type Member, signalMembers } from '../cgroup/killing.js';
 import { type Removal, removeTrees } from '../cgroup/removal.js';
+import { defined } from '../machine/defined.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 
@@ -48,7 +49,7 @@ export async function emptyAndRemove(
   cgroups: readonly Cgroup[],
   { spare, madeAnew, timeoutMs, signal }: EmptyingOptions,
 ): Promise<{ readonly killed: KillReport; readonly removal: Removal }> {
-  const bounds = { timeoutMs, ...(signal === undefined ? {} : { signal }) };
+  const bounds = { timeoutMs, ...defined({ signal }) };
   const removed: string[] = [];
   let killed: KillReport | undefined;
   for (let killing = 1; ; killing++) {

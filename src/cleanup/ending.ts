@@ -12,6 +12,7 @@ import { type JobName, parseUidName } from '../jobs/layout.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { removeUnderSlurmLock } from '../jobs/slurm-lock.js';
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
+import { defined } from '../machine/defined.js';
 import { quote, SlurmCgroupsError } from '../machine/errors.js';
 import { askToEnd, emptyAndRemove, membersIn } from './emptying.js';
 import { jobsMeant } from './named-job.js';
@@ -66,7 +67,7 @@ export async function cleanJob(job: JobName, options: CleanOptions): Promise<Cle
       spared: plan.spared,
       removed: [],
       left: [],
-      ...(plan.refused === undefined ? {} : { refused: plan.refused }),
+      ...defined({ refused: plan.refused }),
     };
   }
   return carryOut(plan, base, options);
@@ -127,7 +128,7 @@ export function planJob(asked: JobName, options: CleanOptions): CleanPlan {
       members,
       spared,
       notes: [],
-      ...(refused === undefined ? {} : { refused }),
+      ...defined({ refused }),
     };
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError) || error.code === 'ERR_NO_SUCH_JOB') throw error;
@@ -170,13 +171,12 @@ async function carryOut(
   };
   const graceMs = options.graceMs ?? defaults.graceMs;
   const timeoutMs = options.timeoutMs ?? defaults.timeoutMs;
-  const asked =
-    graceMs > 0 ? await askToEnd(host, cgroups, { spare, graceMs, ...(signal === undefined ? {} : { signal }) }) : [];
+  const asked = graceMs > 0 ? await askToEnd(host, cgroups, { spare, graceMs, ...defined({ signal }) }) : [];
   const { killed, removal } = await emptyAndRemove(host, cgroups, {
     spare,
     madeAnew,
     timeoutMs,
-    ...(signal === undefined ? {} : { signal }),
+    ...defined({ signal }),
   });
   const byKill = new Set(killed.ended.map((member) => `${member.pid} ${member.startTime}`));
   const onlyAsked = asked.filter(
@@ -262,7 +262,7 @@ type PlanNames = Pick<CleanPlan, 'job' | 'jobId'>;
 function namesOf(asked: JobName, found?: Job): PlanNames {
   const jobId = 'jobId' in asked ? asked.jobId : found?.jobId;
   const job = found?.sluid === undefined ? asked : { sluid: found.sluid };
-  return { job, ...(jobId === undefined ? {} : { jobId }) };
+  return { job, ...defined({ jobId }) };
 }
 
 function calledOf({ job, jobId }: PlanNames): string {

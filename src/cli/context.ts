@@ -2,6 +2,7 @@
 
 import { type CgroupPath, cgroupPath } from '../cgroup/path.js';
 import { type ReadNodeOptions, readNode, type SlurmNode } from '../jobs/node.js';
+import { defined } from '../machine/defined.js';
 import { hasCode, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { liveHost } from '../machine/live-host.js';
@@ -42,7 +43,7 @@ export function nodeOptions(words: Words): Pick<ReadNodeOptions, 'within' | 'spo
   return {
     // A sandbox keeps its spool there (sandbox.ts): on v2 it says whose jobs they are.
     ...(within === undefined ? {} : { within: withinOf(within), spoolDir: `/run/slurm-cgroups${within}/spool` }),
-    ...(nodeName === undefined ? {} : { nodeName }),
+    ...defined({ nodeName }),
   };
 }
 

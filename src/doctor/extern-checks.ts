@@ -13,6 +13,7 @@ import { JobSockets } from '../jobs/stepd/find.js';
 import { socketTime } from '../jobs/stepd/sockets.js';
 import { timeOfDayNs } from '../machine/clock.js';
 import { deadlineIn } from '../machine/deadline.js';
+import { defined } from '../machine/defined.js';
 import { hasCode, SlurmCgroupsError, someOf } from '../machine/errors.js';
 import { type Check, check, type Finding, fail, ok, unknown, warn } from './check.js';
 import { clocks, type ExternTimes } from './clock-check.js';
@@ -73,7 +74,7 @@ async function lookAtExternSteps(
   const reports = await askSteps(wanted, ['state'], {
     host,
     deadline,
-    ...(first === undefined ? {} : { trusted: first.trusted }),
+    ...defined({ trusted: first?.trusted }),
   });
   const bySocket = new Map(reports.map((report) => [report.socket, report]));
   return found.map(({ job, socket, isComplete }): ExternLook => {
@@ -86,10 +87,10 @@ async function lookAtExternSteps(
     return {
       name: nameOfJob(job),
       isThere: job.extern !== undefined,
-      ...(frozen === undefined ? {} : { frozenAt: frozen }),
+      ...defined({ frozenAt: frozen }),
       ...(socket === undefined && !isUnnamed ? {} : { stepd: report === undefined ? 'unasked' : saidBy(report) }),
       isComplete,
-      times: { mtimes, ...(socketNs === undefined ? {} : { socketNs }) },
+      times: { mtimes, ...defined({ socketNs }) },
     };
   });
 }
@@ -99,7 +100,7 @@ async function socketOf(places: JobSockets, job: Job) {
   if (jobId === undefined) return { socket: undefined, isComplete: false, trusted: new Set([0n]) };
   const { sockets, isComplete, trusted } = await places.ofExtern({
     jobId,
-    ...(nodeName === undefined ? {} : { nodeName }),
+    ...defined({ nodeName }),
   });
   return { socket: sockets[0], isComplete, trusted };
 }

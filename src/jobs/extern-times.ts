@@ -2,6 +2,7 @@
 // "now" by anybody's `ls` (FACTS section 3); the socket of the step keeps its times, and the start of its slurmstepd
 // is on a clock that nobody sets.
 
+import { defined } from '../machine/defined.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import { isFolderOf } from '../machine/ownership.js';
 import type { Job } from './job.js';
@@ -23,8 +24,7 @@ export function withExternTimes<T extends Job>(jobs: readonly T[], node: SlurmNo
       ...job,
       extern: {
         ...job.extern,
-        ...(socketNs === undefined ? {} : { socketNs }),
-        ...(stepdStartTicks === undefined ? {} : { stepdStartTicks }),
+        ...defined({ socketNs, stepdStartTicks }),
       },
     };
   });

@@ -5,6 +5,7 @@ import { Cgroup, holdCgroup } from '../cgroup/cgroup.js';
 import type { Hierarchy } from '../cgroup/hierarchies.js';
 import type { MoveTarget } from '../cgroup/move.js';
 import { type CgroupPath, childPath, partsOf } from '../cgroup/path.js';
+import { defined } from '../machine/defined.js';
 import { hasCode, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { FileStat, Host } from '../machine/host.js';
 import { cgroupOf } from './discovery.js';
@@ -92,7 +93,7 @@ function pathOfJob(top: LocatedTop, { jobId, sluid, uid }: Job): CgroupPath {
     version: top.version,
     top: top.path,
     ...(top.version === 2 || uid === undefined ? {} : { uid }),
-    ...(job === undefined ? {} : { job }),
+    ...defined({ job }),
     below: [],
   });
 }
@@ -224,5 +225,5 @@ function gone(path: string, cause?: unknown): SlurmCgroupsError {
 }
 
 function about(job: Job): { readonly jobId?: number } {
-  return job.jobId === undefined ? {} : { jobId: job.jobId };
+  return defined({ jobId: job.jobId });
 }

@@ -5,6 +5,7 @@ import { directoryOf, discoverHierarchies, type Hierarchies, type Hierarchy } fr
 import { type CgroupPath, childPath, rootPath } from '../cgroup/path.js';
 import { boundedReads } from '../machine/bounded-reads.js';
 import { deadlineIn } from '../machine/deadline.js';
+import { defined } from '../machine/defined.js';
 import { hasCode, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
 import { type Host, type HostOption, isDirectory } from '../machine/host.js';
 import { liveHost } from '../machine/live-host.js';
@@ -70,15 +71,14 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
       ? await readSlurmConfiguration(host, {
           timeoutMs,
           lookForSlurmd: host.source === 'live',
-          ...(options.nodeName === undefined ? {} : { nodeName: options.nodeName }),
-          ...(options.configFile === undefined ? {} : { file: options.configFile }),
+          ...defined({ nodeName: options.nodeName, file: options.configFile }),
         })
       : undefined;
   notes.push(...(configuration?.notes ?? []));
   const mountpoint = configuration?.cgroupMountpoint;
   const hierarchies = discoverHierarchies({
     host,
-    ...(mountpoint === undefined ? {} : { cgroupMountpoint: mountpoint }),
+    ...defined({ cgroupMountpoint: mountpoint }),
   });
   const elsewhere = mountpointElsewhere(configuration, hierarchies);
   if (elsewhere !== undefined) notes.push(elsewhere);

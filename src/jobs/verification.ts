@@ -5,6 +5,7 @@ import { directoryOf } from '../cgroup/hierarchies.js';
 import { type Limits, limitsAt } from '../cgroup/limits.js';
 import { hierarchyKey, type Membership } from '../cgroup/membership.js';
 import { type HeldProcess, placesOfOtherThreads, withProcess } from '../cgroup/process.js';
+import { defined } from '../machine/defined.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import { discoverJobs } from './discovery.js';
 import { formatJobPath, isSameJob, type JobName, type JobPlace } from './layout.js';
@@ -89,7 +90,7 @@ async function identified(found: Verification, { node, ...options }: VerifyOptio
     const isThat = (one: HierarchyPlacement) => one.sluid === sluid;
     return {
       ...found,
-      job: { ...found.job, jobId, ...(uid === undefined ? {} : { uid }) },
+      job: { ...found.job, jobId, ...defined({ uid }) },
       hierarchies: found.hierarchies.map((one) => (isThat(one) ? { ...one, jobId } : one)),
     };
   } catch (error) {
@@ -137,9 +138,7 @@ function verifyHeld(node: SlurmNode, held: HeldProcess): Verification {
         ? null
         : {
             ...main.job,
-            ...(main.uid === undefined ? {} : { uid: main.uid }),
-            ...(main.nodeName === undefined ? {} : { nodeName: main.nodeName }),
-            ...(stepId === undefined ? {} : { stepId }),
+            ...defined({ uid: main.uid, nodeName: main.nodeName, stepId }),
           },
     verdict,
     hierarchies,
@@ -172,7 +171,7 @@ function stateOf(
     controllers: membership.controllers,
     path: membership.path,
     ...(place?.job ?? {}),
-    ...(place?.stepId === undefined ? {} : { stepId: place.stepId }),
+    ...defined({ stepId: place?.stepId }),
   };
   if (main === undefined) return { ...base, state: 'outside' };
   if (place?.job !== undefined) return { ...base, state: isSameJob(place.job, main.job) ? 'in-job' : 'other-job' };
@@ -198,7 +197,7 @@ function jobDirectory(top: LocatedTop, main: PlaceInJob): string | undefined {
   const path = formatJobPath({
     version: main.version,
     top: top.path,
-    ...(main.uid === undefined ? {} : { uid: main.uid }),
+    ...defined({ uid: main.uid }),
     job: main.job,
     below: [],
   });

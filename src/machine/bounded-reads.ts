@@ -2,6 +2,7 @@
 // child with a deadline, never by this process: a process that waits for a dead server cannot be helped.
 
 import type { Deadline } from './deadline.js';
+import { defined } from './defined.js';
 import { ConfigError, quote, SlurmCgroupsError, SystemCallError } from './errors.js';
 import type { FileStat, Host, RunResult } from './host.js';
 import { answersAtOnce, type MountTable, mountTable, readMountTable } from './mount-table.js';
@@ -51,7 +52,7 @@ export function boundedReads(host: Host, deadline: Deadline): BoundedReads {
     const stop = signal === undefined ? over.signal : AbortSignal.any([over.signal, signal]);
     const tooLate = host.sleep(left + killMs, stop).then(() => undefined);
     try {
-      const options = { timeoutMs: left, ...(maxBytes === undefined ? {} : { maxBytes }) };
+      const options = { timeoutMs: left, ...defined({ maxBytes }) };
       const result = await Promise.race([host.run(program, args, options), tooLate]);
       return result?.timedOut === true ? undefined : result;
     } finally {

@@ -4,6 +4,7 @@
 // nanoseconds do not fit a double. Environments and command lines of foreign processes are never recorded.
 
 import path from 'node:path';
+import { defined } from './defined.js';
 import { ParseError, SlurmCgroupsError, SystemCallError } from './errors.js';
 import {
   type Directory,
@@ -53,7 +54,7 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
   const header: RecordingHeader = {
     recording: 'slurm-cgroups',
     version: 1,
-    ...(about === undefined ? {} : { about }),
+    ...defined({ about }),
     self: host.self(),
   };
   keep(JSON.stringify(header));

@@ -9,6 +9,7 @@ import { directoryOf, discoverHierarchies, hierarchyOf } from '../../cgroup/hier
 import type { Member } from '../../cgroup/killing.js';
 import { type HeldProcess, holdProcess, parseProcStat } from '../../cgroup/process.js';
 import { isDeadState } from '../../cgroup/process-end.js';
+import { defined } from '../../machine/defined.js';
 import type { Host } from '../../machine/host.js';
 import { parseMountTable } from '../../machine/mount-table.js';
 import type { Survivor } from '../report.js';
@@ -117,14 +118,9 @@ async function gather(host: Host, { held, comm, look }: Looking) {
     comm,
     state,
     ...(tid === pid ? {} : { tid }),
-    ...(frames[0] === undefined ? {} : { waitChannel: frames[0].name }),
-    ...(module === undefined ? {} : { module }),
-    ...(activity === undefined ? {} : { activity }),
+    ...defined({ waitChannel: frames[0]?.name, module, activity }),
     ...(isCall(call) ? { call } : {}),
-    ...(mount === undefined ? {} : { mount }),
-    ...(tracer === undefined ? {} : { tracer }),
-    ...(frozen === undefined ? {} : { frozenAt: frozen.directory }),
-    ...(parent === undefined ? {} : { parent }),
+    ...defined({ mount, tracer, frozenAt: frozen?.directory, parent }),
     devices: open === undefined ? [] : scarceDevices(open),
     ports: open === undefined ? [] : portsOf(thread, open),
   };
@@ -139,7 +135,7 @@ async function gather(host: Host, { held, comm, look }: Looking) {
   } = facts;
   const evidence = {
     ...plain,
-    ...(channel === undefined ? {} : { waitChannel: channel.name }),
+    ...defined({ waitChannel: channel?.name }),
     ...(stack === undefined ? {} : { kernelStack: frames.map(textOf) }),
     ...(call === undefined ? {} : { systemCall: isCall(call) ? callEvidence(call, open) : call }),
     ...(open !== undefined && open.left > 0 ? { descriptorsNotLookedAt: open.left } : {}),
@@ -189,7 +185,7 @@ function mountOf(thread: Thread, seen: Seen): BlockedMount | undefined {
   if (family === undefined && (thread.state !== 'D' || seen.frozen !== undefined)) return undefined;
   const table = thread.look.see('mounts', () => parseMountTable(fileOf(thread, 'mountinfo')));
   if (table === undefined) return undefined;
-  return blockedMount({ table, ...pathsOf(thread, seen), ...(family === undefined ? {} : { family }) });
+  return blockedMount({ table, ...pathsOf(thread, seen), ...defined({ family }) });
 }
 
 /** What the process holds that has a path, as its mount table writes it. */
@@ -206,7 +202,7 @@ function pathsOf({ held, look, tid }: Thread, { open, call }: Seen): Pick<WaitFa
   const asked = isCall(call) && call.fd !== undefined ? fds.get(call.fd)?.[0] : undefined;
   // A page fault waits for a file that is mapped: the program itself more often than not.
   const first = call === 'fault' ? [...exe, ...cwd] : [...cwd, ...exe];
-  return { ...(asked === undefined ? {} : { call: asked }), others: [...first, ...[...fds.values()].flat()] };
+  return { ...defined({ call: asked }), others: [...first, ...[...fds.values()].flat()] };
 }
 
 function isCall(call: CallState): call is CurrentCall {

@@ -1,5 +1,6 @@
 // What a thread's kernel stack and wait channel tell: on which kind of file system it waits, or what else the
 // kernel does for it. Names of kernel functions change between releases: what is not recognised is left open.
+import { defined } from '../../machine/defined.js';
 
 /** A frame of /proc/PID/stack, the innermost first. */
 export interface Frame {
@@ -13,7 +14,7 @@ export function parseStack(text: string): readonly Frame[] {
   return text.split('\n').flatMap((line) => {
     const [, name, module] =
       /^\[<[0-9a-f]+>\] ([\w.]+)(?:\+0x[0-9a-f]+\/0x[0-9a-f]+)?(?: \[([\w-]+)[^\]]*\])?$/.exec(line.trim()) ?? [];
-    return name === undefined ? [] : [{ name, ...(module === undefined ? {} : { module }) }];
+    return name === undefined ? [] : [{ name, ...defined({ module }) }];
   });
 }
 

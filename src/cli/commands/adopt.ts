@@ -7,6 +7,7 @@ import { admitSession, decideSession, type SessionRequest } from '../../adopt/se
 import { hierarchyKey } from '../../cgroup/membership.js';
 import { withProcess } from '../../cgroup/process.js';
 import { checkMayMove } from '../../jobs/protected.js';
+import { defined } from '../../machine/defined.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
 import type { Rule } from '../../policy/answer.js';
 import { type AdoptionOptions, checkOptions, defaultOptions, optionTable, readOption } from '../../policy/options.js';
@@ -105,8 +106,7 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
   const uid = await uidFor(context, said, pid);
   const request: SessionRequest = {
     ...{ pid, uid },
-    ...(jobId === undefined ? {} : { jobId }),
-    ...(connection === undefined ? {} : { connection }),
+    ...defined({ jobId, connection }),
   };
   const asked = { request, options, dryRun, descendants: words.flags.has('descendants') };
   const report = await (dryRun ? decideOnly : decideAndAdopt)(context, asked);
@@ -182,7 +182,7 @@ async function decideAndAdopt({ node }: Context, { request, options, descendants
     action: adoption?.outcome === 'adopted' ? 'adopt' : record.action,
     ...jobOf(request, record.target),
     ...{ reason, trace, dryRun: false },
-    ...(adoption === undefined ? {} : { adoption }),
+    ...defined({ adoption }),
   };
 }
 
@@ -191,8 +191,7 @@ function checkIsThere(
   { jobId, uid }: SessionRequest,
   { rule, reason }: { readonly rule: Rule; readonly reason: string },
 ): void {
-  if (rule === 'no-such-job')
-    throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', reason, { uid, ...(jobId === undefined ? {} : { jobId }) });
+  if (rule === 'no-such-job') throw new SlurmCgroupsError('ERR_NO_SUCH_JOB', reason, { uid, ...defined({ jobId }) });
 }
 
 function jobOf({ jobId, uid }: SessionRequest, target: RecordedTarget | undefined): Pick<AdoptReport, 'job'> {

@@ -4,6 +4,7 @@ import { type CleanOptions, cleanJob } from '../../cleanup/ending.js';
 import type { CleanReport } from '../../cleanup/report.js';
 import { nameOfJob } from '../../jobs/job.js';
 import { type JobName, parseJobName } from '../../jobs/layout.js';
+import { defined } from '../../machine/defined.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
 import { openContext, requireSlurm } from '../context.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, numberOf, type Words } from '../spec.js';
@@ -56,8 +57,7 @@ async function clean(words: Words, output: Output, signal: AbortSignal): Promise
     node,
     dryRun,
     force: words.flags.has('force'),
-    ...(graceMs === undefined ? {} : { graceMs }),
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...defined({ graceMs, timeoutMs }),
     signal,
   };
   const report = await cleanJob(job, options);

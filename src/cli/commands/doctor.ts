@@ -11,6 +11,7 @@ import type { OwnedJob } from '../../jobs/job.js';
 import { readNode, type SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
 import { ownersAnswer, ownersText } from '../../jobs/owners/recorded.js';
+import { defined } from '../../machine/defined.js';
 import { hasCode, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import { hostOf, logOf, nodeOptions, patienceMs, recordedOptions, requireSlurm, slurmdLine } from '../context.js';
@@ -97,7 +98,7 @@ async function examine(host: Host, words: Words, machine: Finding | undefined): 
   const { node, unread } = await readAnyway(host, words);
   if (unread === undefined) await requireSlurm(node);
   const [ofNode, ofSteps, ofLogins] = await Promise.all([
-    nodeChecks(node, { isPart: words.flags.has('within'), ...(unread === undefined ? {} : { unread }) }),
+    nodeChecks(node, { isPart: words.flags.has('within'), ...defined({ unread }) }),
     externChecks(node),
     loginChecks(host),
   ]);
@@ -166,7 +167,7 @@ async function writeRecording(file: string, lines: string[], { host, words, foun
     const { configuration, nodeName } = found.node;
     const options = {
       ...(configuration?.file === undefined ? { within: rootPath } : { configFile: configuration.file }),
-      ...(nodeName === undefined ? {} : { nodeName }),
+      ...defined({ nodeName }),
       ...nodeOptions(words),
     };
     const played: Host = {

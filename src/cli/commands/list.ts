@@ -7,6 +7,7 @@ import { withExternTimes } from '../../jobs/extern-times.js';
 import { type Job, nameOfJob, type OwnedJob, type Step } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
+import { defined } from '../../machine/defined.js';
 import { isGone, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import { newestJob } from '../../policy/newest.js';
@@ -74,7 +75,7 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   const { node, log } = await openContext('list', words);
   await requireSlurm(node);
   const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await requireUid(node.host, said.user);
-  const found = await findOwners(discoverJobs(node, uid === undefined ? {} : { uid }), { node });
+  const found = await findOwners(discoverJobs(node, defined({ uid })), { node });
   const all = found.filter((job) => uid === undefined || job.uid === uid);
   const newest = newestByUser(all, node);
   const jobs = wanted === undefined ? all : all.filter((job) => job.jobId === wanted);
@@ -119,9 +120,7 @@ function newestByUser(jobs: readonly Job[], node: SlurmNode): ReadonlySet<Job> {
 function listJob(node: SlurmNode, job: Job, newest: boolean | null): ListedJob {
   return {
     jobId: job.jobId ?? null,
-    ...(job.sluid === undefined ? {} : { sluid: job.sluid }),
-    ...(job.uid === undefined ? {} : { uid: job.uid }),
-    ...(job.nodeName === undefined ? {} : { nodeName: job.nodeName }),
+    ...defined({ sluid: job.sluid, uid: job.uid, nodeName: job.nodeName }),
     newest,
     steps: job.steps.map((step) => ({
       stepId: step.stepId,
@@ -163,7 +162,7 @@ function withNames(job: ListedJob, names: UserNames): ListedJob {
   const user = job.uid === undefined ? undefined : names(job.uid);
   return {
     ...job,
-    ...(user === undefined ? {} : { user }),
+    ...defined({ user }),
     steps: job.steps.map((step) => ({
       ...step,
       processes: step.processes.map((process) => {
@@ -172,9 +171,9 @@ function withNames(job: ListedJob, names: UserNames): ListedJob {
           ? process
           : {
               pid: process.pid,
-              ...(process.uid === undefined ? {} : { uid: process.uid }),
+              ...defined({ uid: process.uid }),
               user: name,
-              ...(process.comm === undefined ? {} : { comm: process.comm }),
+              ...defined({ comm: process.comm }),
             };
       }),
     })),
@@ -249,7 +248,7 @@ function headOf(job: ListedJob, several: boolean, output: Output): string {
   const owner = job.user ?? (job.uid === undefined ? 'owner unknown' : `uid ${job.uid}`);
   const where = several && job.nodeName !== undefined ? ` on ${visible(job.nodeName)}` : '';
   const newest = job.newest === true ? output.style('green', '  newest') : '';
-  return `${output.style('bold', nameOfJob({ ...(job.jobId === null ? {} : { jobId: job.jobId }), ...(job.sluid === undefined ? {} : { sluid: job.sluid }) }))}  ${visible(owner)}${where}${newest}`;
+  return `${output.style('bold', nameOfJob({ ...(job.jobId === null ? {} : { jobId: job.jobId }), ...defined({ sluid: job.sluid }) }))}  ${visible(owner)}${where}${newest}`;
 }
 
 function stepNode(step: ListedStep): TreeNode {

@@ -2,6 +2,7 @@
 
 import { findStrays, type Stray, type StraysReport } from '../../cleanup/strays/find.js';
 import type { SlurmNode } from '../../jobs/node.js';
+import { defined } from '../../machine/defined.js';
 import { openContext, requireSlurm } from '../context.js';
 import { type CommandSpec, commonFlags, fromFlag, type Words, whose } from '../spec.js';
 import { columns, count, json, type Output, standardOutput, treeLines, visible } from '../terminal/output.js';
@@ -34,7 +35,7 @@ export async function runStrays(words: Words, output: Output = standardOutput())
   const { node, log } = await openContext('strays', words);
   await requireSlurm(node);
   const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await requireUid(node.host, said.user);
-  const found = await findStrays({ node, ...(uid === undefined ? {} : { uid }) });
+  const found = await findStrays({ node, ...defined({ uid }) });
   log('info', `found ${count(found.strays.length, 'stray')}`, { complete: found.complete });
   const names = await namesOf(
     node.host,

@@ -5,6 +5,7 @@ import process from 'node:process';
 import type { Job } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { type JobEvent, type WatchJobsOptions, watchJobs } from '../../jobs/watch/watch.js';
+import { defined } from '../../machine/defined.js';
 import { Wakeup } from '../../machine/wakeup.js';
 import { nodeOptions, openContext, requireSlurm } from '../context.js';
 import { type CommandSpec, commonFlags, type Words } from '../spec.js';
@@ -101,11 +102,7 @@ function lineOf(node: SlurmNode, event: JobEvent, names: UserNames): object {
     time,
     event: event.event,
     jobId: event.jobId ?? null,
-    ...(stepId === undefined ? {} : { stepId }),
-    ...(event.sluid === undefined ? {} : { sluid: event.sluid }),
-    ...(uid === undefined ? {} : { uid }),
-    ...(user === undefined ? {} : { user }),
-    ...(event.nodeName === undefined ? {} : { nodeName: event.nodeName }),
+    ...defined({ stepId, sluid: event.sluid, uid, user, nodeName: event.nodeName }),
     cgroups: cgroups.map(({ controllers, path }) => ({ controllers, path })),
   };
 }

@@ -8,6 +8,7 @@
 
 import { CgroupSet } from '../../cgroup/cgroup-set.js';
 import { descriptorRoom, type HeldProcess, holdProcess } from '../../cgroup/process.js';
+import { defined } from '../../machine/defined.js';
 import { hasCode, isGone } from '../../machine/errors.js';
 import type { Directory } from '../../machine/host.js';
 import { isOwnAddress } from '../../machine/own-addresses.js';
@@ -53,7 +54,7 @@ async function answerFor({ node, deadline }: CallerIdQuestion, job: OwnedJob): P
   const { jobId, uid, unknownWhy } = owned;
   if (jobId === undefined)
     return unknownCaller(`it comes from ${nameOfJob(job)}, whose id is not known: ${unknownWhy ?? 'it is gone'}`);
-  return { answer: 'job', jobId, ...(uid === undefined ? {} : { uid }) };
+  return { answer: 'job', jobId, ...defined({ uid }) };
 }
 
 /** The sockets of this node at the source of the connection; `undefined`: the source is another machine. */

@@ -2,6 +2,7 @@
 // are those of Slurm's parser (syntax.ts); what the keys mean is said in read.ts.
 
 import path from 'node:path';
+import { defined } from '../../machine/defined.js';
 import { ConfigError, quote } from '../../machine/errors.js';
 import type { ConfigFiles, LocatedFile } from '../../machine/guarded-files.js';
 import type { NodeEntry } from './node-names.js';
@@ -81,7 +82,7 @@ export async function loadConfig(files: ConfigFiles, main: LocatedFile, options:
       say(place, `Slurm takes one key a line here, what follows ${key} is not read`);
     if (name !== 'nodename' || /^(?:default|all)$/i.test(value)) return;
     const hosts = attributes.findLast((pair) => pair.key.toLowerCase() === 'nodehostname')?.value;
-    nodes.push({ nodeNames: value, ...(hosts === undefined ? {} : { nodeHostNames: hosts }), place });
+    nodes.push({ nodeNames: value, ...defined({ nodeHostNames: hosts }), place });
   };
 
   const include = async (name: string, place: SourceLine, chain: readonly string[]): Promise<void> => {

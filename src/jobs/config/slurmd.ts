@@ -2,6 +2,7 @@
 // configuration it reads. Both can block (they take the target's memory lock), so a child reads them.
 
 import { listPids, parseProcStat, parseProcStatus } from '../../cgroup/process.js';
+import { defined } from '../../machine/defined.js';
 import { ConfigError, hasCode, isGone, quote, SlurmCgroupsError } from '../../machine/errors.js';
 import type { ConfigFiles } from '../../machine/guarded-files.js';
 import type { Host } from '../../machine/host.js';
@@ -157,7 +158,7 @@ export function slurmdWords(args: readonly string[], environment: readonly strin
     const entry = environment.find((one) => one.startsWith(`${name}=`));
     return entry?.slice(name.length + 1);
   };
-  const node = nodeName === undefined ? {} : { nodeName };
+  const node = defined({ nodeName });
   const cache = variable('SLURMD_RECONF_CONF_CACHE');
   if (cache !== undefined)
     return { ...node, file: `${cache}/slurm.conf`, toldBy: 'the configuration cache of slurmd', configless: true };

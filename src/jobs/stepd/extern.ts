@@ -2,6 +2,7 @@
 // processes. A process moved into an ending step would be orphaned or killed with it.
 
 import type { Deadline } from '../../machine/deadline.js';
+import { defined } from '../../machine/defined.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
 import { type Job, nameOfJob } from '../job.js';
 import type { SlurmNode } from '../node.js';
@@ -31,7 +32,7 @@ export async function reachExternStepd(node: SlurmNode, job: Job, deadline: Dead
   if (jobId === undefined) return { outcome: 'unasked', why: 'the id of the job is not known' };
   const { sockets, trusted, isComplete, notes } = await new JobSockets(node).ofExtern({
     jobId,
-    ...(nodeName === undefined ? {} : { nodeName }),
+    ...defined({ nodeName }),
   });
   if (sockets.length === 0 && isComplete)
     return endingStep(job, 'its extern step has no socket in the spool of slurmd, so it is ending, or has ended');
@@ -99,7 +100,7 @@ function endingStep(job: Job, why: string, cause?: unknown): ExternStepd {
   const error = new SlurmCgroupsError(
     'ERR_STEPD',
     `No process is moved into ${nameOfJob(job)}: ${why}`,
-    job.jobId === undefined ? {} : { jobId: job.jobId },
+    defined({ jobId: job.jobId }),
     cause,
   );
   return { outcome: 'ending', error };

@@ -1,6 +1,7 @@
 // Where the slurmstepds of this node's jobs are to be found: in the spool of their node, else, where none is known,
 // among whoever listens on this machine. Looked up once for all jobs that ask, and only when one does.
 
+import { defined } from '../../machine/defined.js';
 import { hasCode, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Job } from '../job.js';
 import type { SlurmNode } from '../node.js';
@@ -95,7 +96,7 @@ export class JobSockets {
     const nodeName = job.nodeName ?? this.#node.nodeName;
     const trusted = this.#node.configuration?.slurmUser === undefined ? rootOwns : await trustedOwners(this.#node);
     try {
-      const found = listeningSockets(this.#node.host, { ...(nodeName === undefined ? {} : { nodeName }), trusted });
+      const found = listeningSockets(this.#node.host, { ...defined({ nodeName }), trusted });
       return { ...found, trusted, isComplete: false };
     } catch (error) {
       if (!hasCode(error, 'ERR_NOT_RECORDED', 'ERR_NOT_FOUND')) throw error;

@@ -1,6 +1,7 @@
 // Two looks at the jobs of a node, as a list of what happened in between. Pure: the events, told over the first
 // look, give the second. Who looks, and when, is watch.ts's.
 
+import { defined } from '../../machine/defined.js';
 import type { Job } from '../job.js';
 
 /** A job as one look saw it. */
@@ -96,10 +97,7 @@ function ofStep(event: 'step-added' | 'step-removed', job: Job, stepId: string):
 
 function aboutJob(job: Job): AboutJob {
   return {
-    ...(job.jobId === undefined ? {} : { jobId: job.jobId }),
-    ...(job.sluid === undefined ? {} : { sluid: job.sluid }),
-    ...(job.uid === undefined ? {} : { uid: job.uid }),
-    ...(job.nodeName === undefined ? {} : { nodeName: job.nodeName }),
+    ...defined({ jobId: job.jobId, sluid: job.sluid, uid: job.uid, nodeName: job.nodeName }),
     job,
   };
 }

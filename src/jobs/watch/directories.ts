@@ -4,6 +4,7 @@
 import path from 'node:path';
 import { directoryOf } from '../../cgroup/hierarchies.js';
 import { type CgroupPath, childPath, rootPath } from '../../cgroup/path.js';
+import { defined } from '../../machine/defined.js';
 import { ifThere } from '../../machine/errors.js';
 import type { Job } from '../job.js';
 import { parseJobName, parseStepName, parseTopV1, parseTopV2, parseUidName } from '../layout.js';
@@ -75,7 +76,7 @@ export function stepDirectoryOf(job: Job): WatchedDirectory | undefined {
   const cgroup = job.cgroups.find(({ controllers }) => controllers.includes('freezer')) ?? job.cgroups[0];
   if (cgroup === undefined) return undefined;
   if (cgroup.hierarchy === 'unified') return { directory: cgroup.path, kind: 'job', version: 2 };
-  return { directory: cgroup.path, kind: 'job', version: 1, ...(job.uid === undefined ? {} : { uid: job.uid }) };
+  return { directory: cgroup.path, kind: 'job', version: 1, ...defined({ uid: job.uid }) };
 }
 
 /** Whether a step stands only where nobody watches: made before, or removed after, the one that is watched. */

@@ -1,6 +1,7 @@
 // The jobs of a node as last looked at, and what is learned of them beyond their directories: whose they are. What
 // has changed since, it tells at each look; when to look is watch.ts's.
 
+import { defined } from '../../machine/defined.js';
 import { discoverJobs } from '../discovery.js';
 import type { Job, OwnedJob } from '../job.js';
 import type { SlurmNode } from '../node.js';
@@ -97,9 +98,6 @@ function isIdentified(job: Job): boolean {
 function learned(job: OwnedJob): Partial<OwnedJob> {
   const { jobId, sluid, uid, ownerFrom } = job;
   return {
-    ...(jobId === undefined ? {} : { jobId }),
-    ...(sluid === undefined ? {} : { sluid }),
-    ...(uid === undefined ? {} : { uid }),
-    ...(ownerFrom === undefined ? {} : { ownerFrom }),
+    ...defined({ jobId, sluid, uid, ownerFrom }),
   };
 }
