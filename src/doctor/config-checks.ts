@@ -31,12 +31,18 @@ function prologFlags({ prologFlags: flags, places }: SlurmConfiguration): Findin
   return ok(`${flags?.join(',')}${where}${inJob}`);
 }
 
-/** Default: proctrack/cgroup. Others leave no cgroup of a job to be put into. */
+/** Default: proctrack/cgroup. pam_slurm_adopt's page allows cray_aries as well (up to 23.11); with others a job has no cgroup. */
 function proctrackType({ proctrackType: type, places }: SlurmConfiguration): Finding {
   if (type === undefined) return ok("not set: proctrack/cgroup is Slurm's default");
-  if (type === 'proctrack/cgroup') return ok(`${type}${at(places.get('proctrackType'))}`);
+  const where = at(places.get('proctrackType'));
+  if (type === 'proctrack/cgroup') return ok(`${type}${where}`);
+  if (type === 'proctrack/cray_aries' || type === 'proctrack/cray')
+    return warn(
+      `${type}${where}: slurmstepd tracks jobs, and the sessions it adopts, in Cray's job containers; only what task/cgroup limits has a cgroup, and what a job leaves behind is seen nowhere else`,
+      `check with slurm-cgroups list that jobs have cgroups here; else set ProctrackType=proctrack/cgroup in slurm.conf, ${restart}`,
+    );
   return fail(
-    `${type}${at(places.get('proctrackType'))} does not keep jobs in cgroups: nobody can be adopted, and what a job leaves is not seen`,
+    `${type}${where} does not keep jobs in cgroups: no session can be adopted, and what a job leaves behind is not seen`,
     `set ProctrackType=proctrack/cgroup in slurm.conf, ${restart}`,
   );
 }

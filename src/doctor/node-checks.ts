@@ -3,13 +3,14 @@
 import type { Hierarchies } from '../cgroup/hierarchies.js';
 import type { SlurmConfiguration } from '../jobs/config/read.js';
 import { mountpointElsewhere, type SlurmNode } from '../jobs/node.js';
-import { findSlurmd } from '../jobs/protected.js';
 import { whyStrange } from '../jobs/stepd/sockets.js';
 import { trustedOwners } from '../jobs/stepd/trusted-users.js';
-import { hasCode, isGone, someOf } from '../machine/errors.js';
+import { someOf } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { type Check, check, type Finding, fail, ok, unknown, warn } from './check.js';
 import { configChecks } from './config-checks.js';
+import { daemonsNamed, hasAnswer } from './daemons.js';
+import { etcFiles } from './etc-files.js';
 
 /** What is known of the node beforehand. */
 export interface NodeChecksOptions {
@@ -25,7 +26,7 @@ export async function nodeChecks(node: SlurmNode, { isPart, unread }: NodeChecks
     check('cgroups', () => hierarchies(node)),
     check('layout', () => layout(node)),
     ...(isPart ? [] : [check('slurmd', () => slurmd(node))]),
-    ...(isPart ? [] : [check('configuration', () => unread ?? found(configuration))]),
+    ...(isPart ? [] : [check('configuration', () => unread ?? found(node))]),
     ...(isPart || configuration?.file === undefined
       ? []
       : [
@@ -75,8 +76,14 @@ function layout(node: SlurmNode): Finding {
 function slurmd({ host }: SlurmNode): Finding {
   // doctor reads this file on every node: a recording without it holds only some processes.
   const isWhole = hasAnswer(host, '/proc/stat');
-  const pid = findSlurmd(host);
-  if (pid !== undefined) return ok('running');
+  const running = daemonsNamed(host, 'slurmd');
+  const stopped = running.find((one) => one.stopped);
+  if (stopped !== undefined)
+    return fail(
+      `process ${stopped.pid} is stopped (SIGSTOP or a debugger): no job can start or end here, and it answers nobody`,
+      `kill -CONT ${stopped.pid}, and find out who stopped it`,
+    );
+  if (running.length > 0) return ok('running');
   if (host.self().uid !== 0) return unknown('this user cannot see it', 'run it as root');
   if (!isWhole) return unknown('the recording holds only some processes', 'run it on the node itself');
   return fail(
@@ -85,19 +92,13 @@ function slurmd({ host }: SlurmNode): Finding {
   );
 }
 
-function hasAnswer(host: Host, file: string): boolean {
-  try {
-    return host.read(file) !== '';
-  } catch (error) {
-    if (isGone(error) || hasCode(error, 'ERR_NOT_RECORDED')) return false;
-    throw error;
-  }
-}
-
 /** Ways to find a slurm.conf that need no mention. */
 const usual: ReadonlySet<string | undefined> = new Set([undefined, 'default', 'option']);
 
-function found(configuration: SlurmConfiguration | undefined): Finding {
+/** What libslurm reads unless it is told otherwise: pam_slurm_adopt, and the commands of users. */
+const defaultFile = '/etc/slurm/slurm.conf';
+
+async function found({ host, configuration }: SlurmNode): Promise<Finding> {
   const [first, ...more] = configuration?.notes ?? [];
   const notes = first === undefined ? '' : `: ${first}${more.length === 0 ? '' : ` (and ${more.length} more notes)`}`;
   if (configuration?.file === undefined)
@@ -118,7 +119,18 @@ function found(configuration: SlurmConfiguration | undefined): Finding {
       `${files.join(', ')}${by}: ${someOf(told, 1)}`,
       'check the line that is named: Slurm may read it differently',
     );
+  if (configuration.file !== defaultFile && (await differs(host, configuration.file, defaultFile)))
+    return warn(
+      `slurmd reads ${configuration.file}${by}, but ${defaultFile}, which pam_slurm_adopt and the Slurm commands read, is another`,
+      `make ${defaultFile} a link to ${configuration.file}, or start slurmd with it`,
+    );
   return ok(`${files.join(', ')}${by}`);
+}
+
+async function differs(host: Host, one: string, other: string): Promise<boolean> {
+  const files = etcFiles(host);
+  const [text, otherText] = [await files.text(one), await files.text(other)];
+  return text !== undefined && otherText !== undefined && text !== otherText;
 }
 
 /** autodetect, cgroup/v1, cgroup/v2, disabled (cgroup.conf(5)). */

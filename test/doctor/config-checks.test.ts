@@ -21,6 +21,7 @@ describe('configChecks', () => {
     ['ProctrackType', {}, 'ok'],
     ['ProctrackType', { proctrackType: 'proctrack/cgroup' }, 'ok'],
     ['ProctrackType', { proctrackType: 'proctrack/linuxproc' }, 'fail'],
+    ['ProctrackType', { proctrackType: 'proctrack/cray_aries' }, 'warn'],
     ['TaskPlugin', {}, 'warn'],
     ['TaskPlugin', { taskPlugin: ['task/affinity'] }, 'warn'],
     ['TaskPlugin', { taskPlugin: ['task/affinity', 'task/cgroup'] }, 'ok'],
@@ -46,6 +47,13 @@ describe('configChecks', () => {
       remedy: 'set ConstrainRAMSpace=yes in cgroup.conf, then restart slurmd',
     });
     expect(finding('PrologFlags', { prologFlags: ['runinjob'] })?.detail).toContain('inside the extern step');
+  });
+
+  it('does not say of cray_aries that nothing is adopted', () => {
+    expect(finding('ProctrackType', { proctrackType: 'proctrack/cray_aries' })?.detail).not.toContain('can be adopted');
+    expect(finding('ProctrackType', { proctrackType: 'proctrack/pgid' })?.detail).toContain(
+      'no session can be adopted',
+    );
   });
 
   it('gives each finding that is not ok a remedy of one line, whatever is set', () => {

@@ -1,18 +1,10 @@
-import { describe, expect, it } from 'vitest';
-import { etcFiles, linesOf } from '../../src/doctor/etc-files.js';
+import fs from 'node:fs';
+import { describe, expect } from 'vitest';
+import { etcFiles } from '../../src/doctor/etc-files.js';
 import { liveHost } from '../../src/machine/live-host.js';
+import { recordedHost } from '../../src/machine/recording.js';
 import { hostWithMount, put, trustedFolder } from '../support/config-sandbox.js';
 import { rootTest } from '../support/test-cgroups.js';
-
-describe('linesOf()', () => {
-  it('leaves out comments and blank lines, joins continuations, and counts from 1', () => {
-    expect(linesOf('# a\n\n  b  \nc \\\n  d\ne\\')).toEqual([
-      { line: 3, text: 'b' },
-      { line: 4, text: 'c    d' },
-      { line: 6, text: 'e' },
-    ]);
-  });
-});
 
 describe('etcFiles()', () => {
   rootTest('reads files, and lists folders by name', async () => {
@@ -31,6 +23,19 @@ describe('etcFiles()', () => {
     await expect(etcFiles(liveHost()).text(folder)).rejects.toThrow('it is a folder, not a file');
     const open = put(folder, 'open', '', { mode: 0o666 });
     await expect(etcFiles(liveHost()).text(open)).rejects.toThrow('others than its owner can write');
+  });
+
+  rootTest('takes a link to /dev/null for an empty file, as systemd does', async () => {
+    const link = `${trustedFolder()}/masked.conf`;
+    fs.symlinkSync('/dev/null', link);
+    expect(await etcFiles(liveHost()).text(link)).toBe('');
+  });
+
+  rootTest('runs a program, but none of a recording', async () => {
+    const result = await etcFiles(liveHost()).run('/bin/echo', ['a']);
+    expect(result?.stdout).toBe('a\n');
+    const recording = recordedHost('{"recording":"slurm-cgroups","version":1,"self":{"pid":1,"uid":0}}\n');
+    expect(await etcFiles(recording).run('/bin/echo', ['a'])).toBeUndefined();
   });
 
   rootTest('lists no folder that may not answer', () => {

@@ -3,9 +3,11 @@
 
 import { rootPath } from '../../cgroup/path.js';
 import { type Check, type CheckOutcome, check, type Finding, ok, unknown, unreadable } from '../../doctor/check.js';
+import { etcFiles } from '../../doctor/etc-files.js';
 import { externChecks } from '../../doctor/extern-checks.js';
 import { loginChecks } from '../../doctor/login-checks.js';
 import { nodeChecks } from '../../doctor/node-checks.js';
+import { readSshds, sshdRecordingLine } from '../../doctor/running-sshd.js';
 import { discoverJobs } from '../../jobs/discovery.js';
 import type { OwnedJob } from '../../jobs/job.js';
 import { readNode, type SlurmNode } from '../../jobs/node.js';
@@ -162,6 +164,7 @@ async function writeRecording(file: string, lines: string[], { host, words, foun
     const jobs = await ownedJobsOn(found.node);
     const owners = ownersText(jobs);
     lines.push(slurmdLine(found.node), JSON.stringify({ read: ownersAnswer, text: owners }));
+    lines.push(await sshdLineOf(host));
     // A host that calls itself a recording is read as one will be: nobody is asked, and nothing has a deadline. So a
     // configuration is read only where that was done a moment ago.
     const { configuration, nodeName } = found.node;
@@ -178,6 +181,16 @@ async function writeRecording(file: string, lines: string[], { host, words, foun
     await readForRecording(await readNode({ host: played, ...options }), new Set(jobs.flatMap(({ uid }) => uid ?? [])));
   }
   await writeRecordingFile(file, `${lines.join('\n')}\n`, { force });
+}
+
+/** What the sshds say cannot be asked of a recording either. Nothing where their files cannot be read. */
+async function sshdLineOf(host: Host): Promise<string> {
+  try {
+    return sshdRecordingLine(await readSshds(host, etcFiles(host)));
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    return '';
+  }
 }
 
 /** The owners of the jobs, as slurmstepd names them now: a recording cannot ask. */

@@ -111,7 +111,7 @@ export function settingsOf(slurm: LoadedConfig, cgroup: LoadedConfig | undefined
     slurmdSpoolDir: s.path('slurmdSpoolDir'),
     prologFlags: s.list('prologFlags')?.map((flag) => flag.toLowerCase()),
     proctrackType: s.text('proctrackType'),
-    taskPlugin: s.list('taskPlugin'),
+    taskPlugin: s.list('taskPlugin')?.map(withPrefix('task/')),
     jobAcctGatherType: s.text('jobAcctGatherType'),
     launchParameters: s.list('launchParameters'),
     nodes: slurm.nodes,
@@ -127,6 +127,11 @@ export function settingsOf(slurm: LoadedConfig, cgroup: LoadedConfig | undefined
     constrainDevices: c.yes('constrainDevices'),
     places,
   };
+}
+
+/** slurm.conf(5): the prefix is optional here (src/interfaces/task.c takes it off, then puts it on). */
+function withPrefix(prefix: string): (name: string) => string {
+  return (name) => (name.startsWith(prefix) ? name : `${prefix}${name}`);
 }
 
 /** These become names and paths: bytes that are no text have no place in them. */

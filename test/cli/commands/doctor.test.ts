@@ -95,7 +95,7 @@ describe('doctor', () => {
 
 describe('doctor, asked wrongly', () => {
   it.each([
-    [['--brief', '--json'], 'give one'],
+    [['--brief', '--json'], 'exclude each other'],
     [['--force'], '--force goes with --record'],
     [['--record', 'x', '--from', 'y'], 'cannot be recorded again'],
     [['--from', '/no/such/file'], 'it does not exist'],

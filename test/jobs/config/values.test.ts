@@ -30,6 +30,7 @@ describe('settingsOf()', () => {
   test('takes lists apart', () => {
     expect(slurm({ PrologFlags: 'Contain, X11,' }).prologFlags).toEqual(['contain', 'x11']);
     expect(slurm({ TaskPlugin: 'task/cgroup,task/affinity' }).taskPlugin).toEqual(['task/cgroup', 'task/affinity']);
+    expect(slurm({ TaskPlugin: 'affinity,cgroup' }).taskPlugin).toEqual(['task/affinity', 'task/cgroup']);
     expect(slurm({ LaunchParameters: '' }).launchParameters).toEqual([]);
   });
 
