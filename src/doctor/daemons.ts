@@ -2,9 +2,10 @@
 // proves nothing: all four uids must be 0, and the program must be root's.
 
 import { holdProcess, listPids, parseProcStat } from '../cgroup/process.js';
-import { rootExecutable } from '../jobs/protected.js';
+import { programName } from '../jobs/config/slurmd.js';
 import { hasCode, isGone, SlurmCgroupsError } from '../machine/errors.js';
-import type { Host } from '../machine/host.js';
+import { type Host, isRegularFile } from '../machine/host.js';
+import { answersAtOnce, readMountTable } from '../machine/mount-table.js';
 
 export interface Daemon {
   readonly pid: number;
@@ -35,10 +36,9 @@ function daemonAt(host: Host, pid: number, program: string): Daemon | undefined 
     const held = holdProcess(host, pid);
     try {
       if (!held.status().uids.every((uid) => uid === 0)) return undefined;
-      const file = held.directory.readlink('exe').replace(/ \(deleted\)$/, '');
-      // A recording may lack the file itself; nothing is done by what it says.
-      const isRecordedOnly = host.source === 'recording' && file.endsWith(`/${program}`);
-      if (rootExecutable(host, held) !== program && !isRecordedOnly) return undefined;
+      const link = held.directory.readlink('exe');
+      const file = link.replace(/ \(deleted\)$/, '');
+      if (programName(file) !== program || !isRoots(host, file, file !== link)) return undefined;
       return { pid, ppid, file, stopped: state === 'T' || state === 't' };
     } finally {
       held.close();
@@ -47,6 +47,14 @@ function daemonAt(host: Host, pid: number, program: string): Daemon | undefined 
     if (error instanceof SlurmCgroupsError) return undefined; // it ended meanwhile, or is not for us to see
     throw error;
   }
+}
+
+/** A file of a dead file system is not touched; a recording may lack it, and nothing is done by what it says. */
+function isRoots(host: Host, file: string, isDeleted: boolean): boolean {
+  if (host.source === 'recording') return true;
+  if (!answersAtOnce(readMountTable(host).at(file)?.type)) return true;
+  const stat = host.stat(file);
+  return stat === undefined ? isDeleted : stat.uid === 0n && isRegularFile(stat);
 }
 
 /** Whether every process can be seen: doctor reads /proc/stat of every node, so a recording without it holds only some. */
