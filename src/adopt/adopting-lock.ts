@@ -5,7 +5,7 @@
 import { isOwnerRunning, type NoteOwner, ownerIn, selfAsOwner } from '../cgroup/note-owner.js';
 import type { ProcessIdentity } from '../cgroup/process.js';
 import type { Deadline } from '../machine/deadline.js';
-import { isGone, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
+import { ifThere, isGone, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { makeStateFolder, stateFolder } from '../machine/state-folder.js';
 
@@ -157,9 +157,5 @@ function moveIn(value: unknown): readonly NotedMove[] {
 }
 
 function unlinkIfThere(host: Host, file: string): void {
-  try {
-    host.unlink(file);
-  } catch (error) {
-    if (!isGone(error)) throw error;
-  }
+  ifThere(() => host.unlink(file));
 }

@@ -4,6 +4,7 @@
 import { type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { connectionsOfMonitor, isMonitor, rootExecutable } from '../jobs/protected.js';
 import { quote, SlurmCgroupsError } from '../machine/errors.js';
+import { withHeld } from '../machine/held.js';
 import type { Host } from '../machine/host.js';
 import { parseAddress } from '../machine/ip-address.js';
 import { type Endpoint, parseEndpoint, type TcpConnection } from '../machine/tcp-table.js';
@@ -42,12 +43,7 @@ function endpointFrom(addressText: string, portText: string): Endpoint | string 
 /** The one connection that the sshd of a session holds. */
 export function connectionOfProcess(host: Host, pid: number): FoundConnection {
   try {
-    const held = holdProcess(host, pid);
-    try {
-      return connectionOf(host, held);
-    } finally {
-      held.close();
-    }
+    return withHeld(holdProcess(host, pid), (held) => connectionOf(host, held));
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return { why: error.message };
     throw error;

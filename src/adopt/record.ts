@@ -4,7 +4,7 @@
 import type { HierarchyMove } from '../cgroup/move.js';
 import { identityOf } from '../cgroup/process.js';
 import { defined } from '../machine/defined.js';
-import { type ErrorCode, SlurmCgroupsError } from '../machine/errors.js';
+import { type ErrorCode, ifReadable, type SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import type { AdoptDecision, AdoptionTarget, AnswerDecision, Rule } from '../policy/answer.js';
 import type { FactName } from '../policy/facts.js';
@@ -152,12 +152,7 @@ function roundMs(ms: number): number {
 
 /** A login is answered also where its process is gone, or cannot be read. */
 function startTimeOf(host: Host, pid: number): string | undefined {
-  try {
-    return String(identityOf(host, pid).startTime);
-  } catch (error) {
-    if (error instanceof SlurmCgroupsError) return undefined;
-    throw error;
-  }
+  return ifReadable(() => String(identityOf(host, pid).startTime));
 }
 
 function proofOf({ outcome, hierarchies }: AdoptionResult): AdoptionRecord['proof'] {

@@ -2,6 +2,7 @@
 // v1 until somebody thaws it (measured: kill -9 leaves it in state D).
 
 import { ifThere, isGone } from '../machine/errors.js';
+import { withHeld } from '../machine/held.js';
 import type { Directory, Host } from '../machine/host.js';
 import type { Cgroup } from './cgroup.js';
 import { directoryOf } from './hierarchies.js';
@@ -118,11 +119,7 @@ export function thaw({ cgroup, directory }: HeldCgroup): void {
 export function thawAt(host: Host, cgroup: Cgroup): void {
   const directory = ifThere(() => host.open(cgroup.directory));
   if (directory === undefined) return;
-  try {
-    thaw({ cgroup, directory });
-  } finally {
-    directory.close();
-  }
+  withHeld(directory, () => thaw({ cgroup, directory }));
 }
 
 /** Whether this very cgroup was told to freeze (by us, by Slurm, by its owner), not one above it. */

@@ -2,7 +2,7 @@
 // files by their names: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
 
 import { defined } from '../machine/defined.js';
-import { SlurmCgroupsError } from '../machine/errors.js';
+import { ifReadable } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { directoryOf, type Hierarchies, type Hierarchy, hierarchyOf } from './hierarchies.js';
 import type { Membership } from './membership.js';
@@ -61,11 +61,8 @@ function upwards({ host, hierarchy, path }: LimitedCgroup, file: string): readon
   for (let at = path; ; at = parentPath(at)) {
     const directory = directoryOf(hierarchy, at);
     if (directory === undefined) return texts; // above what the mount shows
-    try {
-      texts.push(host.read(`${directory}/${file}`));
-    } catch (error) {
-      if (!(error instanceof SlurmCgroupsError)) throw error; // that level has no such file, or it is gone
-    }
+    const text = ifReadable(() => host.read(`${directory}/${file}`));
+    if (text !== undefined) texts.push(text); // else that level has no such file, or it is gone
     if (at === '/') return texts;
   }
 }

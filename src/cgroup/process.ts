@@ -1,7 +1,8 @@
 // What a process is: a pid and its start time, never a bare number. A listing gives values; for an effect
 // the process is held (`/proc/PID` open), so that a pid given to somebody else is noticed by the kernel.
 
-import { hasCode, ifThere, isGone, ParseError, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
+import { ifRecorded, ifThere, isGone, ParseError, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
+import { withHeld } from '../machine/held.js';
 import type { Directory, Host } from '../machine/host.js';
 import { type Membership, parseMemberships } from './membership.js';
 
@@ -141,13 +142,8 @@ export interface ThreadPlace {
 }
 
 function isExitingThread(files: ProcessFiles, tid: number): boolean {
-  try {
-    return parseProcStat(files.read(`task/${tid}/stat`)).exiting;
-  } catch (error) {
-    if (hasCode(error, 'ERR_NOT_RECORDED')) return false; // a recording made before this was read
-    if (isGone(error)) return true;
-    throw error;
-  }
+  const look = () => ifThere(() => parseProcStat(files.read(`task/${tid}/stat`)).exiting) ?? true;
+  return ifRecorded(look) ?? false; // of a recording made before this was read
 }
 
 /** Runs `act` with the process held open, and closes it whatever happens. */
@@ -166,19 +162,13 @@ function noSuchProcess(pid: number, cause?: unknown): SlurmCgroupsError {
 
 /** Who a process is. */
 export function identityOf(host: Host, pid: number): ProcessIdentity {
-  const held = holdProcess(host, pid);
-  held.close();
-  return { pid, startTime: held.startTime };
+  return withHeld(holdProcess(host, pid), ({ startTime }) => ({ pid, startTime }));
 }
 
 /** Whether that very process is still there, zombies too. */
 export function isThere(host: Host, identity: ProcessIdentity): boolean {
-  try {
-    return parseProcStat(host.read(`/proc/${identity.pid}/stat`)).startTime === identity.startTime;
-  } catch (error) {
-    if (isGone(error)) return false;
-    throw error;
-  }
+  const found = ifThere(() => parseProcStat(host.read(`/proc/${identity.pid}/stat`)));
+  return found?.startTime === identity.startTime;
 }
 
 /** Pids in /proc, unsorted. */
@@ -217,13 +207,9 @@ export function allChildren(host: Host): ReadonlyMap<number, readonly number[]> 
   return children;
 }
 
+/** `undefined`: it ended between being listed and being read. */
 function parentOf(host: Host, pid: number): number | undefined {
-  try {
-    return parseProcStat(host.read(`/proc/${pid}/stat`)).ppid;
-  } catch (error) {
-    if (isGone(error)) return undefined; // ended between listing and reading
-    throw error;
-  }
+  return ifThere(() => parseProcStat(host.read(`/proc/${pid}/stat`)).ppid);
 }
 
 /**

@@ -3,12 +3,13 @@
 
 import type { Member } from '../cgroup/killing.js';
 import { placesLine } from '../cgroup/membership.js';
-import { holdProcess, parseProcStat } from '../cgroup/process.js';
+import { type HeldProcess, holdProcess, parseProcStat } from '../cgroup/process.js';
 import { isSameJob, type JobName } from '../jobs/layout.js';
 import { placeOf } from '../jobs/membership-in-job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { isAtSlurmstepdsPlace, rootExecutable } from '../jobs/protected.js';
-import { isGone } from '../machine/errors.js';
+import { ifThere } from '../machine/errors.js';
+import { withHeld } from '../machine/held.js';
 import type { Host } from '../machine/host.js';
 
 /** Pids of this process and of all it descends from: a clean-up may stand inside what it cleans (RunInJob). */
@@ -16,12 +17,9 @@ export function lineOfDescent(host: Host): ReadonlySet<number> {
   const line = new Set<number>();
   for (let pid = host.self().pid; pid > 0 && !line.has(pid); ) {
     line.add(pid);
-    try {
-      pid = parseProcStat(host.read(`/proc/${pid}/stat`)).ppid;
-    } catch (error) {
-      if (isGone(error)) break; // it ended and its child got another parent, which is none of ours
-      throw error;
-    }
+    const at = pid;
+    // Where it ended, its child got another parent, which is none of ours.
+    pid = ifThere(() => parseProcStat(host.read(`/proc/${at}/stat`)).ppid) ?? 0;
   }
   return line;
 }
@@ -60,34 +58,17 @@ function isRoot(member: Member): boolean {
 }
 
 function executableOf(host: Host, { pid, startTime }: Member): string | undefined {
-  try {
-    const held = holdProcess(host, pid);
-    try {
-      return held.startTime === startTime ? rootExecutable(host, held) : undefined;
-    } finally {
-      held.close();
-    }
-  } catch (error) {
-    if (isGone(error)) return undefined;
-    throw error;
-  }
+  const look = (held: HeldProcess) => (held.startTime === startTime ? rootExecutable(host, held) : undefined);
+  return ifThere(() => withHeld(holdProcess(host, pid), look));
 }
 
 /** `sleep 100000000` in the extern step, a child of slurmstepd (up to 24.11): ending it ends the step of a living job. */
 function isPlaceholder(node: SlurmNode, member: Member): boolean {
   const inExtern = member.memberships.some((membership) => placeOf(node, membership)?.stepId === 'extern');
   if (!inExtern || member.ppid <= 1) return false;
-  try {
-    const parent = holdProcess(node.host, member.ppid);
-    try {
-      return parent.status().uids.every((uid) => uid === 0) && rootExecutable(node.host, parent) === 'slurmstepd';
-    } finally {
-      parent.close();
-    }
-  } catch (error) {
-    if (isGone(error)) return false;
-    throw error;
-  }
+  const isStepd = (parent: HeldProcess) =>
+    parent.status().uids.every((uid) => uid === 0) && rootExecutable(node.host, parent) === 'slurmstepd';
+  return ifThere(() => withHeld(holdProcess(node.host, member.ppid), isStepd)) ?? false;
 }
 
 /** On v1 memberships differ by hierarchy: a process that stands in another job anywhere is that job's, too. */

@@ -3,7 +3,7 @@
 
 import path from 'node:path';
 import { deadlineIn } from '../machine/deadline.js';
-import { hasCode, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
+import { hasCode, ifThere, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
 import { configFiles, type LocatedFile } from '../machine/guarded-files.js';
 import type { Host, RunResult } from '../machine/host.js';
 import { answersAtOnce, readMountTable } from '../machine/mount-table.js';
@@ -55,12 +55,7 @@ export function etcFiles(host: Host, timeoutMs = 2000): EtcFiles {
           `Cannot list ${quote(folder)}: it is on a file system that may not answer`,
           { path: folder },
         );
-      try {
-        return [...host.names(folder)].sort();
-      } catch (error) {
-        if (isGone(error)) return [];
-        throw error;
-      }
+      return [...(ifThere(() => host.names(folder)) ?? [])].sort();
     },
     run: async (program, args) => (host.source === 'live' ? files.run(program, args) : undefined),
   };

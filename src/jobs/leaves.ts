@@ -6,7 +6,7 @@ import type { Hierarchy } from '../cgroup/hierarchies.js';
 import type { MoveTarget } from '../cgroup/move.js';
 import { type CgroupPath, childPath, partsOf } from '../cgroup/path.js';
 import { defined } from '../machine/defined.js';
-import { hasCode, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
+import { ifRecorded, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { FileStat, Host } from '../machine/host.js';
 import { cgroupOf } from './discovery.js';
 import { type ExternCgroup, type Job, nameOfJob } from './job.js';
@@ -193,13 +193,8 @@ function leafOf(host: Host, step: Cgroup, nodeId: number | undefined): Cgroup | 
  * there, or let the adoption fail. A chown of a directory leaves its files as they are: `cgroup.procs` tells who made it.
  */
 function isMadeByRoot(statOf: (file: string) => FileStat | undefined): boolean {
-  try {
-    const stat = statOf('cgroup.procs') ?? statOf('tasks');
-    return stat?.uid === 0n;
-  } catch (error) {
-    if (hasCode(error, 'ERR_NOT_RECORDED')) return true; // recordings up to 0.1 do not tell, and nothing is moved by them
-    throw error;
-  }
+  const isRoots = ifRecorded(() => (statOf('cgroup.procs') ?? statOf('tasks'))?.uid === 0n);
+  return isRoots ?? true; // recordings up to 0.1 do not tell, and nothing is moved by them
 }
 
 function tasksIn(parent: Cgroup): readonly string[] {

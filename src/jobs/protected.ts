@@ -4,7 +4,8 @@
 
 import type { Membership } from '../cgroup/membership.js';
 import { childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
-import { isGone, SlurmCgroupsError } from '../machine/errors.js';
+import { ifReadable, ifThere, SlurmCgroupsError } from '../machine/errors.js';
+import { withHeld } from '../machine/held.js';
 import { type Host, isRegularFile } from '../machine/host.js';
 import { answersAtOnce, readMountTable } from '../machine/mount-table.js';
 import { established, listening, type TcpSocket, tcpSocketsOf } from '../machine/tcp-table.js';
@@ -105,13 +106,8 @@ export function isAtSlurmstepdsPlace(node: Pick<SlurmNode, 'tops'>, memberships:
  * process with all four uids 0 from a file of that name.
  */
 export function rootExecutable(host: Host, held: HeldProcess): string | undefined {
-  let link: string;
-  try {
-    link = held.directory.readlink('exe');
-  } catch (error) {
-    if (isGone(error)) return undefined; // a process without one: a kernel thread, or it is ending
-    throw error;
-  }
+  const link = ifThere(() => held.directory.readlink('exe'));
+  if (link === undefined) return undefined; // a thread of the kernel, or it is ending
   const file = link.replace(/ \(deleted\)$/, '');
   const name = programName(file);
   if (!file.startsWith('/') || ![...daemons, ...monitors].includes(name)) return undefined;
@@ -125,17 +121,9 @@ export function rootExecutable(host: Host, held: HeldProcess): string | undefine
 function otherUserBelow(host: Host, held: HeldProcess, uid: number): number | undefined {
   const uidMin = readUidMin(host);
   for (const pid of childrenOf(host, held)) {
-    try {
-      const child = holdProcess(host, pid);
-      try {
-        const [real] = child.status().uids;
-        if (real >= uidMin && real !== uid) return real;
-      } finally {
-        child.close();
-      }
-    } catch (error) {
-      if (!isGone(error)) throw error; // it has ended: it tells nothing any more
-    }
+    // One that has ended tells nothing any more.
+    const real = ifThere(() => withHeld(holdProcess(host, pid), (child) => child.status().uids[0]));
+    if (real !== undefined && real >= uidMin && real !== uid) return real;
   }
   return undefined;
 }
@@ -143,16 +131,9 @@ function otherUserBelow(host: Host, held: HeldProcess, uid: number): number | un
 /** The pid of a running slurmd, found by executable and uids; `undefined` when none runs. */
 export function findSlurmd(host: Host): number | undefined {
   for (const pid of pidsCalledSlurmd(host)) {
-    try {
-      const held = holdProcess(host, pid);
-      try {
-        if (rootExecutable(host, held) === 'slurmd') return pid;
-      } finally {
-        held.close();
-      }
-    } catch (error) {
-      if (!(error instanceof SlurmCgroupsError)) throw error; // ended meanwhile, or not ours to see: then it is not known
-    }
+    // Where it has ended meanwhile, or is not ours to see, it is not known.
+    const name = ifReadable(() => withHeld(holdProcess(host, pid), (held) => rootExecutable(host, held)));
+    if (name === 'slurmd') return pid;
   }
   return undefined;
 }

@@ -6,7 +6,7 @@ import { type Limits, limitsAt } from '../cgroup/limits.js';
 import { hierarchyKey, type Membership } from '../cgroup/membership.js';
 import { type HeldProcess, placesOfOtherThreads, withProcess } from '../cgroup/process.js';
 import { defined } from '../machine/defined.js';
-import { SlurmCgroupsError } from '../machine/errors.js';
+import { ifReadable, SlurmCgroupsError } from '../machine/errors.js';
 import { discoverJobs } from './discovery.js';
 import { formatJobPath, isSameJob, type JobName, type JobPlace } from './layout.js';
 import { type PlaceInJob, placeOf } from './membership-in-job.js';
@@ -222,12 +222,8 @@ function noteLimitless(node: SlurmNode, main: PlaceInJob | undefined, notes: str
     .filter((top) => top.version === main.version && top.nodeName === main.nodeName)
     .filter((top) => {
       const directory = jobDirectory(top, main);
-      try {
-        return directory !== undefined && node.host.stat(directory) === undefined;
-      } catch (error) {
-        if (error instanceof SlurmCgroupsError) return false; // it cannot be seen: stateOf says so where it counts
-        throw error;
-      }
+      // Where it cannot be seen, stateOf says so if it counts.
+      return ifReadable(() => directory !== undefined && node.host.stat(directory) === undefined) ?? false;
     })
     .map((top) => top.hierarchy.key);
   if (without.length > 0)

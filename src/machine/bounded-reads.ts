@@ -3,7 +3,7 @@
 
 import type { Deadline } from './deadline.js';
 import { defined } from './defined.js';
-import { ConfigError, quote, SlurmCgroupsError, SystemCallError } from './errors.js';
+import { ConfigError, ifReadable, quote, type SlurmCgroupsError, SystemCallError } from './errors.js';
 import type { FileStat, Host, RunResult } from './host.js';
 import { answersAtOnce, type MountTable, mountTable, readMountTable } from './mount-table.js';
 
@@ -97,12 +97,7 @@ export function boundedReads(host: Host, deadline: Deadline): BoundedReads {
 
 /** Without a mount table every path counts as one that may not answer. */
 function mountsOf(host: Host): MountTable {
-  try {
-    return readMountTable(host);
-  } catch (error) {
-    if (error instanceof SlurmCgroupsError) return mountTable([]);
-    throw error;
-  }
+  return ifReadable(() => readMountTable(host)) ?? mountTable([]);
 }
 
 /** A program's complaint in place of an errno. host.run gives it no locale to translate into. */

@@ -1,7 +1,7 @@
 // The clocks that every process can read: the time since the boot, and the time of day. Both from /proc, so that a
 // recorded node has them too. Whole numbers: times that are compared must not be rounded (60.00000000000001 > 60).
 
-import { hasCode, isGone, ParseError } from './errors.js';
+import { ifRecorded, ifThere, ParseError } from './errors.js';
 import type { Host } from './host.js';
 
 /**
@@ -36,10 +36,5 @@ function parseUptime(text: string): number {
 }
 
 function answer(host: Host, file: string): string | undefined {
-  try {
-    return host.read(file);
-  } catch (error) {
-    if (isGone(error) || hasCode(error, 'ERR_NOT_RECORDED')) return undefined;
-    throw error;
-  }
+  return ifRecorded(() => ifThere(() => host.read(file)));
 }

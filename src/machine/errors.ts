@@ -149,10 +149,24 @@ export function isGone(error: unknown): error is SlurmCgroupsError {
 
 /** What `act` gives; `undefined` where what it is about is not there (any more), as isGone has it. */
 export function ifThere<T>(act: () => T): T | undefined {
+  return unless(isGone, act);
+}
+
+/** What `act` gives; `undefined` where it cannot be read, for whatever reason: gone, hidden, refused, not recorded. */
+export function ifReadable<T>(act: () => T): T | undefined {
+  return unless((error) => error instanceof SlurmCgroupsError, act);
+}
+
+/** What `act` gives; `undefined` where a recording does not hold it. */
+export function ifRecorded<T>(act: () => T): T | undefined {
+  return unless((error) => hasCode(error, 'ERR_NOT_RECORDED'), act);
+}
+
+function unless<T>(isExpected: (error: unknown) => boolean, act: () => T): T | undefined {
   try {
     return act();
   } catch (error) {
-    if (isGone(error)) return undefined;
+    if (isExpected(error)) return undefined;
     throw error;
   }
 }

@@ -1,21 +1,19 @@
 // Which addresses are this machine's own, from two files of a network namespace: the routing table of IPv4, where
 // what is delivered here is LOCAL, and the list of IPv6 addresses.
 
-import { SlurmCgroupsError } from './errors.js';
+import { ifReadable } from './errors.js';
 import type { Directory } from './host.js';
 import { type IpAddress, isLoopback } from './ip-address.js';
 
 /** Whether an address is one of that network namespace; `undefined`: its files do not tell. */
 export function isOwnAddress(process: Pick<Directory, 'read'>, address: IpAddress): boolean | undefined {
   if (isLoopback(address)) return true;
-  try {
-    return address.family === 4
+  // Not in every kernel, and not for every user.
+  return ifReadable(() =>
+    address.family === 4
       ? isInFibTrie(process.read('net/fib_trie'), address)
-      : isInInet6(process.read('net/if_inet6'), address);
-  } catch (error) {
-    if (error instanceof SlurmCgroupsError) return undefined; // not in this kernel, or not for this user
-    throw error;
-  }
+      : isInInet6(process.read('net/if_inet6'), address),
+  );
 }
 
 /**

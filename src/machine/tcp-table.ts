@@ -1,7 +1,7 @@
 // TCP connections as the kernel lists them: net/tcp and net/tcp6 of a process are those of its network namespace
 // (proc_net(5)), and the inode of a socket says which processes hold it. It only looks.
 
-import { isGone } from './errors.js';
+import { ifThere } from './errors.js';
 import type { Directory } from './host.js';
 import { addressOf, type IpAddress } from './ip-address.js';
 
@@ -161,12 +161,7 @@ export function socketInodes(process: Pick<Directory, 'names' | 'readlink'>): Re
 
 /** Of one of its descriptors; `undefined`: it is no socket, or was closed meanwhile. */
 export function socketInodeAt(process: Pick<Directory, 'readlink'>, fd: string): string | undefined {
-  try {
-    return /^socket:\[(\d+)\]$/.exec(process.readlink(`fd/${fd}`))?.[1];
-  } catch (error) {
-    if (isGone(error)) return undefined;
-    throw error;
-  }
+  return ifThere(() => /^socket:\[(\d+)\]$/.exec(process.readlink(`fd/${fd}`))?.[1]);
 }
 
 /** The TCP sockets that a process, held open, has. */

@@ -1,7 +1,7 @@
 // Users of this machine: names and uids by passwd(5) and getent(1), which asks whatever the machine asks (files, LDAP,
 // sssd) and may wait for the network; and which uids are people's, by login.defs(5).
 
-import { SlurmCgroupsError } from './errors.js';
+import { ifReadable } from './errors.js';
 import type { Host, RunResult } from './host.js';
 
 /** A line of passwd(5), as far as it is needed. */
@@ -42,12 +42,7 @@ const nobody: ReadonlySet<number> = new Set([65_534, 65_535]);
 
 /** The first uid of people: UID_MIN of /etc/login.defs, else 1000. */
 export function readUidMin(host: Pick<Host, 'read'>): number {
-  try {
-    return parseUidMin(host.read('/etc/login.defs'));
-  } catch (error) {
-    if (error instanceof SlurmCgroupsError) return usualUidMin; // no such file, or a recording without it
-    throw error;
-  }
+  return ifReadable(() => parseUidMin(host.read('/etc/login.defs'))) ?? usualUidMin; // no such file, or not recorded
 }
 
 /** The last UID_MIN counts; one that would make root or every system account a person does not. */

@@ -3,6 +3,9 @@ import { expect, test } from 'vitest';
 import {
   ConfigError,
   hasCode,
+  ifReadable,
+  ifRecorded,
+  ifThere,
   isGone,
   ParseError,
   quote,
@@ -120,4 +123,28 @@ test('quote() keeps every name readable back and nothing invisible', () => {
 test('someOf() names the first few, and how many more there are', () => {
   expect(someOf(['a', 'b'])).toBe('a, b');
   expect(someOf(['a', 'b', 'c'], 1)).toBe('a and 2 more');
+});
+
+test.each([
+  ['ifThere()', ifThere, ['ENOENT', 'ESRCH', 'ENODEV']],
+  ['ifReadable()', ifReadable, ['ENOENT', 'ESRCH', 'ENODEV', 'EACCES', 'EIO', 'not recorded', 'not to be parsed']],
+  ['ifRecorded()', ifRecorded, ['not recorded']],
+])('%s gives what is there, undefined where it is not, and throws the rest', (_, look, passing) => {
+  const errors: Readonly<Record<string, Error>> = {
+    ...Object.fromEntries(
+      ['ENOENT', 'ESRCH', 'ENODEV', 'EACCES', 'EIO'].map((errno) => [errno, new SystemCallError('read', '/x', errno)]),
+    ),
+    'not recorded': new SlurmCgroupsError('ERR_NOT_RECORDED', 'x'),
+    'not to be parsed': new ParseError('x'),
+    "a programmer's": new TypeError('x'),
+  };
+  expect(look(() => 7)).toBe(7);
+  for (const [name, error] of Object.entries(errors)) {
+    const failing = () =>
+      look(() => {
+        throw error;
+      });
+    if (passing.includes(name)) expect(failing()).toBeUndefined();
+    else expect(failing).toThrow(error);
+  }
 });

@@ -9,7 +9,8 @@ import { placeOf } from '../../jobs/membership-in-job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
 import { type StepSocket, socketsInSpool } from '../../jobs/stepd/sockets.js';
-import { hasCode, isGone, SlurmCgroupsError, someOf } from '../../machine/errors.js';
+import { ifRecorded, ifThere, isGone, SlurmCgroupsError, someOf } from '../../machine/errors.js';
+import { withHeld } from '../../machine/held.js';
 import type { Host } from '../../machine/host.js';
 import { listeningPaths } from '../../machine/unix-table.js';
 import { isPersonsUid, readUidMin } from '../../machine/users.js';
@@ -132,8 +133,7 @@ interface Closer {
 /** Holds the process and decides again: between the two looks its pid may have become another's. */
 function lookCloser(host: Host, { pid }: ProcessRow, { rules, uptime, notes }: Closer): readonly Stray[] {
   try {
-    const held = holdProcess(host, pid);
-    try {
+    return withHeld(holdProcess(host, pid), (held) => {
       const memberships = held.memberships();
       const [uid] = held.status().uids;
       const proof = strayProof({ pid, uid, memberships }, rules);
@@ -142,9 +142,7 @@ function lookCloser(host: Host, { pid }: ProcessRow, { rules, uptime, notes }: C
       const maker = personBehind(uidMapOf(held));
       if (maker !== undefined && rules.jobs.owners.has(maker)) return [];
       return [{ pid, startTime: startTime.toString(), uid, cgroup: tellingPath(memberships), proof, ...use }];
-    } finally {
-      held.close();
-    }
+    });
   } catch (error) {
     if (isGone(error)) return []; // it ended meanwhile
     if (!(error instanceof SlurmCgroupsError)) throw error;
@@ -166,13 +164,8 @@ export function personBehind(uidMap: string): number | undefined {
 }
 
 function uidMapOf(held: HeldProcess): string {
-  try {
-    return held.directory.read('uid_map');
-  } catch (error) {
-    // A kernel without user namespaces, or a recording without it. Whether the process lives was seen before.
-    if (isGone(error) || hasCode(error, 'ERR_NOT_RECORDED')) return '';
-    throw error;
-  }
+  // A kernel without user namespaces, or a recording without it. Whether the process lives was seen before.
+  return ifRecorded(() => ifThere(() => held.directory.read('uid_map'))) ?? '';
 }
 
 function tellingPath(memberships: readonly Membership[]): string {
@@ -227,20 +220,10 @@ function isThatJob(job: Job, jobId: number, nodeName: string): boolean {
 }
 
 function socketsThere(host: Host, spool: string, nodeName: string): readonly StepSocket[] {
-  try {
-    return socketsInSpool(host, spool, { nodeName });
-  } catch (error) {
-    if (hasCode(error, 'ERR_NOT_RECORDED')) return [];
-    throw error;
-  }
+  return ifRecorded(() => socketsInSpool(host, spool, { nodeName })) ?? [];
 }
 
 /** `undefined`: a recording without that table; then the socket alone has to do. */
 function pathsOfListeners(host: Host): ReadonlySet<string> | undefined {
-  try {
-    return new Set(listeningPaths(host));
-  } catch (error) {
-    if (hasCode(error, 'ERR_NOT_RECORDED')) return undefined;
-    throw error;
-  }
+  return ifRecorded(() => new Set(listeningPaths(host)));
 }

@@ -13,7 +13,7 @@ import {
 } from '../../cgroup/process.js';
 import { isHeldDead } from '../../cgroup/process-end.js';
 import { uptimeMs } from '../../machine/clock.js';
-import { hasCode, isGone, SlurmCgroupsError } from '../../machine/errors.js';
+import { hasCode, ifReadable, ifRecorded, isGone } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 
 /** What is needed to tell whose a process is and where it stands. */
@@ -82,12 +82,7 @@ function mayHaveEnded(memberships: readonly Membership[]): boolean {
 }
 
 function standingText(host: Host, pid: number, text: string): string {
-  try {
-    return readStanding(filesOf(host, pid), text);
-  } catch (error) {
-    if (hasCode(error, 'ERR_NOT_RECORDED')) return text; // a recording made before this was read
-    throw error;
-  }
+  return ifRecorded(() => readStanding(filesOf(host, pid), text)) ?? text; // of a recording made before this was read
 }
 
 /** What it uses, as far as it can be told. */
@@ -140,10 +135,5 @@ function percent(usedMs: number, ageMs: number): number {
 
 /** `undefined`: it cannot be told. */
 export function knownUptimeMs(host: Host): number | undefined {
-  try {
-    return uptimeMs(host);
-  } catch (error) {
-    if (error instanceof SlurmCgroupsError) return undefined;
-    throw error;
-  }
+  return ifReadable(() => uptimeMs(host));
 }

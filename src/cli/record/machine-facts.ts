@@ -3,7 +3,7 @@
 // osInfo(): that runs `hostname -f` and waits for it with the whole program, as long as a name server is silent.
 
 import process from 'node:process';
-import { SlurmCgroupsError } from '../../machine/errors.js';
+import { ifReadable } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 
 /** Nothing in it names a single machine: no serial number, no address. */
@@ -51,12 +51,7 @@ async function ask(host: Host): Promise<Machine | undefined> {
 }
 
 function textOf(host: Host, file: string): string {
-  try {
-    return host.read(file);
-  } catch (error) {
-    if (error instanceof SlurmCgroupsError) return '';
-    throw error;
-  }
+  return ifReadable(() => host.read(file)) ?? '';
 }
 
 function words(...parts: readonly unknown[]): string {

@@ -10,6 +10,7 @@ import { CgroupSet } from '../../cgroup/cgroup-set.js';
 import { descriptorRoom, type HeldProcess, holdProcess } from '../../cgroup/process.js';
 import { defined } from '../../machine/defined.js';
 import { hasCode, isGone } from '../../machine/errors.js';
+import { withHeld } from '../../machine/held.js';
 import type { Directory } from '../../machine/host.js';
 import { isOwnAddress } from '../../machine/own-addresses.js';
 import { findSockets, socketInodeAt, type TcpConnection, type TcpSocket } from '../../machine/tcp-table.js';
@@ -63,16 +64,13 @@ function lookUp({
   connection,
   pid = host.self().pid,
 }: CallerIdQuestion): readonly TcpSocket[] | undefined {
-  const process = host.open(`/proc/${pid}`);
-  try {
+  return withHeld(host.open(`/proc/${pid}`), (process) => {
     const isOwn = isOwnAddress(process, connection.source.address);
     if (isOwn === false) return undefined;
     const found = socketsAt(process, connection);
     // Where the addresses are not to be seen, having the socket proves that the source is here.
     return found.length === 0 && isOwn === undefined ? undefined : found;
-  } finally {
-    process.close();
-  }
+  });
 }
 
 /** A table that changes while it is read may lack a row: what is not there is looked for a second time. */

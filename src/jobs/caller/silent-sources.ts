@@ -8,7 +8,7 @@
 // next rule decides for them, as it does where the source has no Slurm; it puts nobody into another user's job.
 
 import { uptimeMs } from '../../machine/clock.js';
-import { SlurmCgroupsError } from '../../machine/errors.js';
+import { ifReadable, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import type { IpAddress } from '../../machine/ip-address.js';
 import { makeStateFolder, requireRootsFolder, stateFolder } from '../../machine/state-folder.js';
@@ -22,14 +22,12 @@ const mostSources = 1024;
 
 /** How many ms more the source is not to be asked; 0: ask it. A file that cannot be read counts as none. */
 export function silentForMs(host: Host, source: IpAddress): number {
-  try {
+  const left = ifReadable(() => {
     if (host.stat(folder) === undefined) return 0;
     requireRootsFolder(host, folder);
     return leftMs(host, fileOf(source), uptimeMs(host));
-  } catch (error) {
-    if (error instanceof SlurmCgroupsError) return 0;
-    throw error;
-  }
+  });
+  return left ?? 0;
 }
 
 /** Remembers that the source was silent. If that cannot be written, it is asked again: no reason to refuse a login. */

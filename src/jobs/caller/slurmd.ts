@@ -3,7 +3,7 @@
 // the wrong one corrupts memory.) A scontrol is run only where nobody but root could have put it there.
 
 import path from 'node:path';
-import { quote, SlurmCgroupsError } from '../../machine/errors.js';
+import { ifReadable, quote, SlurmCgroupsError } from '../../machine/errors.js';
 import { type ConfigFiles, configFiles } from '../../machine/guarded-files.js';
 import type { Host, RunResult } from '../../machine/host.js';
 import { isLinkLocal } from '../../machine/ip-address.js';
@@ -130,14 +130,10 @@ function slurmdFolder({
   return pid === undefined ? undefined : folderOf(host, pid);
 }
 
+/** `undefined`: it has ended, or is not ours to see. */
 function folderOf(host: Host, pid: number): string | undefined {
-  try {
-    const file = host.readlink(`/proc/${pid}/exe`);
-    return file.startsWith('/') ? path.dirname(file) : undefined;
-  } catch (error) {
-    if (error instanceof SlurmCgroupsError) return undefined; // it has ended, or is not ours to see
-    throw error;
-  }
+  const file = ifReadable(() => host.readlink(`/proc/${pid}/exe`));
+  return file?.startsWith('/') ? path.dirname(file) : undefined;
 }
 
 /**

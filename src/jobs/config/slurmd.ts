@@ -3,7 +3,7 @@
 
 import { listPids, parseProcStat, parseProcStatus } from '../../cgroup/process.js';
 import { defined } from '../../machine/defined.js';
-import { ConfigError, hasCode, isGone, quote, SlurmCgroupsError } from '../../machine/errors.js';
+import { ConfigError, hasCode, ifReadable, isGone, quote } from '../../machine/errors.js';
 import type { ConfigFiles } from '../../machine/guarded-files.js';
 import type { Host } from '../../machine/host.js';
 
@@ -34,13 +34,11 @@ export function* pidsCalledSlurmd(host: Host): Generator<number> {
 }
 
 function isCalledSlurmd(host: Host, pid: number): boolean {
-  try {
+  const isIt = ifReadable(() => {
     if (parseProcStat(host.read(`/proc/${pid}/stat`)).comm !== 'slurmd') return false; // the cheapest question: 5 µs
     return parseProcStatus(host.read(`/proc/${pid}/status`)).uids.every((uid) => uid === 0);
-  } catch (error) {
-    if (error instanceof SlurmCgroupsError) return false; // ended meanwhile, hidden from this user, or not recorded
-    throw error;
-  }
+  });
+  return isIt ?? false; // ended meanwhile, hidden from this user, or not recorded
 }
 
 /**

@@ -2,7 +2,7 @@
 // place tells the job and the script that slurmd stored for a batch job its user; for the rest slurmstepd is asked.
 
 import { type Deadline, deadlineIn } from '../../machine/deadline.js';
-import { hasCode } from '../../machine/errors.js';
+import { ifRecorded } from '../../machine/errors.js';
 import { isRegularFile } from '../../machine/host.js';
 import { isFolderOf } from '../../machine/ownership.js';
 import type { Slots } from '../../machine/slots.js';
@@ -76,13 +76,8 @@ function lookAt(node: SlurmNode, job: OwnedJob, trusted: ReadonlyMap<string, str
 
 /** A folder that others can write, or that is not root's, proves nothing. */
 function isTrusted(node: SlurmNode, spool: string): boolean {
-  try {
-    const stat = node.host.stat(spool);
-    return stat !== undefined && isFolderOf(stat);
-  } catch (error) {
-    if (hasCode(error, 'ERR_NOT_RECORDED')) return false;
-    throw error;
-  }
+  const stat = ifRecorded(() => node.host.stat(spool));
+  return stat !== undefined && isFolderOf(stat);
 }
 
 /** `<spool>/job<5 digits>/slurm_script`, mode 0700, owned by the job's user (measured, 20.11 to 26.05). */

@@ -7,7 +7,8 @@ import { cgroupAt, hierarchyOfKey } from '../../cgroup/hierarchies.js';
 import { hierarchyKey } from '../../cgroup/membership.js';
 import { cgroupPath, pathBelow } from '../../cgroup/path.js';
 import { type HeldProcess, holdProcess } from '../../cgroup/process.js';
-import { ifThere, SlurmCgroupsError } from '../../machine/errors.js';
+import { ifReadable, ifThere } from '../../machine/errors.js';
+import { withHeld } from '../../machine/held.js';
 import type { Host } from '../../machine/host.js';
 import type { Job, JobCgroup } from '../job.js';
 import { parseJobName } from '../layout.js';
@@ -25,7 +26,7 @@ export function jobIdByPlace(node: NodeHierarchies, job: Pick<Job, 'steps'>): nu
       if (cgroup.controllers.length > 0) continue; // v1: anybody's process may be there
       const place = { ...cgroup, path: `${cgroup.path}/slurm` };
       for (const pid of pidsIn(node.host, place)) {
-        const jobId = withHeld(node.host, pid, (held) =>
+        const jobId = lookAt(node.host, pid, (held) =>
           isBelow(node, held, place) ? parseStepdTitle(held.directory.read('cmdline'))?.jobId : undefined,
         );
         if (jobId !== undefined) return jobId;
@@ -47,7 +48,7 @@ export function externStepdStart(node: NodeHierarchies, job: Pick<Job, 'extern'>
     const isV2 = cgroup.controllers.length === 0;
     const place = isV2 ? { ...cgroup, path: `${cgroup.path}/slurm` } : cgroup;
     for (const pid of pidsIn(node.host, place)) {
-      const start = withHeld(node.host, pid, (held) => {
+      const start = lookAt(node.host, pid, (held) => {
         const { comm, startTime } = held.stat();
         if (!isV2 && (comm !== 'slurmstepd' || held.status().uids.some((uid) => uid !== 0))) return undefined;
         return isBelow(node, held, place) ? startTime : undefined;
@@ -67,7 +68,7 @@ export function externStepdStart(node: NodeHierarchies, job: Pick<Job, 'extern'>
 export function isDeserted({ host }: NodeHierarchies, job: Pick<Job, 'extern'>): boolean {
   const places = (job.extern?.cgroups ?? []).filter(({ controllers }) => controllers.length === 0);
   // Not by its pids: one of another pid namespace reads as 0, and is somebody.
-  return places.length > 0 && places.every(({ path }) => seen(() => procsText(host, `${path}/slurm`)) === '');
+  return places.length > 0 && places.every(({ path }) => ifReadable(() => procsText(host, `${path}/slurm`)) === '');
 }
 
 /** Where the place is not there any more, nobody is there. */
@@ -85,8 +86,7 @@ export function parseStepdTitle(cmdline: string): { readonly jobId: number } | u
 /** Whether a process stands in the job's directory, or below, in any hierarchy: on v1 slurmstepd is not in all. */
 export function standsIn(node: NodeHierarchies, job: Pick<Job, 'cgroups'>, pid: number): boolean {
   return (
-    withHeld(node.host, pid, (held) => (job.cgroups.some((one) => isBelow(node, held, one)) ? true : undefined)) ??
-    false
+    lookAt(node.host, pid, (held) => (job.cgroups.some((one) => isBelow(node, held, one)) ? true : undefined)) ?? false
   );
 }
 
@@ -104,26 +104,10 @@ function isBelow(
 }
 
 function pidsIn(host: Host, { path }: JobCgroup): readonly number[] {
-  return seen(() => readPids(host.read(`${path}/cgroup.procs`))) ?? [];
-}
-
-function withHeld<T>(host: Host, pid: number, act: (held: HeldProcess) => T | undefined): T | undefined {
-  return seen(() => {
-    const held = holdProcess(host, pid);
-    try {
-      return act(held);
-    } finally {
-      held.close();
-    }
-  });
+  return ifReadable(() => readPids(host.read(`${path}/cgroup.procs`))) ?? [];
 }
 
 /** What has ended meanwhile, is hidden from this user or was not recorded tells nothing; others may. */
-function seen<T>(look: () => T | undefined): T | undefined {
-  try {
-    return look();
-  } catch (error) {
-    if (error instanceof SlurmCgroupsError) return undefined;
-    throw error;
-  }
+function lookAt<T>(host: Host, pid: number, look: (held: HeldProcess) => T | undefined): T | undefined {
+  return ifReadable(() => withHeld(holdProcess(host, pid), look));
 }

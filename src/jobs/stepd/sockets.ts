@@ -3,7 +3,7 @@
 // lies there is looked at by ask.ts before it is asked.
 
 import path from 'node:path';
-import { isGone, SlurmCgroupsError } from '../../machine/errors.js';
+import { ifThere, SlurmCgroupsError } from '../../machine/errors.js';
 import { type FileStat, type Host, isDirectory, isSocket } from '../../machine/host.js';
 import { answersAtOnce, readMountTable } from '../../machine/mount-table.js';
 import { othersCanWrite } from '../../machine/ownership.js';
@@ -89,13 +89,7 @@ export interface SocketFilter {
  * @throws SlurmCgroupsError when it cannot be read: then it is not known which steps there are.
  */
 export function socketsInSpool(host: Host, spool: string, filter: SocketFilter = {}): readonly StepSocket[] {
-  let names: readonly string[];
-  try {
-    names = host.names(spool);
-  } catch (error) {
-    if (isGone(error)) return [];
-    throw error;
-  }
+  const names = ifThere(() => host.names(spool)) ?? [];
   const found: StepSocket[] = [];
   for (const name of names) {
     const read = parseSocketName(name);
