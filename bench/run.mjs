@@ -92,13 +92,13 @@ async function measureList(product, tree, { size, walk, listers }) {
   if (walk !== undefined) {
     const node = await product.readNode({ within: tree.within(size) });
     let found = { jobs: 0, steps: 0 };
-    const list = () => {
+    const list = async () => {
       found = { jobs: 0, steps: 0 };
       for (const job of product.discoverJobs(node)) {
         found.jobs += job.cgroups.length;
         for (const step of job.steps) {
           found.steps += step.cgroups.length;
-          product.processesOf(node, step);
+          await product.membersOfStep(node, step);
         }
       }
     };

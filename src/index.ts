@@ -36,6 +36,7 @@ export { type CgroupMount, parseMountInfo } from './cgroup/mounts.js';
 export type { HierarchyMove, MoveOutcome } from './cgroup/move.js';
 export { type CgroupPath, cgroupPath } from './cgroup/path.js';
 export type { ProcessIdentity } from './cgroup/process.js';
+export type { HierarchyUsage, KernelFigure, Usage } from './cgroup/usage.js';
 export { type CleanOptions, cleanJob } from './cleanup/ending.js';
 export type { CleanReport, EndedProcess, SparedProcess, Survivor } from './cleanup/report.js';
 export { findStrays } from './cleanup/strays/find.js';
@@ -46,6 +47,18 @@ export type { ExternCgroup, ExternStep, Job, JobCgroup, OwnedJob, OwnerSource, S
 export { formatJobPath, type JobName, type JobPlace, parseJobPath, type SlurmTop } from './jobs/layout.js';
 export { type LocatedTop, type ReadNodeOptions, readNode, type SlurmNode } from './jobs/node.js';
 export { type FindOwnersOptions, findOwners } from './jobs/owners/find.js';
+export {
+  type JobLimits,
+  type JobProcess,
+  type JobUsage,
+  limitsOf,
+  type OfJobOptions,
+  processesOf,
+  type SeenIn,
+  type StepLimits,
+  type StepUsage,
+  usageOf,
+} from './jobs/processes.js';
 export {
   type HierarchyPlacement,
   type PlacementState,

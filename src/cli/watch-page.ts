@@ -124,7 +124,7 @@ export interface PageOptions {
   readonly steps: boolean;
   readonly names: UserNames;
   /** Number of processes in a step; asked only for what is shown. */
-  readonly processes: (job: Job, stepId: string) => number;
+  readonly processes: (job: Job, stepId: string) => Promise<number>;
 }
 
 type Style = Parameters<Output['style']>[0];
@@ -132,7 +132,11 @@ type Style = Parameters<Output['style']>[0];
 type Line = readonly (readonly [text: string, style?: Style])[];
 
 /** The whole page, at most as many lines as the screen has rows and no longer than it is wide. */
-export function pageOf(table: JobTable, options: PageOptions, output: Pick<Output, 'style'>): readonly string[] {
+export async function pageOf(
+  table: JobTable,
+  options: PageOptions,
+  output: Pick<Output, 'style'>,
+): Promise<readonly string[]> {
   const { size } = options;
   const head = headOf(table, options);
   const isTall = size.rows > 12;
@@ -142,7 +146,7 @@ export function pageOf(table: JobTable, options: PageOptions, output: Pick<Outpu
   ]);
   // The last lines keep their place, so that the table does not jump when something happens.
   const room = Math.max(1, size.rows - head.length - 2 - (isTall ? recentLines + 1 : 0));
-  const { rows, left } = fitting(table, options, room);
+  const { rows, left } = await fitting(table, options, room);
   const [names = '', ...body] = aligned(
     [['JOB', 'USER', options.steps ? '' : 'STEPS', 'PROCESSES', 'AGE'], ...rows],
     size.columns,
@@ -168,11 +172,11 @@ function headOf(table: JobTable, { node, mode, nowMs, size }: PageOptions): read
 }
 
 /** Rows of the youngest jobs, whole ones where that can be, and how many jobs have none. */
-function fitting(
+async function fitting(
   table: JobTable,
   options: PageOptions,
   room: number,
-): { readonly rows: readonly (readonly string[])[]; readonly left: number } {
+): Promise<{ readonly rows: readonly (readonly string[])[]; readonly left: number }> {
   const { jobs } = table;
   if (jobs.length === 0) return { rows: [[table.isReady ? 'no job' : 'looking …']], left: 0 };
   const rows: (readonly string[])[] = [];
@@ -181,7 +185,7 @@ function fitting(
     const isLast = shown + 1 === jobs.length;
     const lines = 1 + (options.steps ? one.job.steps.length : 0); // processes are counted of what is shown alone
     if (shown > 0 && rows.length + lines > room - (isLast ? 0 : 1)) break;
-    rows.push(...rowsOf(one, options));
+    rows.push(...(await rowsOf(one, options)));
     shown += 1;
   }
   const left = jobs.length - shown;
@@ -199,9 +203,10 @@ function written(line: Line, columns: number, output: Pick<Output, 'style'>): st
   return text;
 }
 
-function rowsOf({ job, begunMs }: TableJob, options: PageOptions): readonly (readonly string[])[] {
+async function rowsOf({ job, begunMs }: TableJob, options: PageOptions): Promise<readonly (readonly string[])[]> {
   const user = job.uid === undefined ? '?' : (options.names(job.uid) ?? `uid ${job.uid}`);
-  const processes = job.steps.map(({ stepId }) => options.processes(job, stepId));
+  const processes: number[] = [];
+  for (const { stepId } of job.steps) processes.push(await options.processes(job, stepId));
   const total = processes.reduce((sum, one) => sum + one, 0);
   const steps = job.steps.map(({ stepId }) => visible(stepId));
   const name = job.jobId === undefined ? (job.sluid ?? '?') : String(job.jobId);

@@ -30,7 +30,7 @@ function page(
   shown: JobTable,
   options: Partial<PageOptions> = {},
   style = (_: string, text: string) => text,
-): readonly string[] {
+): Promise<readonly string[]> {
   return pageOf(
     shown,
     {
@@ -40,7 +40,7 @@ function page(
       size: { rows: 20, columns: 50 },
       steps: false,
       names: (uid) => (uid === 1001 ? 'alice' : undefined),
-      processes: (_, stepId) => (stepId === 'batch' ? 12 : 1),
+      processes: async (_, stepId) => (stepId === 'batch' ? 12 : 1),
       ...options,
     },
     { style },
@@ -56,8 +56,8 @@ describe('pageOf()', () => {
     ready,
   ] satisfies readonly JobEvent[];
 
-  it('shows jobs, users, steps, processes and ages, the youngest first, and what happened lately', () => {
-    const lines = page(table([...jobs, { event: 'removed', ...about(job(9)) }]));
+  it('shows jobs, users, steps, processes and ages, the youngest first, and what happened lately', async () => {
+    const lines = await page(table([...jobs, { event: 'removed', ...about(job(9)) }]));
     expect(lines[0]).toMatch(/^node n1 {2}2 jobs, unified cgroups +\d\d:\d\d:\d\d$/);
     expect(lines[0]).toHaveLength(50);
     expect(lines.slice(1, 6)).toEqual([
@@ -70,8 +70,8 @@ describe('pageOf()', () => {
     expect(lines.slice(6).map((line) => line.slice(10))).toEqual(['job 9 went']);
   });
 
-  it('with steps, a line for each', () => {
-    expect(page(table([{ event: 'added', ...about(job(7)) }, ready], true), { steps: true }).slice(2)).toEqual([
+  it('with steps, a line for each', async () => {
+    expect((await page(table([{ event: 'added', ...about(job(7)) }, ready], true), { steps: true })).slice(2)).toEqual([
       'JOB  USER              PROCESSES     AGE',
       '7    alice                    13  1m 05s',
       '            ├─ extern          1',
@@ -79,29 +79,31 @@ describe('pageOf()', () => {
     ]);
   });
 
-  it('says what is not shown, and that it is looking, and that there is none', () => {
+  it('says what is not shown, and that it is looking, and that there is none', async () => {
     const many = Array.from({ length: 50 }, (_, at): JobEvent => ({ event: 'added', ...about(job(at + 1)) }));
-    const lines = page(table([...many, ready]), { size: { rows: 10, columns: 50 } });
+    const lines = await page(table([...many, ready]), { size: { rows: 10, columns: 50 } });
     expect(lines).toHaveLength(10);
     expect(lines.at(-1)).toBe('… and 44 older jobs');
-    expect(page(table(many))[0]).toContain('50 jobs so far, ');
-    expect(page(table([]))[3]).toBe('looking …');
-    expect(page(table([ready]))[3]).toBe('no job');
+    expect((await page(table(many)))[0]).toContain('50 jobs so far, ');
+    expect((await page(table([])))[3]).toBe('looking …');
+    expect((await page(table([ready])))[3]).toBe('no job');
   });
 
-  it('makes visible what could steer the terminal', () => {
+  it('makes visible what could steer the terminal', async () => {
     const odd = job(7, { steps: [{ stepId: '\u001b[2J\u202e', cgroups: [] }], uid: 9 });
-    const text = page(table([{ event: 'added', ...about(odd) }, ready]), { names: () => 'a\u0007b' }).join('\n');
+    const text = (await page(table([{ event: 'added', ...about(odd) }, ready]), { names: () => 'a\u0007b' })).join(
+      '\n',
+    );
     expect(text).toContain('a\\x07b');
     expect(text).toContain('\\x1b[2J\\u202e');
     for (const hidden of ['\u001b', '\u0007', '\u202e']) expect(text).not.toContain(hidden);
   });
 
-  it('follows steps, owners and notes', () => {
+  it('follows steps, owners and notes', async () => {
     const shown = table([...jobs]);
     shown.apply({ event: 'step-added', stepId: '0', ...about(job(7, { steps: [{ stepId: '0', cgroups: [] }] })) });
     shown.apply({ event: 'note', time, note: 'looking every second' });
-    const lines = page(shown);
+    const lines = await page(shown);
     expect(lines[1]).toBe('note: looking every second');
     expect(lines.find((line) => line.startsWith('7'))).toContain('alice  0 ');
     expect(lines.some((line) => line.includes('began'))).toBe(false);
@@ -113,15 +115,15 @@ describe('pageOf()', () => {
     expect(table([{ event: 'added', ...about(job(7, { extern })) }]).jobs[0]?.begunMs).toBe(start - 60_000);
   });
 
-  it('is never more than the screen holds', () => {
+  it('is never more than the screen holds', async () => {
     const text = fc.string({ unit: 'grapheme', maxLength: 30 });
-    fc.assert(
-      fc.property(
+    await fc.assert(
+      fc.asyncProperty(
         fc.array(fc.record({ id: fc.nat(), user: text, steps: fc.array(text, { maxLength: 6 }) }), { maxLength: 30 }),
         fc.integer({ min: 1, max: 60 }),
         fc.integer({ min: 1, max: 200 }),
         fc.boolean(),
-        (list, rows, columns, steps) => {
+        async (list, rows, columns, steps) => {
           const shown = table(
             list.map(({ id, steps: names }) => ({
               event: 'added' as const,
@@ -129,7 +131,7 @@ describe('pageOf()', () => {
             })),
             steps,
           );
-          const lines = page(shown, { size: { rows, columns }, steps, names: () => list[0]?.user });
+          const lines = await page(shown, { size: { rows, columns }, steps, names: () => list[0]?.user });
           expect(lines.length).toBeLessThanOrEqual(rows);
           for (const line of lines) expect([...line].length).toBeLessThanOrEqual(columns);
         },

@@ -1,15 +1,13 @@
 // slurm-cgroups list: the jobs on this node, their steps and processes, jobs first.
 
-import { CgroupSet, type SetMember } from '../../cgroup/cgroup-set.js';
-import { parseProcStat, parseProcStatus } from '../../cgroup/process.js';
-import { cgroupOf, discoverJobs } from '../../jobs/discovery.js';
+import { discoverJobs } from '../../jobs/discovery.js';
 import { withExternTimes } from '../../jobs/extern-times.js';
 import { type Job, nameOfJob, type OwnedJob, type Step } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
+import { membersOfStep, processSeen } from '../../jobs/processes.js';
 import { defined } from '../../machine/defined.js';
-import { isGone, SlurmCgroupsError } from '../../machine/errors.js';
-import type { Host } from '../../machine/host.js';
+import { SlurmCgroupsError } from '../../machine/errors.js';
 import { newestJob } from '../../policy/newest.js';
 import { openContext, requireSlurm } from '../context.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, type Words, whose } from '../spec.js';
@@ -88,7 +86,8 @@ export async function runList(words: Words, output: Output = standardOutput()): 
     );
   }
   log('verbose', `found ${count(jobs.length, 'job')}`);
-  const listed = jobs.map((job) => listJob(node, job, job.uid === undefined ? null : newest.has(job)));
+  const listed: ListedJob[] = [];
+  for (const job of jobs) listed.push(await listJob(node, job, job.uid === undefined ? null : newest.has(job)));
   const names = await namesOf(node.host, uidsIn(listed));
   const named = listed.map((job) => withNames(job, names));
   const notes = [...node.notes, ...hidden, ...jobs.flatMap(notesOf)];
@@ -117,37 +116,27 @@ function newestByUser(jobs: readonly Job[], node: SlurmNode): ReadonlySet<Job> {
   );
 }
 
-function listJob(node: SlurmNode, job: Job, newest: boolean | null): ListedJob {
+async function listJob(node: SlurmNode, job: Job, newest: boolean | null): Promise<ListedJob> {
+  const steps: ListedStep[] = [];
+  for (const step of job.steps) steps.push(await listStep(node, step));
   return {
     jobId: job.jobId ?? null,
     ...defined({ sluid: job.sluid, uid: job.uid, nodeName: job.nodeName }),
     newest,
-    steps: job.steps.map((step) => ({
-      stepId: step.stepId,
-      processes: processesOf(node, step).map(({ pid }) => describe(node.host, pid)),
-      cgroups: step.cgroups.map(({ controllers, path }) => ({ controllers, path })),
-    })),
+    steps,
   };
 }
 
-/** What most steps have below them on v1. */
-const likelyTasks: readonly string[] = ['task_0'];
-
-/** The processes of a step, over all its hierarchies. */
-export function processesOf(node: SlurmNode, step: Step): readonly SetMember[] {
-  const cgroups = step.cgroups.flatMap((cgroup) => cgroupOf(node, cgroup) ?? []);
-  return new CgroupSet(node.host, cgroups).procs(likelyTasks);
-}
-
-function describe(host: Host, pid: number): ListedProcess {
-  try {
-    const { comm } = parseProcStat(host.read(`/proc/${pid}/stat`));
-    const [, uid] = parseProcStatus(host.read(`/proc/${pid}/status`)).uids;
-    return { pid, uid, comm };
-  } catch (error) {
-    if (isGone(error) || error instanceof SlurmCgroupsError) return { pid }; // it ended meanwhile, or is hidden from this user
-    throw error;
-  }
+async function listStep(node: SlurmNode, step: Step): Promise<ListedStep> {
+  const members = await membersOfStep(node, step);
+  return {
+    stepId: step.stepId,
+    processes: members.map((member) => {
+      const { pid, uid, comm } = processSeen(node.host, member.pid);
+      return uid === undefined || comm === undefined ? { pid } : { pid, uid, comm };
+    }),
+    cgroups: step.cgroups.map(({ controllers, path }) => ({ controllers, path })),
+  };
 }
 
 function* uidsIn(jobs: readonly ListedJob[]): Generator<number> {

@@ -4,6 +4,7 @@
 import process from 'node:process';
 import type { Job } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
+import { membersOfStep } from '../../jobs/processes.js';
 import { type JobEvent, type WatchJobsOptions, watchJobs } from '../../jobs/watch/watch.js';
 import { defined } from '../../machine/defined.js';
 import { Wakeup } from '../../machine/wakeup.js';
@@ -14,7 +15,6 @@ import { jsonLine, type Output, standardOutput } from '../terminal/output.js';
 import { canDraw, isTerminalGone, Screen } from '../terminal/screen.js';
 import { namesOf, type UserNames } from '../users.js';
 import { JobTable, pageOf } from '../watch-page.js';
-import { processesOf } from './list.js';
 
 export const watchSpec: CommandSpec = {
   name: 'watch',
@@ -148,9 +148,9 @@ async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, ou
   const screen = new Screen(host, () => bell.notify());
   const failed = new AbortController();
   const isOver = () => options.signal?.aborted === true || failed.signal.aborted;
-  const draw = () =>
+  const draw = async () =>
     screen.draw(
-      pageOf(
+      await pageOf(
         table,
         {
           node: node.nodeName,
@@ -172,8 +172,8 @@ async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, ou
   };
   const keepDrawn = async () => {
     while (!isOver()) {
-      draw();
-      if (await users.learn(table.jobs.map(({ job }) => job))) draw();
+      await draw();
+      if (await users.learn(table.jobs.map(({ job }) => job))) await draw();
       if (await bell.wait(redrawMs)) await host.sleep(gatherMs);
     }
   };
@@ -190,7 +190,7 @@ async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, ou
   }
 }
 
-function processCount(node: SlurmNode, job: Job, stepId: string): number {
+async function processCount(node: SlurmNode, job: Job, stepId: string): Promise<number> {
   const step = job.steps.find((one) => one.stepId === stepId);
-  return step === undefined ? 0 : new Set(processesOf(node, step).map(({ pid }) => pid)).size;
+  return step === undefined ? 0 : (await membersOfStep(node, step)).length;
 }

@@ -9,6 +9,7 @@ import { cgroupOf, discoverJobs } from '../../jobs/discovery.js';
 import type { Job } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
+import { limitsOf, usageOf } from '../../jobs/processes.js';
 import { findSlurmd, refusalToMove } from '../../jobs/protected.js';
 import { verify } from '../../jobs/verification.js';
 import { deadlineIn } from '../../machine/deadline.js';
@@ -22,7 +23,7 @@ import { redactedLine, stepdTitle } from './redaction.js';
 const budgetMs = 20_000;
 
 /**
- * list, verify, adopt --dry-run and strays; doctor's own reads are its own. `node` is read by a host that calls
+ * list, verify, adopt --dry-run, strays, and what jobs use and what limits them; doctor's own reads are its own. `node` is read by a host that calls
  * itself a recording: then nobody is asked, and just that is read which will be, played.
  */
 export async function readForRecording(node: SlurmNode, uids: ReadonlySet<number>): Promise<void> {
@@ -37,7 +38,11 @@ export async function readForRecording(node: SlurmNode, uids: ReadonlySet<number
   for (const uid of new Set([...uids, ...jobs.flatMap((job) => job.uid ?? [])]))
     await tried(() => decideSession({ uid }, { node, options }));
   const ofJobs = new Map<number, number | undefined>();
-  for (const job of jobs) for (const pid of await pidsOf(node, job)) ofJobs.set(pid, job.uid);
+  for (const job of jobs) {
+    for (const pid of await pidsOf(node, job)) ofJobs.set(pid, job.uid);
+    await tried(() => usageOf(job, { node }));
+    await tried(() => limitsOf(job, { node }));
+  }
   const others = ((await tried(() => listPids(host))) ?? []).filter((pid) => !ofJobs.has(pid));
   for (const pid of [...ofJobs.keys(), ...others]) {
     if (deadline.isOver()) return;
