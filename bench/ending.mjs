@@ -166,8 +166,8 @@ export async function measureScan({ product, command, program, hierarchies, tree
     let counted = 0;
     const times = await inTurn(
       [
-        () => {
-          rows = product.readProcessTable(node.host, (one) => one >= 1000).rows.length;
+        async () => {
+          rows = (await product.readProcessTable(node.host, (one) => one >= 1000)).rows.length;
         },
         async () => {
           const { ms, rest } = await scan.run();

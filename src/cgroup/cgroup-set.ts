@@ -1,13 +1,27 @@
 // The same cgroup in each hierarchy: what a job, a step or a task is to the kernel. The difference between
 // v1 and v2 ends here: on v1 memberships differ from hierarchy to hierarchy, so lists are unions.
 
-import { hasCode, ifThere, quote, SlurmCgroupsError } from '../machine/errors.js';
+import { deadlineIn } from '../machine/deadline.js';
+import { defined } from '../machine/defined.js';
+import { hasCode, ifThere, isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
-import { Cgroup, holdCgroup } from './cgroup.js';
-import { canFreeze, type FreezeOptions, freeze, thaw } from './freezer.js';
+import {
+  Cgroup,
+  holdCgroup,
+  incomplete,
+  type LookOptions,
+  paceOf,
+  procsAt,
+  threadsAt,
+  type WalkCgroupsOptions,
+  type WalkedCgroup,
+  walkCgroups,
+} from './cgroup.js';
+import { canFreeze, type FreezeOptions, freezeAll, type HeldCgroup, thaw } from './freezer.js';
 import { writeFrozenNote } from './frozen-note.js';
 import type { Hierarchies } from './hierarchies.js';
 import { type KillOptions, type KillReport, killMembers, type Member, MemberReader } from './killing.js';
+import { placeAt } from './membership-fallback.js';
 import { type Move, type MoveTarget, OwnMove } from './move.js';
 import { type CgroupPath, childPath } from './path.js';
 import { withProcess } from './process.js';
@@ -17,6 +31,19 @@ import { type Removal, type RemovalOptions, removeTrees } from './removal.js';
 export interface SetMember {
   readonly pid: number;
   readonly seenIn: readonly Cgroup[];
+}
+
+/** What was seen in a set. */
+export interface Seen<T> {
+  readonly all: readonly T[];
+  /** Why there may be more. */
+  readonly unknown?: string;
+}
+
+function complete<T>(cgroups: readonly Cgroup[], { all, unknown }: Seen<T>): readonly T[] {
+  const [first] = cgroups;
+  if (unknown === undefined || first === undefined) return all;
+  throw incomplete(first, unknown);
 }
 
 export class CgroupSet {
@@ -43,38 +70,55 @@ export class CgroupSet {
     return new CgroupSet(host, there);
   }
 
-  /** Every process in it or below, in any hierarchy, ascending by pid. For `likely` see Cgroup.descendants. */
-  procs(likely: readonly string[] = []): readonly SetMember[] {
-    return this.#members((cgroup) => cgroup.procs(), likely);
+  /**
+   * Every process in it or below, in any hierarchy, ascending by pid.
+   *
+   * @throws SlurmCgroupsError ERR_INCOMPLETE where not all could be seen (see Cgroup.descendants).
+   */
+  async procs(options: LookOptions = {}): Promise<readonly SetMember[]> {
+    return complete(this.cgroups, await this.listProcs(options));
   }
 
-  /** Every thread in it or below, in any hierarchy. */
-  threads(): readonly SetMember[] {
-    return this.#members((cgroup) => cgroup.threads());
+  /** The same; where not all could be seen, what was seen and why it is not all. */
+  async listProcs(options: LookOptions = {}): Promise<Seen<SetMember>> {
+    return this.#members(procsAt, options);
   }
 
-  #members(list: (cgroup: Cgroup) => readonly number[], likely: readonly string[] = []): readonly SetMember[] {
+  /** Every thread in it or below, in any hierarchy. Throws like procs(). */
+  async threads(options: LookOptions = {}): Promise<readonly SetMember[]> {
+    return complete(this.cgroups, await this.#members(threadsAt, options));
+  }
+
+  async #members(list: (at: WalkedCgroup) => readonly number[], options: LookOptions): Promise<Seen<SetMember>> {
+    const pace = paceOf(this.host, options);
     const members = new Map<number, Cgroup[]>();
-    for (const top of this.cgroups) {
-      for (const cgroup of ifThere(() => [top, ...top.descendants(likely)]) ?? []) {
-        for (const pid of ifThere(() => this.#listed(cgroup, top, list)) ?? []) {
+    const unknown = await this.#walk({
+      ...options,
+      pace,
+      enter: (at) => {
+        for (const pid of list(at)) {
           const seen = members.get(pid);
-          if (seen === undefined) members.set(pid, [cgroup]);
-          else seen.push(cgroup);
+          if (seen === undefined) members.set(pid, [at.value]);
+          else seen.push(at.value);
         }
+        return undefined;
+      },
+    });
+    const all = [...members].sort(([a], [b]) => a - b).map(([pid, seenIn]) => ({ pid, seenIn }));
+    return { all, ...defined({ unknown }) };
+  }
+
+  /** Through every hierarchy that still has it; the first reason why not all was seen. */
+  async #walk(options: WalkCgroupsOptions): Promise<string | undefined> {
+    let unknown: string | undefined;
+    for (const top of this.cgroups) {
+      try {
+        unknown ??= (await walkCgroups(top, options)).unknown;
+      } catch (error) {
+        if (!isGone(error)) throw error;
       }
     }
-    return [...members].sort(([a], [b]) => a - b).map(([pid, seenIn]) => ({ pid, seenIn }));
-  }
-
-  /** A threaded cgroup of v2 lists no processes (EOPNOTSUPP): the domain above it, which is among these, has them all. */
-  #listed(cgroup: Cgroup, top: Cgroup, list: (cgroup: Cgroup) => readonly number[]): readonly number[] {
-    try {
-      return list(cgroup);
-    } catch (error) {
-      if (cgroup !== top && hasCode(error, 'ERR_NOT_SUPPORTED')) return [];
-      throw error;
-    }
+    return unknown;
   }
 
   /** The sets directly below: one for each name, with the hierarchies that have it. */
@@ -89,23 +133,56 @@ export class CgroupSet {
     return new Map([...byName].map(([name, cgroups]) => [name, new CgroupSet(this.host, cgroups)]));
   }
 
-  /** All sets below, parents before children, by path. */
-  descendants(): ReadonlyMap<CgroupPath, CgroupSet> {
+  /** All sets below, parents before children, by path. Throws like procs(). */
+  async descendants(options: LookOptions = {}): Promise<ReadonlyMap<CgroupPath, CgroupSet>> {
     const byPath = new Map<CgroupPath, Cgroup[]>();
-    for (const top of this.cgroups) {
-      for (const cgroup of ifThere(() => top.descendants()) ?? []) {
-        byPath.set(cgroup.path, [...(byPath.get(cgroup.path) ?? []), cgroup]);
-      }
-    }
+    let tooDeep: string | undefined;
+    const unknown = await this.#walk({
+      ...options,
+      pace: paceOf(this.host, options),
+      enter: (at) => {
+        if (at.depth === 0) return undefined;
+        if (at.value.nameable !== at.value) {
+          tooDeep = 'some cgroups are deeper than a path may be long';
+          return 'skip';
+        }
+        const known = byPath.get(at.value.path);
+        if (known === undefined) byPath.set(at.value.path, [at.value]);
+        else known.push(at.value);
+        return undefined;
+      },
+    });
+    const why = unknown ?? tooDeep;
+    complete(this.cgroups, { all: [], ...(why === undefined ? {} : { unknown: why }) });
     return new Map([...byPath].map(([path, cgroups]) => [path, new CgroupSet(this.host, cgroups)]));
   }
 
-  /** The same with what each process is; one that ended meanwhile is left out. */
-  members(): readonly Member[] {
+  /** The same as procs() with what each process is; one that ended meanwhile is left out. */
+  async members(options: LookOptions = {}): Promise<readonly Member[]> {
+    return complete(this.cgroups, await this.listMembers(options));
+  }
+
+  /** The same; where not all could be seen, what was seen and why it is not all. */
+  async listMembers(options: LookOptions = {}): Promise<Seen<Member>> {
+    const pace = paceOf(this.host, options);
     const reader = new MemberReader(this.host);
-    return this.procs().flatMap(({ pid, seenIn }) =>
-      seenIn[0] === undefined ? [] : (reader.read(pid, seenIn[0]) ?? []),
-    );
+    const known = new Set<number>();
+    const all: Member[] = [];
+    const unknown = await this.#walk({
+      ...options,
+      pace,
+      enter: async (at) => {
+        for (const pid of procsAt(at)) {
+          if (known.has(pid)) continue;
+          if (pace.isDue()) await pace.pause();
+          const member = reader.read(pid, placeAt(at));
+          known.add(pid);
+          if (member !== undefined) all.push(member);
+        }
+        return undefined;
+      },
+    });
+    return { all: all.sort((a, b) => a.pid - b.pid), ...defined({ unknown }) };
   }
 
   /**
@@ -118,8 +195,8 @@ export class CgroupSet {
     const thawAll = () => {
       for (const one of undo.splice(0).reverse()) one();
     };
-    let frozen = true;
     try {
+      const held: HeldCgroup[] = [];
       for (const cgroup of this.cgroups.filter((one) => canFreeze(this.host, one))) {
         const directory = holdCgroup(this.host, cgroup);
         undo.push(() => directory.close());
@@ -128,8 +205,9 @@ export class CgroupSet {
           thaw({ cgroup, directory });
           note.remove();
         });
-        frozen = (await freeze(this.host, { cgroup, directory }, options)) && frozen;
+        held.push({ cgroup, directory });
       }
+      const frozen = await freezeAll(this.host, held, deadlineIn(this.host, options.timeoutMs, options.signal));
       return { frozen, thaw: thawAll };
     } catch (error) {
       thawAll();
@@ -142,8 +220,20 @@ export class CgroupSet {
     return killMembers(this.host, this.cgroups, options);
   }
 
-  populated(): boolean {
-    return this.cgroups.some((cgroup) => ifThere(() => cgroup.populated()) ?? false);
+  /** Whether a process is in it or below in any hierarchy. See Cgroup.populated. */
+  async populated(options: LookOptions = {}): Promise<boolean> {
+    const pace = paceOf(this.host, options);
+    let unknown: unknown;
+    for (const cgroup of this.cgroups) {
+      try {
+        if (await cgroup.populated({ ...options, pace })) return true;
+      } catch (error) {
+        if (hasCode(error, 'ERR_INCOMPLETE')) unknown ??= error;
+        else if (!isGone(error)) throw error;
+      }
+    }
+    if (unknown !== undefined) throw unknown;
+    return false;
   }
 
   /** The latest modification time of its directories; `undefined` when all are gone. */

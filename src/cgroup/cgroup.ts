@@ -2,19 +2,40 @@
 // hierarchies at once is a CgroupSet.
 
 import { deadlineIn } from '../machine/deadline.js';
-import { isGone, ParseError, quote, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
-import type { Directory, Host } from '../machine/host.js';
+import { defined } from '../machine/defined.js';
+import { hasCode, isGone, ParseError, quote, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
+import { type Directory, type Host, knownBelow, longestPath, shortened } from '../machine/host.js';
+import { Pace } from '../machine/pace.js';
 import { directoryOf, type Hierarchy } from './hierarchies.js';
-import { type CgroupPath, childPath } from './path.js';
+import { type CgroupPath, childPath, listedChildPath, rootPath } from './path.js';
 import { type HeldProcess, withProcess } from './process.js';
+import { type Visit, type WalkEnd, type Walked, walk } from './walk.js';
 
 /** S_IWUSR | S_IWGRP | S_IWOTH */
 const writeBits = 0o222n;
 
-/** A cgroup, and the links of its directory where they were looked at: 2 and one for each child. */
-interface Linked {
-  readonly cgroup: Cgroup;
-  readonly links?: bigint;
+/** What walks through a tree of cgroups takes: users can make trees that take long. */
+export interface LookOptions {
+  /** For the whole walk. Default 30,000. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+  /** Names of children that are looked for first: where no others are, the directory need not be listed. */
+  readonly likely?: readonly string[];
+  /** That of a longer work of which this is a part: instead of `timeoutMs` and `signal`. */
+  readonly pace?: Pace;
+}
+
+const defaultTimeoutMs = 30_000;
+
+/** The clock of a walk. */
+export function paceOf(host: Host, { pace, timeoutMs = defaultTimeoutMs, signal }: LookOptions): Pace {
+  return pace ?? new Pace(host, deadlineIn(host, timeoutMs, signal));
+}
+
+/** A cgroup as a walk finds it: by its name in the one above. */
+interface Below {
+  readonly parent: Cgroup;
+  readonly name: string;
 }
 
 /**
@@ -24,88 +45,147 @@ interface Linked {
 export class Cgroup {
   readonly host: Host;
   readonly hierarchy: Hierarchy;
-  readonly path: CgroupPath;
-  /** Absolute path in the file system. */
-  readonly directory: string;
+  /** The one above, where this was found by a walk. */
+  readonly #below: Below | undefined;
+  #path: CgroupPath | undefined;
+  #directory: string | undefined;
+  readonly #length: number;
+  /** Where the walk began that found this, and how many levels above. */
+  readonly #top: Cgroup;
+  readonly #levels: number;
 
   /** @throws RangeError when the hierarchy's mount does not show that cgroup. */
-  constructor(host: Host, hierarchy: Hierarchy, path: CgroupPath) {
+  constructor(host: Host, hierarchy: Hierarchy, path: CgroupPath | Below) {
+    this.host = host;
+    this.hierarchy = hierarchy;
+    if (typeof path !== 'string') {
+      this.#below = path;
+      this.#length = path.parent.#length + 1 + path.name.length;
+      this.#top = path.parent.#top;
+      this.#levels = path.parent.#levels + 1;
+      return;
+    }
     const directory = directoryOf(hierarchy, path);
     if (directory === undefined)
       throw new RangeError(`The mount ${quote(hierarchy.mountPoint)} does not show the cgroup ${quote(path)}`);
-    this.host = host;
-    this.hierarchy = hierarchy;
-    this.path = path;
-    this.directory = directory;
+    this.#path = path;
+    this.#directory = directory;
+    this.#length = directory.length;
+    this.#top = this;
+    this.#levels = 0;
+  }
+
+  /** Where it is in its hierarchy. Made when it is asked for, and not kept, where no path may be that long. */
+  get path(): CgroupPath {
+    if (this.#path !== undefined || this.#below === undefined) return this.#path ?? rootPath;
+    const path = this.#fromTop((top) => top.path, listedChildPath);
+    if (this.#isShort) this.#path = path;
+    return path;
+  }
+
+  /** Absolute path in the file system. */
+  get directory(): string {
+    if (this.#directory !== undefined || this.#below === undefined) return this.#directory ?? '';
+    const directory = this.#fromTop((top) => top.directory, knownBelow);
+    if (this.#isShort) this.#directory = directory;
+    return directory;
+  }
+
+  /** Itself, or the nearest above that is not deeper than a path may be long: what can be named, stored and reported. */
+  get nameable(): Cgroup {
+    let one: Cgroup = this;
+    while (!one.#isShort && one.#below !== undefined) one = one.#below.parent;
+    return one;
+  }
+
+  /** For reports: the directory, or where that would be too long, where the walk began, how deep it is, and its name. */
+  get shown(): string {
+    return this.#length <= 2 * longestPath ? this.directory : this.named;
+  }
+
+  /** Where the walk began that found it, how deep it is, and its name. */
+  get named(): string {
+    return this.#below === undefined ? this.directory : shortened(this.#top.directory, this.#levels, this.#below.name);
+  }
+
+  get #isShort(): boolean {
+    return this.#length <= longestPath;
+  }
+
+  /** From the nearest above whose path is kept, name by name. */
+  #fromTop<T>(known: (cgroup: Cgroup) => T, join: (above: T, name: string) => T): T {
+    const names: string[] = [];
+    let one: Cgroup = this;
+    for (let below = one.#below; below !== undefined; below = one.#below) {
+      names.push(below.name);
+      one = below.parent;
+    }
+    return names.reduceRight(join, known(one));
   }
 
   /** Pids in this very cgroup, each once, ascending. A process of another pid namespace (0) is left out. */
   procs(): readonly number[] {
-    return this.#ask('read', () => readPids(this.#readProcs()));
+    return this.#ask('read', () => readProcs(this.hierarchy, (file) => this.host.read(`${this.directory}/${file}`)));
   }
 
   /** Thread ids in this very cgroup (v1 `tasks`, v2 `cgroup.threads`). */
   threads(): readonly number[] {
-    const file = this.hierarchy.version === 1 ? 'tasks' : 'cgroup.threads';
-    return this.#ask('read', () => readPids(this.host.read(`${this.directory}/${file}`)));
+    return this.#ask('read', () => readThreads(this.hierarchy, (file) => this.host.read(`${this.directory}/${file}`)));
   }
 
   /** The cgroups directly below. One that vanishes meanwhile is not there. */
   children(): readonly Cgroup[] {
-    return this.#childrenOf(this.#links(), []).map((child) => child.cgroup);
+    return this.#ask('list', () => {
+      // kernfs counts children in nlink, and one lstat costs a quarter of listing the forty control files beside them.
+      if (this.host.stat(this.directory)?.nlink === 2n) return [];
+      return this.host
+        .entries(this.directory)
+        .flatMap(({ name, kind }) => (kind === 'directory' ? [this.listed(name)] : []));
+    });
+  }
+
+  /** A child of that name, as a list has it. */
+  listed(name: string): Cgroup {
+    return new Cgroup(this.host, this.hierarchy, { parent: this, name });
   }
 
   /**
-   * All cgroups below, parents before children. One that vanishes meanwhile is left out. Names of children that
-   * are `likely` are looked for first: where no others are, the directory need not be listed.
+   * All cgroups below, parents before children. One that vanishes meanwhile is left out.
+   *
+   * @throws SlurmCgroupsError ERR_CGROUP_GONE; ERR_INCOMPLETE where not all could be seen: there are too many, too deep,
+   * they change too fast, or the time was over.
    */
-  descendants(likely: readonly string[] = []): readonly Cgroup[] {
+  async descendants(options: LookOptions = {}): Promise<readonly Cgroup[]> {
     const found: Cgroup[] = [];
-    const waiting: Linked[] = [{ cgroup: this }];
-    for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
-      const { cgroup } = next;
-      if (cgroup !== this) found.push(cgroup);
-      try {
-        waiting.push(...cgroup.#childrenOf(next.links ?? cgroup.#links(), likely));
-      } catch (error) {
-        if (cgroup === this || !isGone(error)) throw error;
-        found.pop(); // removed between being listed and being looked into
-      }
-    }
+    const { unknown } = await walkCgroups(this, {
+      ...options,
+      enter: (at) => {
+        if (at.depth > 0) found.push(at.value);
+        return undefined;
+      },
+    });
+    if (unknown !== undefined) throw incomplete(this, unknown);
     return found;
   }
 
-  #links(): bigint | undefined {
-    return this.#ask('look at', () => this.host.stat(this.directory))?.nlink;
-  }
-
-  /** kernfs counts children in nlink, and one lstat costs a quarter of listing the forty control files beside them. */
-  #childrenOf(links: bigint | undefined, likely: readonly string[]): readonly Linked[] {
-    if (links === 2n) return [];
-    const below = (name: string) => new Cgroup(this.host, this.hierarchy, childPath(this.path, name));
-    const guessed = likely.flatMap((name): readonly Linked[] => {
-      const cgroup = below(name);
-      const stat = this.host.stat(cgroup.directory);
-      return stat === undefined ? [] : [{ cgroup, links: stat.nlink }];
-    });
-    if (guessed.length > 0 && links === 2n + BigInt(guessed.length)) return guessed;
-    return this.#ask('list', () => this.host.entries(this.directory)).flatMap(({ name, kind }) =>
-      kind === 'directory' ? [{ cgroup: below(name) }] : [],
-    );
-  }
-
-  /** Whether a process is in it or below (zombies count on v2, not on v1). */
-  populated(): boolean {
+  /**
+   * Whether a process is in it or below (zombies count on v2, not on v1).
+   *
+   * @throws SlurmCgroupsError ERR_CGROUP_GONE; ERR_INCOMPLETE where none was found but not all could be seen.
+   */
+  async populated(options: LookOptions = {}): Promise<boolean> {
     const events = this.hierarchy.version === 2 ? this.#events() : undefined;
     if (events !== undefined) return /^populated 1$/m.test(events);
-    return [this, ...this.descendants()].some((one) => {
-      try {
-        return one.procs().length > 0;
-      } catch (error) {
-        if (one === this || !isGone(error)) throw error;
-        return false;
-      }
+    let found = false;
+    const { unknown } = await walkCgroups(this, {
+      ...options,
+      enter: (at) => {
+        found = procsAt(at).length > 0;
+        return found ? 'stop' : undefined;
+      },
     });
+    if (!found && unknown !== undefined) throw incomplete(this, unknown);
+    return found;
   }
 
   /** Modification time of the directory, in ns since 1970; `undefined` when it is gone. See ExternCgroup for its worth. */
@@ -170,30 +250,103 @@ export class Cgroup {
     }
   }
 
-  /** RHEL 6 had hierarchies without cgroup.procs; there its `tasks` stands in (thread ids, the leader among them). */
-  #readProcs(): string {
-    try {
-      return this.host.read(`${this.directory}/cgroup.procs`);
-    } catch (error) {
-      if (this.hierarchy.version === 2 || !isGone(error)) throw error;
-      return this.host.read(`${this.directory}/tasks`); // gone too if the cgroup is
-    }
-  }
-
   /** Here ENOENT means that the cgroup is gone: what is asked for are files every cgroup has. */
   #ask<T>(attempt: string, act: () => T): T {
     try {
       return act();
     } catch (error) {
-      if (!isGone(error)) throw error;
-      throw new SlurmCgroupsError(
-        'ERR_CGROUP_GONE',
-        `Cannot ${attempt} ${quote(this.directory)}: the cgroup is gone`,
-        { path: this.directory },
-        error,
-      );
+      throw goneAs(error, this, attempt);
     }
   }
+}
+
+type Read = (file: string) => string;
+
+/** RHEL 6 had hierarchies without cgroup.procs; there its `tasks` stands in (thread ids, the leader among them). */
+function readProcs({ version }: Hierarchy, read: Read): readonly number[] {
+  let text: string;
+  try {
+    text = read('cgroup.procs');
+  } catch (error) {
+    if (version === 2 || !isGone(error)) throw error;
+    text = read('tasks'); // gone too if the cgroup is
+  }
+  return readPids(text);
+}
+
+function readThreads({ version }: Hierarchy, read: Read): readonly number[] {
+  return readPids(read(version === 1 ? 'tasks' : 'cgroup.threads'));
+}
+
+/** A cgroup in a walk: `value` is to keep, its files are read while it is visited. */
+export type WalkedCgroup = Walked<Cgroup>;
+
+/**
+ * Pids in a cgroup that is visited. A threaded cgroup of v2 below the top lists no processes (EOPNOTSUPP): the domain
+ * above it, which is in the walk, has them all.
+ */
+export function procsAt(at: WalkedCgroup): readonly number[] {
+  return listedAt(at, () => readProcs(at.value.hierarchy, (file) => at.read(file)));
+}
+
+/** Thread ids in a cgroup that is visited. */
+export function threadsAt(at: WalkedCgroup): readonly number[] {
+  return listedAt(at, () => readThreads(at.value.hierarchy, (file) => at.read(file)));
+}
+
+function listedAt(at: WalkedCgroup, list: () => readonly number[]): readonly number[] {
+  try {
+    return list();
+  } catch (error) {
+    if (at.depth > 0 && hasCode(error, 'ERR_NOT_SUPPORTED')) return [];
+    throw error;
+  }
+}
+
+export interface WalkCgroupsOptions extends LookOptions {
+  readonly enter: Visit<Cgroup>;
+  readonly leave?: Visit<Cgroup>;
+  readonly held?: Directory;
+}
+
+/**
+ * Walks through a cgroup and all below. See walk.
+ *
+ * @throws SlurmCgroupsError ERR_CGROUP_GONE of the top.
+ */
+export async function walkCgroups(top: Cgroup, options: WalkCgroupsOptions): Promise<WalkEnd> {
+  const { enter, leave, held, likely } = options;
+  try {
+    return await walk<Cgroup>(top.host, top.directory, {
+      pace: paceOf(top.host, options),
+      make: (at) => (at.parent === undefined ? top : at.parent.value.listed(at.name)),
+      enter,
+      ...defined({ leave }),
+      ...defined({ held }),
+      ...defined({ likely }),
+    });
+  } catch (error) {
+    throw goneAs(error, top, 'look into');
+  }
+}
+
+/** Not everything below a cgroup could be seen. */
+export function incomplete(cgroup: Cgroup, why: string): SlurmCgroupsError {
+  return new SlurmCgroupsError('ERR_INCOMPLETE', `Cannot tell all that is in ${quote(cgroup.shown)}: ${why}`, {
+    path: cgroup.shown,
+  });
+}
+
+/** Of files that every cgroup has ENOENT means that the cgroup is gone. */
+function goneAs(error: unknown, cgroup: Cgroup, attempt: string): unknown {
+  if (!isGone(error) || error.code === 'ERR_CGROUP_GONE') return error;
+  const path = cgroup.shown;
+  return new SlurmCgroupsError(
+    'ERR_CGROUP_GONE',
+    `Cannot ${attempt} ${quote(path)}: the cgroup is gone`,
+    { path },
+    error,
+  );
 }
 
 /** Holds the directory of a cgroup open. The caller closes it. */
@@ -201,13 +354,7 @@ export function holdCgroup(host: Host, cgroup: Cgroup): Directory {
   try {
     return host.open(cgroup.directory);
   } catch (error) {
-    if (!isGone(error)) throw error;
-    throw new SlurmCgroupsError(
-      'ERR_CGROUP_GONE',
-      `Cannot open ${quote(cgroup.directory)}: the cgroup is gone`,
-      { path: cgroup.directory },
-      error,
-    );
+    throw goneAs(error, cgroup, 'open');
   }
 }
 

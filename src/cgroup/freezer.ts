@@ -1,10 +1,11 @@
 // Whether a cgroup is frozen. A process moved into a frozen one stops at once and cannot even be killed on
 // v1 until somebody thaws it (measured: kill -9 leaves it in state D).
 
+import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { ifThere, isGone } from '../machine/errors.js';
 import { withHeld } from '../machine/held.js';
 import type { Directory, Host } from '../machine/host.js';
-import type { Cgroup } from './cgroup.js';
+import type { Cgroup, WalkedCgroup } from './cgroup.js';
 import { directoryOf } from './hierarchies.js';
 import { cgroupPath, partsOf } from './path.js';
 
@@ -50,6 +51,7 @@ export interface HeldCgroup {
 
 export interface FreezeOptions {
   readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
 }
 
 const thawAttempts = 3;
@@ -61,46 +63,92 @@ const thawAttempts = 3;
  */
 const helping = { eagerTries: 10, pauseMs: 1, longestPauseMs: 16, firstThawMs: 500, thawMs: 2 };
 
-/**
- * Freezes a cgroup and everything below, and waits until nothing in it runs any more. `false`: it did not get
- * there in time (a process that waits in the kernel, or processes arrive faster than they freeze); most of it stands
- * still then. The caller writes a note first (frozen-note.ts) and thaws in `finally`, whatever the answer.
- *
- * v1 can stay in FREEZING for three reasons: a task forked or was moved in after the walk over the tasks, one
- * waits uninterruptibly, one is traced. Writing FROZEN again walks again; an occasional short thaw lets those
- * through that are stuck behind a frozen one (so does opencontainers/cgroups, fs/freezer.go, and says why).
- */
-export async function freeze(host: Host, { cgroup, directory }: HeldCgroup, options: FreezeOptions): Promise<boolean> {
-  const start = host.now();
-  const isOver = () => host.now() - start > options.timeoutMs;
-  if (cgroup.hierarchy.version === 2) {
-    directory.write('cgroup.freeze', '1');
-    while (!/^frozen 1$/m.test(directory.read('cgroup.events'))) {
-      if (isOver()) return false;
-      await host.sleep(helping.pauseMs);
-    }
-    return true;
+/** One of them on its way. */
+class FreezeAttempt {
+  readonly #host: Host;
+  readonly #held: HeldCgroup;
+  #tries = 0;
+  #thawedMs: number;
+  #thawAfterMs = helping.firstThawMs;
+  /** Whether it was just thawed for a moment. */
+  thawed = false;
+  #frozen = false;
+
+  constructor(host: Host, held: HeldCgroup) {
+    this.#host = host;
+    this.#held = held;
+    this.#thawedMs = host.now();
   }
-  let [thawAfterMs, thawedAt] = [helping.firstThawMs, start];
-  let pauseMs = helping.pauseMs;
-  for (let attempt = 1; ; attempt++) {
+
+  /**
+   * Tries, and looks. v1 can stay in FREEZING for three reasons: a task forked or was moved in after the walk over the
+   * tasks, one waits uninterruptibly, one is traced. Writing FROZEN again walks again; an occasional short thaw lets
+   * those through that are stuck behind a frozen one (so does opencontainers/cgroups, fs/freezer.go, and says why).
+   */
+  isFrozen(): boolean {
+    if (this.#frozen) return true;
+    this.thawed = false;
+    const isOnV2 = this.#held.cgroup.hierarchy.version === 2;
+    // In one that is gone nothing runs, either.
+    this.#frozen = ifThere(() => (isOnV2 ? this.#isFrozenOnV2() : this.#isFrozenOnV1())) ?? true;
+    return this.#frozen;
+  }
+
+  /** On v1 the next tries may follow at once. */
+  get isEager(): boolean {
+    return this.#held.cgroup.hierarchy.version === 1 && !this.thawed && this.#tries <= helping.eagerTries;
+  }
+
+  #isFrozenOnV2(): boolean {
+    const { directory } = this.#held;
+    if (this.#tries++ === 0) directory.write('cgroup.freeze', '1');
+    return /^frozen 1$/m.test(directory.read('cgroup.events'));
+  }
+
+  #isFrozenOnV1(): boolean {
+    const { directory } = this.#held;
     directory.write('freezer.state', 'FROZEN');
+    this.#tries++;
     if (directory.read('freezer.state').trim() === 'FROZEN') return true;
-    if (isOver()) return false;
-    if (host.now() - thawedAt > thawAfterMs) {
+    if (this.#host.now() - this.#thawedMs > this.#thawAfterMs) {
       directory.write('freezer.state', 'THAWED');
-      await host.sleep(helping.thawMs);
-      [thawAfterMs, thawedAt] = [thawAfterMs * 2, host.now()];
-      pauseMs = helping.pauseMs;
-    } else if (attempt > helping.eagerTries) {
-      await host.sleep(pauseMs);
-      pauseMs = Math.min(pauseMs * 2, helping.longestPauseMs);
+      this.thawed = true;
+      [this.#thawAfterMs, this.#thawedMs] = [this.#thawAfterMs * 2, this.#host.now()];
     }
+    return false;
   }
 }
 
+/**
+ * Freezes cgroups and everything below them, and waits, once for all, until nothing in them runs any more. `false`: they
+ * did not all get there in time (a process that waits in the kernel, or processes arrive faster than they freeze); most
+ * of it stands still then. The caller writes notes first (frozen-note.ts) and thaws in `finally`, whatever the answer.
+ */
+export async function freezeAll(host: Host, held: readonly HeldCgroup[], deadline: Deadline): Promise<boolean> {
+  const attempts = held.map((one) => new FreezeAttempt(host, one));
+  for (let pauseMs = helping.pauseMs; ; pauseMs = Math.min(pauseMs * 2, helping.longestPauseMs)) {
+    const waiting = attempts.filter((one) => !one.isFrozen());
+    if (waiting.length === 0) return true;
+    if (deadline.isOver()) return false;
+    if (waiting.every((one) => one.isEager)) continue;
+    if (waiting.some((one) => one.thawed)) pauseMs = helping.thawMs;
+    await host.sleep(Math.min(pauseMs, deadline.leftMs()), deadline.signal);
+  }
+}
+
+/** The same for one cgroup. */
+export async function freeze(host: Host, held: HeldCgroup, options: FreezeOptions): Promise<boolean> {
+  return freezeAll(host, [held], deadlineIn(host, options.timeoutMs, options.signal));
+}
+
 /** Lets a cgroup run again; one that is gone needs no more. What an ancestor freezes stays frozen. */
-export function thaw({ cgroup, directory }: HeldCgroup): void {
+export function thaw({
+  cgroup,
+  directory,
+}: {
+  readonly cgroup: Cgroup;
+  readonly directory: Pick<Directory, 'write'>;
+}): void {
   const [file, value] =
     cgroup.hierarchy.version === 2 ? (['cgroup.freeze', '0'] as const) : (['freezer.state', 'THAWED'] as const);
   for (let attempt = 1; ; attempt++) {
@@ -124,14 +172,22 @@ export function thawAt(host: Host, cgroup: Cgroup): void {
 
 /** Whether this very cgroup was told to freeze (by us, by Slurm, by its owner), not one above it. */
 export function isToldToFreeze(host: Host, cgroup: Cgroup): boolean {
-  const { hierarchy, directory } = cgroup;
+  return isTold(cgroup, (file) => host.read(`${cgroup.directory}/${file}`));
+}
+
+/** The same of one that a walk visits. */
+export function isToldToFreezeAt(at: WalkedCgroup): boolean {
+  return isTold(at.value, (file) => at.read(file));
+}
+
+function isTold({ hierarchy }: Cgroup, read: (file: string) => string): boolean {
   const file =
     hierarchy.version === 2
       ? 'cgroup.freeze'
       : hierarchy.controllers.includes('freezer')
         ? 'freezer.self_freezing'
         : undefined;
-  return file !== undefined && readIfThere(host, `${directory}/${file}`) === '1';
+  return file !== undefined && ifThere(() => read(file).trim()) === '1';
 }
 
 /** Whether this hierarchy can freeze: v1's freezer, and v2 (from Linux 5.2 on, where the file is there). */

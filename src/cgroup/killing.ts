@@ -2,14 +2,17 @@
 // else freeze, list, signal, thaw; what is seen outside a freezer is signalled one by one, identity checked.
 // Who is spared the caller says; a cgroup that holds somebody spared is never frozen nor killed as a whole.
 
+import { type Deadline, deadlineAt, deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
 import { hasCode, ifThere, isGone } from '../machine/errors.js';
-import type { Directory, Host, Libc, Signal } from '../machine/host.js';
-import { type Cgroup, holdCgroup } from './cgroup.js';
-import { canFreeze, freeze, frozenAt, isToldToFreeze, thaw, thawAt } from './freezer.js';
-import { writeFrozenNote } from './frozen-note.js';
+import type { Host, Libc, Signal } from '../machine/host.js';
+import { Pace } from '../machine/pace.js';
+import { type Cgroup, holdCgroup, procsAt, type WalkedCgroup, walkCgroups } from './cgroup.js';
+import { canFreeze, freezeAll, frozenAt, type HeldCgroup, isToldToFreezeAt, thaw } from './freezer.js';
+import { type FrozenNote, writeFrozenNote } from './frozen-note.js';
+import type { Hierarchy } from './hierarchies.js';
 import { hierarchyKey, type Membership, parseMemberships } from './membership.js';
-import { membershipsOf } from './membership-fallback.js';
+import { membershipsOf, type Place, placeAt, placeOf } from './membership-fallback.js';
 import { pathBelow } from './path.js';
 import { filesOf, type ProcessIdentity, parseProcStat, parseProcStatus, standingThread } from './process.js';
 import { isDead, isDeadState } from './process-end.js';
@@ -42,42 +45,65 @@ export interface KillReport {
   /** Cgroups that somebody else had frozen, thawed so that what is in them can end. */
   readonly thawed: readonly string[];
   readonly rounds: number;
+  /** Why there may be others that nobody saw: the tree is too deep or too wide, changes too fast, or the time was over. */
+  readonly unknown?: string;
 }
 
-/** How long a freeze may take before members are signalled one by one, and waits between looks. */
-const timing = { freezeMs: 3000, firstPauseMs: 1, longestPauseMs: 50, againMs: 250 };
+/**
+ * How long the freezes of a round may take before members are signalled one by one, waits between looks, and the time
+ * that a look has at least, also when the time limit has passed: what is left must be told.
+ */
+const timing = { freezeMs: 3000, firstPauseMs: 1, longestPauseMs: 50, againMs: 250, leastMs: 150, signalMs: 15_000 };
 
-/** Ends the members of `cgroups` and of all below, again until nothing new appears or the deadline passes. */
+/** How often it is tried to see what could not be seen, when nobody else is left to end. */
+const blindRounds = 3;
+
+/** Cgroups that are held and frozen at once. */
+const mostFrozen = 64;
+
+/**
+ * Ends the members of `cgroups` and of all below, again until nothing new appears or the time is over. All that it does
+ * is within that time, and some hundred milliseconds.
+ */
 export async function killMembers(host: Host, cgroups: readonly Cgroup[], options: KillOptions): Promise<KillReport> {
-  const deadline = host.now() + options.timeoutMs;
-  const killing = new Killing(host, cgroups, options, await host.libc());
+  const deadline = deadlineIn(host, options.timeoutMs, options.signal);
+  const killing = new Killing(host, { cgroups, deadline, spare: options.spare, libc: await host.libc() });
   let pause = timing.firstPauseMs;
   let again = timing.againMs;
   let lookAt = host.now() + again;
+  let blind = 0;
   let unreached: readonly Member[] = [];
   for (;;) {
     // Dying takes far longer than killing, so waiting costs little: pids alone are compared until one is new. From
     // time to time all are looked at closely, since a pid can have become another's.
-    const { fresh, dying } = killing.list();
-    if (!fresh && !dying && killing.isDone()) break;
+    const { fresh, dying } = await killing.list();
+    const isBlind = killing.unknown !== undefined;
+    if (!fresh && !dying && (!isBlind || blind >= blindRounds) && (await killing.isDone())) break;
     const isTime = host.now() > lookAt;
     if (isTime) {
       again *= 2;
       lookAt = host.now() + again;
     }
-    if (fresh || (isTime && killing.hasUnsignalled())) {
+    if (deadline.isOver() && !killing.isFirst) {
+      unreached = await killing.look();
+      break;
+    }
+    const trySeeing = isBlind && !fresh && blind < blindRounds;
+    if (trySeeing) blind++;
+    if (fresh || trySeeing || (isTime && (await killing.hasUnsignalled()))) {
       await killing.round();
       pause = timing.firstPauseMs;
     }
-    if (host.now() > deadline) {
-      unreached = killing.look();
+    if (deadline.isOver()) {
+      unreached = await killing.look();
       break;
     }
-    await host.sleep(pause, options.signal);
+    await host.sleep(Math.min(pause, deadline.leftMs()), options.signal);
     pause = Math.min(pause * 2, timing.longestPauseMs);
   }
-  killing.thawOthers();
-  return killing.report(unreached);
+  const { unknown } = killing;
+  await killing.thawOthers();
+  return killing.report(unreached, unknown);
 }
 
 /** Sends a signal to every member, one by one. Gives those it reached. */
@@ -86,17 +112,70 @@ export async function signalMembers(
   cgroups: readonly Cgroup[],
   signal: Signal,
   spare?: KillOptions['spare'],
+  deadline: Deadline = deadlineIn(host, timing.signalMs),
 ): Promise<readonly Member[]> {
-  const killing = new Killing(host, cgroups, { timeoutMs: 0, ...defined({ spare }) }, await host.libc());
-  return killing.look().flatMap((member) => killing.signal(member.pid, member.seenIn, signal, member) ?? []);
+  return new Killing(host, { cgroups, deadline, spare, libc: await host.libc() }).signalAll(signal);
+}
+
+/** More ancestors than any process has. */
+const mostAncestors = 1000;
+
+interface Ending {
+  readonly known: ReadonlyMap<number, Member>;
+  readonly pace: Pace;
+  /** The one time limit for all that is frozen. */
+  readonly freezing: Deadline;
+}
+
+/** A cgroup that is frozen by us, and the note that says so. */
+interface NotedCgroup extends HeldCgroup {
+  readonly note: FrozenNote;
+}
+
+/** All of them, also where one fails: its note stays, and the next run tries again. */
+function thawNoted(frozen: readonly NotedCgroup[]): void {
+  const failures: unknown[] = [];
+  for (const { note, ...one } of frozen) {
+    try {
+      thaw(one);
+      note.remove();
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
 }
 
 type SignalledMember = Member & { readonly by: 'cgroup.kill' | Signal };
 
+interface KillingOptions {
+  readonly cgroups: readonly Cgroup[];
+  readonly deadline: Deadline;
+  readonly spare: KillOptions['spare'];
+  readonly libc: Libc | undefined;
+}
+
+/** What a walk found in a directory and below. */
+interface Found {
+  any: boolean;
+  spared: boolean;
+  /** Not all below could be seen. */
+  blind: boolean;
+  /** The highest cgroups below in which nobody is spared and somebody is to end. */
+  roots: Cgroup[];
+}
+
+/** What one look at everything gives. */
+interface Survey {
+  readonly members: ReadonlyMap<number, Member>;
+  readonly roots: readonly Cgroup[];
+}
+
 class Killing {
   readonly #host: Host;
   readonly #cgroups: readonly Cgroup[];
-  readonly #options: KillOptions;
+  readonly #spare: KillOptions['spare'];
+  readonly #deadline: Deadline;
   readonly #libc: Libc | undefined;
   readonly #reader: MemberReader;
   readonly #signalled = new Map<string, SignalledMember>();
@@ -105,69 +184,170 @@ class Killing {
   /** The pids of all that were signalled: a hint, by which most need no look. */
   readonly #signalledPids = new Set<number>();
   readonly #spared = new Map<string, { readonly member: Member; readonly why: string }>();
+  readonly #sparedPids = new Set<number>();
   readonly #thawed = new Set<string>();
   #rounds = 0;
+  /** Why the last pass over everything did not see all. */
+  unknown: string | undefined;
 
-  constructor(host: Host, cgroups: readonly Cgroup[], options: KillOptions, libc: Libc | undefined) {
+  constructor(host: Host, { cgroups, deadline, spare, libc }: KillingOptions) {
     this.#host = host;
     this.#cgroups = cgroups;
-    this.#options = options;
+    this.#spare = spare;
+    this.#deadline = deadline;
     this.#libc = libc;
     this.#reader = new MemberReader(host);
   }
 
+  get isFirst(): boolean {
+    return this.#rounds === 0;
+  }
+
+  /** The clock of one pass. */
+  #pace(): Pace {
+    const { atMs, signal } = this.#deadline;
+    return new Pace(this.#host, deadlineAt(this.#host, Math.max(atMs, this.#host.now() + timing.leastMs), signal));
+  }
+
+  /** Through one of the cgroups and all below; nothing where it is gone. */
+  async #through(
+    top: Cgroup,
+    pace: Pace,
+    visit: Pick<Parameters<typeof walkCgroups>[1], 'enter' | 'leave' | 'held'>,
+  ): Promise<void> {
+    try {
+      const { unknown } = await walkCgroups(top, { pace, ...visit });
+      this.unknown ??= unknown;
+    } catch (error) {
+      if (!isGone(error)) throw error;
+    }
+  }
+
+  /** Each pid that is listed, each cgroup for itself. */
+  async #eachPid(pace: Pace, act: (pid: number, place: Place) => 'stop' | undefined): Promise<void> {
+    this.unknown = undefined;
+    let stopped = false;
+    for (const top of this.#cgroups) {
+      await this.#through(top, pace, {
+        enter: async (at) => {
+          const place = placeAt(at);
+          for (const pid of pidsAt(at)) {
+            if (act(pid, place) === 'stop') {
+              stopped = true;
+              return 'stop';
+            }
+            if (pace.isDue()) await pace.pause();
+          }
+          return undefined;
+        },
+      });
+      if (stopped) return;
+    }
+  }
+
   /** Whether a pid is listed that was neither signalled nor spared, and whether one is that was signalled. */
-  list(): { readonly fresh: boolean; readonly dying: boolean } {
-    const spared = this.#sparedPids();
-    const pids = [...this.#pids().keys()];
-    return {
-      fresh: pids.some((pid) => !this.#signalledPids.has(pid) && !spared.has(pid)),
-      dying: pids.some((pid) => this.#signalledPids.has(pid)),
-    };
+  async list(): Promise<{ readonly fresh: boolean; readonly dying: boolean }> {
+    let [fresh, dying] = [false, false];
+    await this.#eachPid(this.#pace(), (pid) => {
+      if (this.#signalledPids.has(pid)) dying = true;
+      else if (!this.#sparedPids.has(pid)) fresh = true;
+      return fresh ? 'stop' : undefined;
+    });
+    return { fresh, dying };
   }
 
   /** Looked at closely: nobody is left who is to end, and who was signalled is gone. */
-  isDone(): boolean {
-    return this.look().length === 0 && this.remaining().length === 0;
+  async isDone(): Promise<boolean> {
+    return (await this.look()).length === 0 && this.remaining().length === 0;
   }
 
   /** Looked at closely: whether a member was never signalled. SIGKILL once is enough, but what is frozen must be thawed. */
-  hasUnsignalled(): boolean {
-    this.thawOthers();
-    return this.look().some((member) => !this.#signalled.has(keyOf(member)));
-  }
-
-  #pids(): ReadonlyMap<number, Cgroup> {
-    const pids = new Map<number, Cgroup>();
-    for (const top of this.#cgroups) {
-      for (const cgroup of treeOf(top)) for (const pid of procsOf(cgroup)) if (!pids.has(pid)) pids.set(pid, cgroup);
-    }
-    return pids;
+  async hasUnsignalled(): Promise<boolean> {
+    await this.thawOthers();
+    return (await this.look()).some((member) => !this.#signalled.has(keyOf(member)));
   }
 
   /** The members that are to end, now. */
-  look(): readonly Member[] {
-    return [...this.#pids()].flatMap(([pid, seenIn]) => this.#member(pid, seenIn) ?? []);
+  async look(): Promise<readonly Member[]> {
+    const members = new Map<number, Member>();
+    const seen = new Set<number>();
+    await this.#eachPid(this.#pace(), (pid, place) => {
+      if (seen.has(pid)) return undefined;
+      seen.add(pid);
+      const member = this.#member(pid, place);
+      if (member !== undefined) members.set(pid, member);
+      return undefined;
+    });
+    return [...members.values()];
+  }
+
+  /** The same, and which cgroups hold nobody who is spared. */
+  async #survey(pace: Pace): Promise<Survey> {
+    this.unknown = undefined;
+    const members = new Map<number, Member>();
+    const seen = new Set<number>();
+    const roots: Cgroup[] = [];
+    for (const top of this.#cgroups) {
+      const found = new Map<number, Found>();
+      await this.#through(top, pace, {
+        enter: async (at) => {
+          const here: Found = { any: false, spared: false, blind: false, roots: [] };
+          found.set(at.depth, here);
+          const place = placeAt(at);
+          for (const pid of pidsAt(at)) {
+            here.any = true;
+            if (!seen.has(pid)) {
+              seen.add(pid);
+              const member = this.#member(pid, place);
+              if (member !== undefined) members.set(pid, member);
+              if (pace.isDue()) await pace.pause();
+            }
+            if (this.#sparedPids.has(pid)) here.spared = true;
+          }
+          return undefined;
+        },
+        leave: (at) => {
+          const here = found.get(at.depth);
+          if (here === undefined) return undefined;
+          if (!here.spared && !here.blind && (here.any || (at.restless && at.depth > 0))) here.roots = [at.value];
+          if (at.restless) here.blind = true;
+          const above = found.get(at.depth - 1);
+          if (above !== undefined) {
+            above.any ||= here.any;
+            above.spared ||= here.spared;
+            above.blind ||= here.blind;
+            above.roots.push(...here.roots);
+          } else if (canFreeze(this.#host, top)) roots.push(...here.roots);
+          return undefined;
+        },
+      });
+    }
+    return { members, roots };
   }
 
   /**
    * A member that is to end; `undefined` for one that is spared, has ended, or has only a thread here. `known` is
    * the same process as it was some moments ago: whose it is need not be read again.
    */
-  #member(pid: number, seenIn: Cgroup, known?: Member): Member | undefined {
-    const member = this.#reader.read(pid, seenIn, known);
+  #member(pid: number, place: Place, known?: Member): Member | undefined {
+    const member = this.#reader.read(pid, place, known);
     if (member === undefined) return undefined;
-    const threads = () => threadsOf(this.#host, pid, seenIn).some((memberships) => this.#isInside(memberships));
+    const threads = () => threadsOf(this.#host, pid, place).some((memberships) => this.#isInside(memberships));
     // A dead first thread is in the root on v1, whatever the others do: then they say where the process is.
     if (this.#isInside(member.memberships) || (isDeadState(member.state) && threads())) {
-      const why = this.#options.spare?.(member);
+      const why = this.#spare?.(member);
       if (why === undefined) return member;
-      this.#spared.set(keyOf(member), { member, why });
+      this.#leaveAlone(member, why);
     } else if (threads()) {
       // A process belongs where its first thread is: on v1 a thread of a foreign one can be moved in here.
-      this.#spared.set(keyOf(member), { member, why: 'has only threads here, and belongs elsewhere' });
+      this.#leaveAlone(member, 'has only threads here, and belongs elsewhere');
     }
     return undefined; // or it left, or is dying: the dying are in the root already
+  }
+
+  #leaveAlone(member: Member, why: string): void {
+    this.#spared.set(keyOf(member), { member, why });
+    this.#sparedPids.add(member.pid);
   }
 
   readonly #inside = new Map<readonly Membership[], boolean>();
@@ -187,79 +367,150 @@ class Killing {
   /** One pass over everything: whole cgroups where nobody is spared, then who is left, one by one. */
   async round(): Promise<void> {
     this.#rounds++;
-    const members = this.look();
-    const known = new Map(members.map((member) => [member.pid, member]));
+    const pace = this.#pace();
+    const freezing = pace.deadline.part(timing.freezeMs);
+    const { members, roots } = await this.#survey(pace);
+    const { unknown } = this;
     const done = new Set<number>();
-    for (const top of this.#cgroups) {
-      if (!canFreeze(this.#host, top)) continue;
-      for (const root of this.#freeOfSpared(top)) {
-        for (const pid of await this.#killWhole(root, known)) done.add(pid);
-      }
+    for (let first = 0; first < roots.length; first += mostFrozen) {
+      if (pace.isOver()) break;
+      const some = roots.slice(first, first + mostFrozen);
+      for (const pid of await this.#killWhole(some, { known: members, pace, freezing })) done.add(pid);
     }
-    for (const member of members) if (!done.has(member.pid)) this.signal(member.pid, member.seenIn, 'SIGKILL', member);
-    this.thawOthers();
+    if ([...members.keys()].some((pid) => !done.has(pid))) {
+      await this.#eachPid(pace, (pid, place) => {
+        const member = members.get(pid);
+        if (member !== undefined && !done.has(pid)) this.#signal(pid, place, 'SIGKILL', member);
+        return undefined;
+      });
+    }
+    await this.thawOthers();
+    this.unknown ??= unknown;
   }
 
-  #sparedPids(): ReadonlySet<number> {
-    return new Set([...this.#spared.values()].map(({ member }) => member.pid));
-  }
-
-  /** The highest cgroups below `top` in which nobody is spared and somebody is to end. */
-  #freeOfSpared(top: Cgroup): readonly Cgroup[] {
-    const spared = this.#sparedPids();
-    const free = (cgroup: Cgroup): readonly Cgroup[] => {
-      const pids = treeOf(cgroup).flatMap(procsOf);
-      if (pids.length === 0) return [];
-      if (!pids.some((pid) => spared.has(pid))) return [cgroup];
-      return (ifThere(() => cgroup.children()) ?? []).flatMap(free);
-    };
-    return free(top);
+  async signalAll(signal: Signal): Promise<readonly Member[]> {
+    const reached: Member[] = [];
+    const seen = new Set<number>();
+    await this.#eachPid(this.#pace(), (pid, place) => {
+      if (seen.has(pid)) return undefined;
+      seen.add(pid);
+      const member = this.#signal(pid, place, signal);
+      if (member !== undefined) reached.push(member);
+      return undefined;
+    });
+    return reached;
   }
 
   /**
-   * Ends everything in a cgroup, as it is now; gives the pids that need no more. Its directory is held meanwhile: who
-   * renames it or makes it anew has neither another's processes ended nor his own left frozen.
+   * Ends everything in cgroups, as they are now; gives the pids that need no more. Their directories are held meanwhile:
+   * who renames one or makes it anew has neither another's processes ended nor his own left frozen. All are frozen, and
+   * waited for once: a user who makes many that do not freeze delays nobody but himself.
    */
-  async #killWhole(root: Cgroup, known: ReadonlyMap<number, Member>): Promise<readonly number[]> {
-    const held = ifThere(() => holdCgroup(this.#host, root));
-    if (held === undefined) return [];
+  async #killWhole(roots: readonly Cgroup[], { known, pace, freezing }: Ending): Promise<readonly number[]> {
+    const done: number[] = [];
+    const held: HeldCgroup[] = [];
+    const frozen: NotedCgroup[] = [];
     try {
-      if (root.hierarchy.version === 2 && this.#host.stat(`${root.directory}/cgroup.kill`) !== undefined)
-        return this.#killAtOnce(root, held, known);
-      // Frozen by somebody else: nothing in it can run, so it is listed and signalled as it is.
-      if (frozenAt(this.#host, root) !== undefined) return this.#killListed(root, known);
-      const note = writeFrozenNote(this.#host, root, held);
-      try {
-        // Not frozen in time, it is signalled all the same: most of it stands still and forks nothing meanwhile.
-        await freeze(this.#host, { cgroup: root, directory: held }, { timeoutMs: timing.freezeMs });
-        return this.#killListed(root, known);
-      } finally {
-        thaw({ cgroup: root, directory: held });
-        note.remove();
+      for (const root of roots) {
+        const directory = ifThere(() => holdCgroup(this.#host, root));
+        if (directory === undefined) continue;
+        const one: HeldCgroup = { cgroup: root, directory };
+        held.push(one);
+        if (root.hierarchy.version === 2 && this.#host.stat(`${root.directory}/cgroup.kill`) !== undefined) {
+          done.push(...(await this.#killAtOnce(one, known, pace)));
+          directory.close();
+          held.pop();
+        } else if (this.#mayFreeze(root)) {
+          const note = ifThere(() => writeFrozenNote(this.#host, root, directory));
+          if (note !== undefined) frozen.push({ ...one, note });
+        }
       }
-    } catch (error) {
-      if (isGone(error)) return []; // the cgroup vanished: what was in it is gone or is seen elsewhere
-      throw error;
+      // Not frozen in time, it is signalled all the same: most of it stands still and forks nothing meanwhile.
+      if (frozen.length > 0) await freezeAll(this.#host, frozen, freezing);
+      for (const one of held) done.push(...(await this.#killListed(one, known, pace)));
+      return done;
     } finally {
-      held.close();
+      try {
+        thawNoted(frozen);
+      } finally {
+        for (const { directory } of held) directory.close();
+      }
     }
   }
 
-  #killAtOnce(root: Cgroup, held: Directory, known: ReadonlyMap<number, Member>): readonly number[] {
-    const members = treeOf(root).flatMap((cgroup) =>
-      procsOf(cgroup).flatMap((pid) => this.#member(pid, cgroup, known.get(pid)) ?? []),
-    );
-    if (this.#freeOfSpared(root)[0] !== root) return []; // somebody came in who is spared: the next round goes round them
-    if (this.#host.stat(root.directory)?.ino !== held.stat()?.ino) return []; // made anew: these are another's
-    held.write('cgroup.kill', '1');
+  /**
+   * Not what somebody else froze: nothing in it can run, so it is listed and signalled as it is. Nor what is too deep to
+   * be noted, nor where this process itself or one above it stands.
+   */
+  #mayFreeze(root: Cgroup): boolean {
+    if (root.nameable !== root || frozenAt(this.#host, root) !== undefined) return false;
+    for (let pid = this.#host.self().pid, steps = 0; pid > 1 && steps < mostAncestors; steps++) {
+      const inside = ifThere(() =>
+        parseMemberships(this.#host.read(`/proc/${pid}/cgroup`)).some(
+          ({ controllers, path }) =>
+            hierarchyKey(controllers) === root.hierarchy.key && pathBelow(path, root.path) !== undefined,
+        ),
+      );
+      if (inside === true) return false;
+      pid = ifThere(() => parseProcStat(this.#host.read(`/proc/${pid}/stat`)).ppid) ?? 0;
+    }
+    return true;
+  }
+
+  async #killAtOnce(
+    { cgroup, directory }: HeldCgroup,
+    known: ReadonlyMap<number, Member>,
+    pace: Pace,
+  ): Promise<readonly number[]> {
+    const members: Member[] = [];
+    let isFree = true;
+    const before = this.unknown;
+    this.unknown = undefined;
+    await this.#through(cgroup, pace, {
+      held: directory,
+      enter: async (at) => {
+        const place = placeAt(at);
+        for (const pid of pidsAt(at)) {
+          const member = this.#member(pid, place, known.get(pid));
+          if (member !== undefined) members.push(member);
+          if (this.#sparedPids.has(pid)) isFree = false;
+          if (pace.isDue()) await pace.pause();
+        }
+        return undefined;
+      },
+    });
+    const isSeen = this.unknown === undefined;
+    this.unknown = before ?? this.unknown;
+    if (!isFree || !isSeen) return []; // somebody came in who is spared: the next round goes round them
+    if (this.#host.stat(cgroup.directory)?.ino !== directory.stat()?.ino) return []; // made anew: these are another's
+    try {
+      directory.write('cgroup.kill', '1');
+    } catch (error) {
+      if (isGone(error)) return []; // what was in it is gone, or is seen elsewhere
+      throw error;
+    }
     for (const member of members) this.#note(member, 'cgroup.kill');
     return members.map((member) => member.pid);
   }
 
-  #killListed(root: Cgroup, known: ReadonlyMap<number, Member>): readonly number[] {
-    return treeOf(root).flatMap((cgroup) =>
-      procsOf(cgroup).filter((pid) => this.signal(pid, cgroup, 'SIGKILL', known.get(pid)) !== undefined),
-    );
+  async #killListed(
+    { cgroup, directory }: HeldCgroup,
+    known: ReadonlyMap<number, Member>,
+    pace: Pace,
+  ): Promise<readonly number[]> {
+    const done: number[] = [];
+    await this.#through(cgroup, pace, {
+      held: directory,
+      enter: async (at) => {
+        const place = placeAt(at);
+        for (const pid of pidsAt(at)) {
+          if (this.#signal(pid, place, 'SIGKILL', known.get(pid)) !== undefined) done.push(pid);
+          if (pace.isDue()) await pace.pause();
+        }
+        return undefined;
+      },
+    });
+    return done;
   }
 
   /**
@@ -267,11 +518,11 @@ class Killing {
    * even in a frozen cgroup is a listed pid the same for sure: on v2 a frozen process can be killed by others and its
    * pid be given away, on v1 one may have been on its way out. Gives whom the signal reached.
    */
-  signal(pid: number, seenIn: Cgroup, signal: Signal, known?: Member): Member | undefined {
+  #signal(pid: number, place: Place, signal: Signal, known?: Member): Member | undefined {
     try {
       const held = this.#libc?.holdForSignal(pid);
       try {
-        const member = this.#member(pid, seenIn, known);
+        const member = this.#member(pid, place, known);
         if (member === undefined) return undefined;
         const act = () => (held === undefined ? this.#host.signal(pid, signal) : held.send(signal));
         return this.#send(member, signal, act) ? member : undefined;
@@ -303,18 +554,50 @@ class Killing {
     this.#signalledPids.add(member.pid);
   }
 
-  /** A frozen v1 process dies only when it is thawed; an empty frozen cgroup would swallow whoever comes next. */
-  thawOthers(): void {
-    const spared = this.#sparedPids();
-    for (const top of this.#cgroups) {
-      for (const cgroup of treeOf(top)) {
-        if (!isToldToFreeze(this.#host, cgroup)) continue;
-        const members = treeOf(cgroup).flatMap(procsOf);
-        if (members.length > 0 && members.every((pid) => spared.has(pid))) continue; // not ours to wake
-        thawAt(this.#host, cgroup);
-        this.#thawed.add(cgroup.directory);
-      }
+  /**
+   * A frozen v1 process dies only when it is thawed; an empty frozen cgroup would swallow whoever comes next. What holds
+   * none but the spared stays as it is.
+   */
+  async thawOthers(): Promise<void> {
+    const pace = this.#pace();
+    const { unknown } = this;
+    for (const top of this.#cgroups.filter(({ hierarchy }) => isFreezer(hierarchy))) {
+      let told = false;
+      await this.#through(top, pace, {
+        enter: (at) => {
+          told = isToldToFreezeAt(at);
+          return told ? 'stop' : undefined;
+        },
+      });
+      if (told) await this.#thawBelow(top, pace);
     }
+    this.unknown = unknown;
+  }
+
+  async #thawBelow(top: Cgroup, pace: Pace): Promise<void> {
+    const found = new Map<number, { told: boolean; any: boolean; others: boolean }>();
+    await this.#through(top, pace, {
+      enter: (at) => {
+        const pids = pidsAt(at);
+        const others = pids.some((pid) => !this.#sparedPids.has(pid));
+        found.set(at.depth, { told: isToldToFreezeAt(at), any: pids.length > 0, others });
+        return undefined;
+      },
+      leave: (at) => {
+        const here = found.get(at.depth);
+        if (here === undefined) return undefined;
+        if (here.told && (!here.any || here.others)) {
+          thaw({ cgroup: at.value, directory: at });
+          this.#thawed.add(at.value.shown);
+        }
+        const above = found.get(at.depth - 1);
+        if (above !== undefined) {
+          above.any ||= here.any;
+          above.others ||= here.others;
+        }
+        return undefined;
+      },
+    });
   }
 
   /** Those that were signalled and still are there: a dying process leaves its cgroup before it is gone. */
@@ -324,7 +607,7 @@ class Killing {
   }
 
   /** @param unreached members that no signal reached in time, since they came faster than they could be ended */
-  report(unreached: readonly Member[]): KillReport {
+  report(unreached: readonly Member[], unknown: string | undefined): KillReport {
     const remaining = [...this.remaining(), ...unreached.filter((member) => !this.#signalled.has(keyOf(member)))];
     return {
       ended: [...this.#signalled].flatMap(([key, member]) => (this.#pending.has(key) ? [] : [member])),
@@ -332,6 +615,7 @@ class Killing {
       spared: [...this.#spared.values()],
       thawed: [...this.#thawed],
       rounds: this.#rounds,
+      ...defined({ unknown }),
     };
   }
 }
@@ -350,7 +634,8 @@ export class MemberReader {
   }
 
   /** `known` is a process of that pid as it was: if it still is that one, whose it is is not read again. */
-  read(pid: number, seenIn: Cgroup, known?: Member): Member | undefined {
+  read(pid: number, seenIn: Cgroup | Place, known?: Member): Member | undefined {
+    const place = placeOf(seenIn);
     return ifThere(() => {
       const stat = parseProcStat(this.#host.read(`/proc/${pid}/stat`));
       const { startTime, comm, state, ppid, kernelThread } = stat;
@@ -358,8 +643,8 @@ export class MemberReader {
         known?.startTime === startTime ? known.uids : parseProcStatus(this.#host.read(`/proc/${pid}/status`)).uids;
       const tid = standingThread(filesOf(this.#host, pid), stat);
       const task = tid === pid ? { pid } : { pid, tid };
-      const memberships = membershipsOf(this.#host, task, seenIn, (text) => this.#memberships(text));
-      return { pid, startTime, comm, state, ppid, kernelThread, uids, memberships, seenIn };
+      const memberships = membershipsOf(this.#host, task, place, (text) => this.#memberships(text));
+      return { pid, startTime, comm, state, ppid, kernelThread, uids, memberships, seenIn: place.cgroup };
     });
   }
 
@@ -373,25 +658,24 @@ export class MemberReader {
 }
 
 /** Where each thread of a process is; those that end meanwhile are left out. */
-function threadsOf(host: Host, pid: number, seenIn: Cgroup): readonly (readonly Membership[])[] {
+function threadsOf(host: Host, pid: number, place: Place): readonly (readonly Membership[])[] {
   const tids = ifThere(() => host.names(`/proc/${pid}/task`)) ?? [];
   return tids.flatMap((tid) => {
-    const memberships = ifThere(() => membershipsOf(host, { pid, tid: Number(tid) }, seenIn));
+    const memberships = ifThere(() => membershipsOf(host, { pid, tid: Number(tid) }, place));
     return memberships === undefined ? [] : [memberships];
   });
 }
 
-/** A cgroup and all below; what vanishes meanwhile is left out. */
-function treeOf(top: Cgroup): readonly Cgroup[] {
-  return ifThere(() => [top, ...top.descendants()]) ?? [];
-}
-
-function procsOf(cgroup: Cgroup): readonly number[] {
+/** A threaded v2 cgroup has no list of processes, the top neither: its processes are listed by the domain above. */
+function pidsAt(at: WalkedCgroup): readonly number[] {
   try {
-    return ifThere(() => cgroup.procs()) ?? [];
+    return procsAt(at);
   } catch (error) {
-    // A threaded v2 cgroup has no list of processes: its processes are listed by the domain above.
     if (hasCode(error, 'ERR_NOT_SUPPORTED')) return [];
     throw error;
   }
+}
+
+function isFreezer({ version, controllers }: Hierarchy): boolean {
+  return version === 2 || controllers.includes('freezer');
 }

@@ -32,6 +32,11 @@ export function childPath(path: CgroupPath, ...names: readonly string[]): Cgroup
   return path === '/' ? below : (`${path}${below}` as CgroupPath);
 }
 
+/** The path of a child as the kernel lists it: before Linux 5.13 a name can hold a line break (v1, rename(2)). */
+export function listedChildPath(path: CgroupPath, name: string): CgroupPath {
+  return (path === '/' ? `/${name}` : `${path}/${name}`) as CgroupPath;
+}
+
 /** What follows `ancestor` in `path`: `/` when they are the same, `undefined` when it does not lie below. */
 export function pathBelow(path: CgroupPath, ancestor: CgroupPath): CgroupPath | undefined {
   if (path === ancestor) return rootPath;

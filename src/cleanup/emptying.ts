@@ -2,14 +2,19 @@
 // by a move from outside or a login. Who is spared, and which cgroup is not the one that was meant, the caller says.
 
 import type { Cgroup } from '../cgroup/cgroup.js';
-import { CgroupSet } from '../cgroup/cgroup-set.js';
+import { CgroupSet, type Seen } from '../cgroup/cgroup-set.js';
 import { type KillReport, killMembers, type Member, signalMembers } from '../cgroup/killing.js';
 import { type Removal, removeTrees } from '../cgroup/removal.js';
+import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
+import { Pace } from '../machine/pace.js';
 
 const lookMs = 20;
+
+/** To send the signals, also where the grace is short. */
+const leastAskingMs = 1000;
 
 /** SIGTERM, and SIGCONT for those that are stopped; then waits until they are gone or the grace is over. */
 export async function askToEnd(
@@ -21,11 +26,13 @@ export async function askToEnd(
     readonly signal?: AbortSignal;
   },
 ): Promise<readonly Member[]> {
-  const asked = await signalMembers(host, cgroups, 'SIGTERM', options.spare);
-  await signalMembers(host, cgroups, 'SIGCONT', options.spare);
-  const deadline = host.now() + options.graceMs;
-  while (host.now() < deadline && membersIn(host, cgroups).some((member) => options.spare(member) === undefined)) {
-    await host.sleep(Math.min(lookMs, options.graceMs), options.signal);
+  const { spare, graceMs, signal } = options;
+  const asking = deadlineIn(host, Math.max(graceMs, leastAskingMs), signal);
+  const asked = await signalMembers(host, cgroups, 'SIGTERM', spare, asking);
+  await signalMembers(host, cgroups, 'SIGCONT', spare, asking);
+  const grace = deadlineIn(host, graceMs, signal);
+  while (!grace.isOver() && (await membersIn(host, cgroups, grace)).all.some((member) => spare(member) === undefined)) {
+    await host.sleep(Math.min(lookMs, graceMs), signal);
   }
   return asked;
 }
@@ -54,7 +61,10 @@ export async function emptyAndRemove(
   let killed: KillReport | undefined;
   for (let killing = 1; ; killing++) {
     killed = joined(killed, await killMembers(host, cgroups, { spare, ...bounds }));
-    const cameIn = () => membersIfReadable(host, cgroups).some((member) => spare(member) === undefined);
+    const cameIn = async () => {
+      const members = await membersIfReadable(host, cgroups, deadlineIn(host, timeoutMs, signal));
+      return members.some((member) => spare(member) === undefined);
+    };
     const removal = await removeTrees(host, cgroups, {
       ...bounds,
       spare: madeAnew,
@@ -62,15 +72,20 @@ export async function emptyAndRemove(
       ...(killing < killings ? { isHopeless: cameIn } : {}),
     });
     removed.push(...removal.removed);
-    const isDone = removal.left.length === 0 || killed.remaining.length > 0 || killing === killings || !cameIn();
+    const isDone =
+      removal.left.length === 0 || killed.remaining.length > 0 || killing === killings || !(await cameIn());
     if (isDone) return { killed, removal: { removed, left: removal.left } };
   }
 }
 
 /** What cannot be read now ends nobody, and the removal says what is left. */
-function membersIfReadable(host: Host, cgroups: readonly Cgroup[]): readonly Member[] {
+async function membersIfReadable(
+  host: Host,
+  cgroups: readonly Cgroup[],
+  deadline: Deadline,
+): Promise<readonly Member[]> {
   try {
-    return membersIn(host, cgroups);
+    return (await membersIn(host, cgroups, deadline)).all;
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return [];
     throw error;
@@ -85,10 +100,11 @@ function joined(first: KillReport | undefined, then: KillReport): KillReport {
     spared: [...new Map([...first.spared, ...then.spared].map((one) => [one.member.pid, one])).values()],
     thawed: [...new Set([...first.thawed, ...then.thawed])],
     rounds: first.rounds + then.rounds,
+    ...(then.unknown === undefined ? {} : { unknown: then.unknown }),
   };
 }
 
-/** Who is in the cgroups or below, spared or not. */
-export function membersIn(host: Host, cgroups: readonly Cgroup[]): readonly Member[] {
-  return new CgroupSet(host, cgroups).members();
+/** Who is in the cgroups or below, spared or not, as far as the time allows. */
+export async function membersIn(host: Host, cgroups: readonly Cgroup[], deadline: Deadline): Promise<Seen<Member>> {
+  return new CgroupSet(host, cgroups).listMembers({ pace: new Pace(host, deadline) });
 }

@@ -3,7 +3,7 @@
 
 import { Cgroup } from '../cgroup/cgroup.js';
 import { thawLeftovers } from '../cgroup/frozen-note.js';
-import type { Member } from '../cgroup/killing.js';
+import { type Member, MemberReader } from '../cgroup/killing.js';
 import { parentPath, pathBelow } from '../cgroup/path.js';
 import { isDead } from '../cgroup/process-end.js';
 import { cgroupOf } from '../jobs/discovery.js';
@@ -13,7 +13,7 @@ import type { SlurmNode } from '../jobs/node.js';
 import { removeUnderSlurmLock } from '../jobs/slurm-lock.js';
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
-import { quote, SlurmCgroupsError } from '../machine/errors.js';
+import { ifThere, quote, SlurmCgroupsError } from '../machine/errors.js';
 import { askToEnd, emptyAndRemove, membersIn } from './emptying.js';
 import { jobsMeant } from './named-job.js';
 import type { CleanReport, EndedProcess, SparedProcess } from './report.js';
@@ -55,7 +55,7 @@ export async function cleanJob(job: JobName, options: CleanOptions): Promise<Cle
         (path) => `thawed "${path}", which an earlier run that was killed had frozen`,
       ),
     );
-  const plan = planJob(job, options);
+  const plan = await planJob(job, options);
   const base = { ...reportedNames(plan), dryRun, notes: [...notes, ...plan.notes] };
   if (dryRun || plan.refused !== undefined) {
     const ended =
@@ -67,7 +67,7 @@ export async function cleanJob(job: JobName, options: CleanOptions): Promise<Cle
       spared: plan.spared,
       removed: [],
       left: [],
-      ...defined({ refused: plan.refused }),
+      ...defined({ refused: plan.refused, unknown: plan.unknown }),
     };
   }
   return carryOut(plan, base, options);
@@ -86,12 +86,14 @@ export interface CleanPlan {
   readonly members: readonly Member[];
   readonly spared: readonly SparedProcess[];
   readonly refused?: string;
+  /** Why there may be more members than were seen. */
+  readonly unknown?: string;
   readonly notes: readonly string[];
 }
 
 /** Lists, and decides, without touching anything. */
-export function planJob(asked: JobName, options: CleanOptions): CleanPlan {
-  const { node, force = false } = options;
+export async function planJob(asked: JobName, options: CleanOptions): Promise<CleanPlan> {
+  const { node, force = false, signal, timeoutMs = defaults.timeoutMs } = options;
   const nothing = { ...namesOf(asked), found: [], cgroups: [], inodes: new Map(), members: [], spared: [], notes: [] };
   try {
     const found = jobsMeant(asked, node);
@@ -110,7 +112,9 @@ export function planJob(asked: JobName, options: CleanOptions): CleanPlan {
     const spared: SparedProcess[] = [];
     const members: Member[] = [];
     let stepd: Member | undefined;
-    for (const member of membersIn(node.host, cgroups)) {
+    const { all, unknown } = await membersIn(node.host, cgroups, deadlineIn(node.host, timeoutMs, signal));
+    if (unknown !== undefined) stepd = slurmstepdOf(node, found);
+    for (const member of all) {
       const why = spareReason(member, { node, job, line });
       if (why === undefined) members.push(member);
       else spared.push({ pid: member.pid, comm: member.comm, why });
@@ -128,7 +132,7 @@ export function planJob(asked: JobName, options: CleanOptions): CleanPlan {
       members,
       spared,
       notes: [],
-      ...defined({ refused }),
+      ...defined({ refused, unknown }),
     };
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError) || error.code === 'ERR_NO_SUCH_JOB') throw error;
@@ -137,6 +141,21 @@ export function planJob(asked: JobName, options: CleanOptions): CleanPlan {
       refused: `nothing was ended, since what belongs to the job could not be read: ${error.message}`,
     };
   }
+}
+
+/** Where a user made more cgroups than can be looked through: slurmstepd is in those that Slurm made. */
+function slurmstepdOf(node: SlurmNode, found: readonly Job[]): Member | undefined {
+  const reader = new MemberReader(node.host);
+  for (const one of found.flatMap(({ cgroups, steps }) => [...cgroups, ...steps.flatMap((step) => step.cgroups)])) {
+    const cgroup = cgroupOf(node, one);
+    for (const place of cgroup === undefined ? [] : [cgroup, cgroup.listed('slurm')]) {
+      for (const pid of ifThere(() => place.procs()) ?? []) {
+        const member = reader.read(pid, place);
+        if (member !== undefined && isSlurmstepd(node, member)) return member;
+      }
+    }
+  }
+  return undefined;
 }
 
 /** Why what was found is not one job: nobody tells which of them is meant. */
@@ -186,6 +205,12 @@ async function carryOut(
   const byTerm = onlyAsked.filter((member) => isDead(host, member));
   const left = onlyAsked.filter((member) => !byTerm.includes(member));
   const users = await removeUsers(node, cgroups, deadlineIn(host, Math.min(timeoutMs, lockMs), signal));
+  // What was removed held nobody; in what stays there may be some that were not seen.
+  const [stays] = removal.left;
+  const unseen =
+    stays === undefined || killed.unknown === undefined
+      ? []
+      : [{ path: stays.path, why: `there may be processes in it that were not seen: ${killed.unknown}` }];
   const survivors = [];
   const lookUntil = host.now() + closeLookMs;
   for (const [at, member] of killed.remaining.entries()) {
@@ -203,7 +228,7 @@ async function carryOut(
     survivors,
     spared: killed.spared.map(({ member, why }) => ({ pid: member.pid, comm: member.comm, why })),
     removed: [...removal.removed, ...users.removed],
-    left: removal.left,
+    left: [...removal.left, ...unseen],
     notes: [
       ...base.notes,
       ...killed.thawed.map((path) => `"${path}" was suspended: thawed so that what is in it can end`),
@@ -215,7 +240,7 @@ async function carryOut(
 
 /** Whether it is that cgroup, or below it. */
 function holds(top: Cgroup, cgroup: Cgroup): boolean {
-  return top.hierarchy.key === cgroup.hierarchy.key && pathBelow(cgroup.path, top.path) !== undefined;
+  return top.hierarchy.key === cgroup.hierarchy.key && pathBelow(cgroup.nameable.path, top.path) !== undefined;
 }
 
 /** For all hierarchies together: any user can hold that lock. */
@@ -250,7 +275,7 @@ function endedAs(
     startTime: member.startTime.toString(),
     uid: member.uids[1],
     comm: member.comm,
-    cgroup: member.seenIn.directory,
+    cgroup: member.seenIn.shown,
     signal,
     proof: proofOf(member, about.node, about.job),
   };

@@ -45,5 +45,7 @@ export interface CleanReport {
   readonly left: readonly { readonly path: string; readonly why: string }[];
   /** Why nothing was done at all: slurmstepd still runs the job, or a list could not be read. */
   readonly refused?: string;
+  /** Why there may be processes of the job that are not listed here (of what was not touched). */
+  readonly unknown?: string;
   readonly notes: readonly string[];
 }

@@ -22,6 +22,7 @@ const endings: Readonly<Record<ErrorCode, Ending>> = {
   ERR_CGROUP_REFUSED: { exitCode: 1 },
   ERR_CONFIG: { exitCode: 2 },
   ERR_FROZEN: { exitCode: 1, remedy: 'resume the job first (scontrol resume), or adopt into another' },
+  ERR_INCOMPLETE: { exitCode: 1 },
   ERR_IO: { exitCode: 2 },
   ERR_NOT_FOUND: { exitCode: 2, remedy: 'check the name' },
   ERR_NOT_PERMITTED: { exitCode: 3, remedy: 'run it as root' },

@@ -1,7 +1,8 @@
 // The processes of a job, what they use and what limits them: by step, and by hierarchy where these differ. It only
 // looks, and it looks at the directories that the job had when it was discovered.
 
-import { CgroupSet, type SetMember } from '../cgroup/cgroup-set.js';
+import { type LookOptions, paceOf } from '../cgroup/cgroup.js';
+import { CgroupSet, type Seen, type SetMember } from '../cgroup/cgroup-set.js';
 import { cgroupAt, hierarchyOfKey } from '../cgroup/hierarchies.js';
 import { type CgroupPlace, type Limits, limitsAt } from '../cgroup/limits.js';
 import { cgroupPath } from '../cgroup/path.js';
@@ -17,6 +18,9 @@ import type { SlurmNode } from './node.js';
 /** What says which machine a job is looked at on. */
 export interface OfJobOptions {
   readonly node: Pick<SlurmNode, 'host' | 'hierarchies'>;
+  /** To look through the job's cgroups, in which users can make others. Default 30,000. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
 }
 
 /** One cgroup of a job in which a process was seen. On v1 a process can be in different ones, by hierarchy. */
@@ -70,14 +74,16 @@ export interface JobLimits extends Limits {
 /**
  * The processes of a job, each once, ascending by pid.
  *
- * @throws SlurmCgroupsError when a cgroup that is there cannot be read: a list that is not known is not an empty one.
+ * @throws SlurmCgroupsError when a cgroup that is there cannot be read, or (ERR_INCOMPLETE) not all could be seen: a list
+ * that is not known is not an empty one.
  */
 export async function processesOf(
   job: Pick<Job, 'steps' | 'cgroups'>,
-  { node }: OfJobOptions,
+  options: OfJobOptions,
 ): Promise<readonly JobProcess[]> {
+  const { node } = options;
   const places = new Map<number, SeenIn[]>();
-  for (const { members, stepId } of await membersOf(node, job)) {
+  for (const { members, stepId } of await membersOf(job, options)) {
     for (const { pid, seenIn } of members) {
       const seen = seenIn.map(
         ({ hierarchy, directory }): SeenIn => ({
@@ -93,8 +99,9 @@ export async function processesOf(
 }
 
 /** What a job uses, and each of its steps. What no file tells is absent. */
-export async function usageOf(job: Pick<Job, 'steps' | 'cgroups'>, { node }: OfJobOptions): Promise<JobUsage> {
-  const all = await membersOf(node, job);
+export async function usageOf(job: Pick<Job, 'steps' | 'cgroups'>, options: OfJobOptions): Promise<JobUsage> {
+  const { node } = options;
+  const all = await membersOf(job, options);
   const usage = (cgroups: readonly JobCgroup[]) => readUsage(node.host, cgroupsOf(node, cgroups));
   return {
     ...usage(job.cgroups),
@@ -120,9 +127,22 @@ export function limitsOf(job: Pick<Job, 'steps' | 'cgroups'>, { node }: OfJobOpt
   };
 }
 
-/** The processes of a step, over all its hierarchies, ascending by pid. */
-export async function membersOfStep(node: OfJobOptions['node'], step: Step): Promise<readonly SetMember[]> {
-  return new CgroupSet(node.host, cgroupsOf(node, step.cgroups)).procs(likelyTasks);
+/** The processes of a step, over all its hierarchies, ascending by pid. Throws like processesOf(). */
+export async function membersOfStep(
+  node: OfJobOptions['node'],
+  { cgroups }: Pick<Step, 'cgroups'>,
+  options: LookOptions = {},
+): Promise<readonly SetMember[]> {
+  return new CgroupSet(node.host, cgroupsOf(node, cgroups)).procs({ likely: likelyTasks, ...options });
+}
+
+/** The same; where not all could be seen, what was seen and why it is not all. */
+export async function seenOfStep(
+  node: OfJobOptions['node'],
+  step: Step,
+  options: LookOptions = {},
+): Promise<Seen<SetMember>> {
+  return new CgroupSet(node.host, cgroupsOf(node, step.cgroups)).listProcs({ likely: likelyTasks, ...options });
 }
 
 /** What is to be seen of a process now. */
@@ -146,12 +166,14 @@ interface MembersOfPart {
   readonly members: readonly SetMember[];
 }
 
-async function membersOf(
-  node: OfJobOptions['node'],
-  job: Pick<Job, 'steps' | 'cgroups'>,
-): Promise<readonly MembersOfPart[]> {
+/** With one time limit over all steps. */
+async function membersOf(job: Pick<Job, 'steps' | 'cgroups'>, options: OfJobOptions): Promise<readonly MembersOfPart[]> {
+  const { node } = options;
+  const pace = paceOf(node.host, options);
   const parts: MembersOfPart[] = [{ members: ownMembers(node, job) }];
-  for (const step of job.steps) parts.push({ stepId: step.stepId, members: await membersOfStep(node, step) });
+  for (const { stepId, cgroups } of job.steps) {
+    parts.push({ stepId, members: await membersOfStep(node, { cgroups }, { pace }) });
+  }
   return parts;
 }
 

@@ -11,6 +11,7 @@ export type ErrorCode =
   | 'ERR_CGROUP_REFUSED'
   | 'ERR_CONFIG'
   | 'ERR_FROZEN'
+  | 'ERR_INCOMPLETE'
   | 'ERR_IO'
   | 'ERR_NO_CGROUPS'
   | 'ERR_NO_SUCH_JOB'

@@ -35,6 +35,10 @@ export function failingHost(host: Host, options: FailingOptions = {}): FailingHo
     const again = calls.length > nth && options.thenAlways?.includes(call);
     if (calls.length === nth || again) throw new SystemCallError(call, path, options.errno ?? 'EIO');
   };
+  const track = (held: Directory): Directory => {
+    stillOpen.add(held);
+    return wrap(held);
+  };
   const wrap = (held: Directory): Directory => ({
     path: held.path,
     read: (name) => {
@@ -44,6 +48,10 @@ export function failingHost(host: Host, options: FailingOptions = {}): FailingHo
     names: (name) => {
       check('list', `${held.path}/${name ?? ''}`);
       return held.names(name);
+    },
+    entries: (name, most) => {
+      check('list', `${held.path}/${name ?? ''}`);
+      return held.entries(name, most);
     },
     readlink: (name) => {
       check('readlink', `${held.path}/${name}`);
@@ -56,6 +64,14 @@ export function failingHost(host: Host, options: FailingOptions = {}): FailingHo
     write: (name, text) => {
       check('write', `${held.path}/${name}`);
       held.write(name, text);
+    },
+    open: (name, knownAs) => {
+      check('open', `${held.path}/${name}`);
+      return track(held.open(name, knownAs));
+    },
+    rmdir: (name) => {
+      check('rmdir', `${held.path}/${name}`);
+      held.rmdir(name);
     },
     connect: async (name, options) => {
       check('connect', `${held.path}/${name}`);
@@ -101,11 +117,7 @@ export function failingHost(host: Host, options: FailingOptions = {}): FailingHo
     readlink: sync('readlink', host.readlink),
     mkdir: sync('mkdir', host.mkdir),
     rmdir: sync('rmdir', host.rmdir),
-    open: sync('open', (path) => {
-      const held = host.open(path);
-      stillOpen.add(held);
-      return wrap(held);
-    }),
+    open: sync('open', (path) => track(host.open(path))),
     write: (path, text) => {
       check('write', path);
       host.write(path, text);

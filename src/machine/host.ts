@@ -50,11 +50,19 @@ export interface Directory {
   readonly path: string;
   read(name: string): string;
   names(name?: string): readonly string[];
+  /** What is in it, unsorted; with `most` no more than that many. */
+  entries(name?: string, most?: number): readonly Entry[];
   readlink(name: string): string;
   /** lstat of `name`, or of the directory itself. `undefined`: there is nothing of that name. */
   stat(name?: string): FileStat | undefined;
   /** One write(2) to an existing file. */
   write(name: string, text: string): void;
+  /**
+   * Holds a directory in this one open, or with `..` the one above, never through a symbolic link. The caller closes
+   * it. `knownAs` is what errors call it.
+   */
+  open(name: string, knownAs?: string): Directory;
+  rmdir(name: string): void;
   /**
    * Connects to the unix stream socket of that name, however long the path of this directory is. A server whose
    * queue is full is asked again until the time is over (ERR_IO, ETIMEDOUT). The caller closes the connection.
@@ -155,6 +163,22 @@ export interface Host {
   /** Milliseconds of a clock that never steps back. */
   now(): number;
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Lets whatever else is due in this process run, and comes back at once. */
+  turn(): Promise<void>;
+}
+
+/** PATH_MAX of the kernel, without its NUL. */
+export const longestPath = 4095;
+
+/** What errors call a name in a directory. */
+export function knownBelow(path: string, name: string): string {
+  if (name === '') return path;
+  return path === '/' ? `/${name}` : `${path}/${name}`;
+}
+
+/** The same where directories are nested deeper than a path may be long: the middle is left out. */
+export function shortened(top: string, levels: number, name: string): string {
+  return `${top}/… (${levels} levels) …/${name}`;
 }
 
 /** What most functions of this product take last: the machine they work on. */

@@ -13,6 +13,8 @@ import {
   type FileStat,
   type Host,
   isDirectory,
+  knownBelow,
+  longestPath,
   type Self,
 } from './host.js';
 
@@ -59,6 +61,8 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
   };
   keep(JSON.stringify(header));
   const note = (call: Call, where: string, answer: Readonly<Record<string, unknown>>) => {
+    // Nothing that is nested deeper than a path may be long: a user can make more of it than fits in memory.
+    if (where.length > longestPath || where.includes('/… (')) return;
     const key = `${call} ${where}`;
     if (!kept.has(key) && !secret.test(where)) keep(JSON.stringify({ [call]: where, ...answer }));
     kept.add(key);
@@ -79,33 +83,58 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
     note(call, where, answer(value));
     return value;
   };
-  const entries = (where: string) =>
-    asked(
-      'list',
-      where,
-      () => host.entries(where),
-      (list) => ({
-        entries: Object.fromEntries(list.map((entry) => [entry.name, entry.kind])),
-      }),
-    );
+  const entries = (where: string, list = () => host.entries(where)) =>
+    asked('list', where, list, (list) => ({
+      entries: Object.fromEntries(list.map((entry) => [entry.name, entry.kind])),
+    }));
   const stat = (where: string, act: () => FileStat | undefined) =>
     asked('stat', where, act, (value) => ({ is: value === undefined ? null : recordedStat(value) }));
   /** Played, a directory opens where its listing or its lstat is known: one that is only opened is looked at too. */
-  const openNoted = (where: string): Directory => {
+  const noted = (where: string, open: () => Directory, look: () => FileStat | undefined): Directory => {
     let held: Directory;
     try {
-      held = host.open(where);
+      held = open();
     } catch (error) {
-      if (error instanceof SystemCallError) stat(where, () => host.stat(where));
+      if (error instanceof SystemCallError) stat(where, look);
       throw error;
     }
     try {
       stat(where, () => held.stat());
-      return held;
+      return heldAt(where, held);
     } catch (error) {
       held.close();
       throw error;
     }
+  };
+  const heldAt = (where: string, held: Directory): Directory => {
+    const inside = (name: string) => knownBelow(where, name);
+    return {
+      ...held,
+      path: where,
+      read: (name) =>
+        asked(
+          'read',
+          inside(name),
+          () => held.read(name),
+          (text) => ({ text }),
+        ),
+      names: (name = '') => entries(inside(name), () => held.entries(name)).map((entry) => entry.name),
+      entries: (name = '', most) => entries(inside(name), () => held.entries(name, most)),
+      readlink: (name) =>
+        asked(
+          'link',
+          inside(name),
+          () => held.readlink(name),
+          (to) => ({ to }),
+        ),
+      stat: (name = '') => stat(inside(name), () => held.stat(name)),
+      open: (name, knownAs = inside(name)) =>
+        noted(
+          knownAs,
+          () => held.open(name, knownAs),
+          () => held.stat(name),
+        ),
+    };
   };
   return {
     ...host,
@@ -116,7 +145,7 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
         () => host.read(where),
         (text) => ({ text }),
       ),
-    entries,
+    entries: (where) => entries(where),
     names: (where) => entries(where).map((entry) => entry.name),
     stat: (where) => stat(where, () => host.stat(where)),
     readlink: (where) =>
@@ -126,29 +155,12 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
         () => host.readlink(where),
         (to) => ({ to }),
       ),
-    open: (where) => {
-      const held = openNoted(where);
-      const inside = (name: string) => (name === '' ? where : path.join(where, name));
-      return {
-        ...held,
-        read: (name) =>
-          asked(
-            'read',
-            inside(name),
-            () => held.read(name),
-            (text) => ({ text }),
-          ),
-        names: (name = '') => entries(inside(name)).map((entry) => entry.name),
-        readlink: (name) =>
-          asked(
-            'link',
-            inside(name),
-            () => held.readlink(name),
-            (to) => ({ to }),
-          ),
-        stat: (name = '') => stat(inside(name), () => held.stat(name)),
-      };
-    },
+    open: (where) =>
+      noted(
+        where,
+        () => host.open(where),
+        () => host.stat(where),
+      ),
   };
 }
 
@@ -205,7 +217,7 @@ export function recordedHost(text: string): Host {
     return 'to' in answer ? answer.to : '';
   };
   const open = (where: string): Directory => {
-    const inside = (name: string) => (name === '' ? where : path.join(where, name));
+    const inside = (name: string) => knownBelow(where, name);
     if (!answers.has(`list ${where}`)) {
       const is = stat(where);
       if (is === undefined) throw new SystemCallError('open', where, 'ENOENT');
@@ -215,9 +227,12 @@ export function recordedHost(text: string): Host {
       path: where,
       read: (name) => read(inside(name)),
       names: (name = '') => names(inside(name)),
+      entries: (name = '', most) => entries(inside(name)).slice(0, most),
       readlink: (name) => readlink(inside(name)),
       stat: (name = '') => stat(inside(name)),
       write: (name) => refuse(`write "${inside(name)}"`),
+      open: (name, knownAs = inside(name)) => open(knownAs),
+      rmdir: (name) => refuse(`remove "${inside(name)}"`),
       connect: async (name) => refuse(`connect to "${inside(name)}"`),
       close: () => {},
     };
@@ -247,6 +262,7 @@ export function recordedHost(text: string): Host {
       signal?.throwIfAborted();
       clockMs += ms;
     },
+    turn: async () => {},
   };
 }
 

@@ -433,7 +433,7 @@ onKernels((kernel) => {
         expect(result.error).toBeUndefined();
         expect(result.outcome).toBe('adopted');
         for (const one of [pid, ...loops]) expect(world.places(one)).toEqual(world.leaves(102));
-        await until('nobody is outside', () => world.outside.procs().length === 0);
+        await until('nobody is outside', async () => (await world.outside.procs()).length === 0);
       },
     );
 

@@ -136,6 +136,7 @@ function directoryWith(
     written,
     read: () => '',
     names: () => [],
+    entries: () => [],
     readlink: () => '',
     stat: (name = '') => {
       const mode = modes[name];
@@ -149,6 +150,8 @@ function directoryWith(
       if (errno !== undefined) throw new SystemCallError('write', `/sys/fs/cgroup/memory/a/${name}`, errno);
     },
     connect: async () => expect.unreachable(),
+    open: () => expect.unreachable(),
+    rmdir: () => expect.unreachable(),
     close: () => {},
   };
 }
@@ -231,14 +234,14 @@ describe.each(['memory', 'cpuset', 'unified'])('Cgroup in %s', (key) => {
   kernelTest('procs() and threads() list this very cgroup only, populated() what is below too', [key], async (area) => {
     const top = area.at(key);
     const child = top.create('child').create('grandchild');
-    expect([top.populated(), child.populated()]).toEqual([false, false]);
+    expect([await top.populated(), await child.populated()]).toEqual([false, false]);
     const sleepers = [await area.sleeper(child), await area.sleeper(child)];
     expect(child.procs()).toEqual(sleepers.map(({ pid }) => pid).sort((a, b) => a - b));
     expect(top.procs()).toEqual([]);
     expect(top.threads()).toEqual([]);
-    expect(top.populated()).toBe(true);
+    expect(await top.populated()).toBe(true);
     for (const sleeper of sleepers) await sleeper.end();
-    expect(top.populated()).toBe(false);
+    expect(await top.populated()).toBe(false);
   });
 
   kernelTest('children() and descendants() find every name, parents before children', [key], async (area) => {
@@ -265,7 +268,7 @@ describe.each(['memory', 'cpuset', 'unified'])('Cgroup in %s', (key) => {
         .map((child) => child.path)
         .sort(),
     ).toEqual(names.map((name) => `${top.path}/${name}`).sort());
-    const paths = top.descendants().map((one) => one.path);
+    const paths = (await top.descendants()).map((one) => one.path);
     expect([...paths].sort()).toEqual(
       names.flatMap((name) => [`${top.path}/${name}`, `${top.path}/${name}/${name}`]).sort(),
     );
@@ -319,16 +322,11 @@ describe.each(['memory', 'cpuset', 'unified'])('Cgroup in %s', (key) => {
     grandchild.remove();
     child.remove();
     expect(fs.existsSync(child.directory)).toBe(false);
-    for (const act of [
-      () => child.remove(),
-      () => child.procs(),
-      () => child.threads(),
-      () => child.children(),
-      () => child.descendants(),
-      () => child.populated(),
-    ]) {
+    for (const act of [() => child.remove(), () => child.procs(), () => child.threads(), () => child.children()]) {
       expect(act).toThrow(code('ERR_CGROUP_GONE'));
     }
+    for (const act of [() => child.descendants(), () => child.populated()])
+      await expect(act()).rejects.toMatchObject({ code: 'ERR_CGROUP_GONE' });
     expect(child.mtimeNs()).toBeUndefined();
     const other = await area.sleeper();
     await expect(child.add(other.pid)).rejects.toMatchObject({ code: 'ERR_CGROUP_GONE' });
@@ -443,7 +441,7 @@ kernelTest('Cgroup.add() into a cgroup beside a threaded one of v2 is ERR_NOT_SU
 kernelTest('Cgroup.populated() of the root of v2, which has no cgroup.events, is true', ['unified'], async (area) => {
   const root = new Cgroup(area.host, area.at('unified').hierarchy, rootPath);
   expect(fs.existsSync(`${root.directory}/cgroup.events`)).toBe(false);
-  expect(root.populated()).toBe(true);
+  expect(await root.populated()).toBe(true);
   expect(root.procs()).toContain(process.pid);
 });
 

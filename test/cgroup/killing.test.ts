@@ -46,7 +46,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
       const report = await kill(on);
       expect(report.remaining).toEqual([]);
       expect(report.ended.length).toBeGreaterThan(0);
-      expect(job.procs()).toEqual([]);
+      expect(await job.procs()).toEqual([]);
       for (const ended of report.ended)
         expect(
           new MemberReader(host).read(ended.pid, ended.seenIn)?.startTime === ended.startTime &&
@@ -79,7 +79,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
       timeoutMs,
       spare: (member) => (member.pid === spared.pid ? 'is spared' : undefined),
     });
-    expect(job.procs().map((one) => one.pid)).toEqual([spared.pid]);
+    expect((await job.procs()).map((one) => one.pid)).toEqual([spared.pid]);
     expect(report.spared.map(({ member, why }) => [member.pid, why])).toEqual([[spared.pid, 'is spared']]);
     expect(report.ended.length).toBeGreaterThanOrEqual(3);
   });
@@ -141,7 +141,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
     await host.sleep(200);
     const reports = await Promise.all([kill(), kill()]);
     expect(reports.map((report) => report.remaining)).toEqual([[], []]);
-    expect(job.procs()).toEqual([]);
+    expect(await job.procs()).toEqual([]);
   });
 });
 
@@ -163,7 +163,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('signalMembers() (needs root and
       );
       expect(reached.map((member) => member.pid)).toEqual([a.pid]);
       await a.exited;
-      expect(job.procs().map((one) => one.pid)).toEqual([b.pid]);
+      expect((await job.procs()).map((one) => one.pid)).toEqual([b.pid]);
     } finally {
       await sandbox.remove();
     }

@@ -200,7 +200,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('emptyAndRemove() (needs root an
     expect(report.spared).toEqual([{ pid: later.pid, comm: 'sleep', why }]);
     expect(report.removed).toEqual([]);
     expect(report.left.map((one) => one.why)).toEqual((await nodeOf(host, sandbox.controllers)).tops.map(() => why));
-    expect(anew?.procs().map((one) => one.pid)).toEqual([later.pid]);
+    expect((await anew?.procs())?.map((one) => one.pid)).toEqual([later.pid]);
     expect(
       (await cleanJob({ jobId: 5 }, { node: await sandbox.node(), ...quick })).ended.map((one) => one.pid),
     ).toEqual([later.pid]);

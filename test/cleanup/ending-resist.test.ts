@@ -57,10 +57,10 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
     const report = await clean();
     expect([report.refused, report.survivors, report.left]).toEqual([undefined, [], []]);
     expect(report.ended.map((one) => one.pid)).toEqual(expect.arrayContaining([...pids]));
-    expect(job.procs()).toEqual([]);
+    expect(await job.procs()).toEqual([]);
     return report;
   };
-  const pids = () => job.procs().map((one) => one.pid);
+  const pids = async () => (await job.procs()).map((one) => one.pid);
   const outsideOf = ({ hierarchy }: Cgroup) => new Cgroup(host, hierarchy, childPath(sandbox.within, 'outside'));
   const moveOut = (pid: number) => {
     for (const cgroup of job.cgroups) host.write(`${outsideOf(cgroup).directory}/cgroup.procs`, String(pid));
@@ -81,7 +81,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
       fs.writeFileSync(`${bound}/pids.max`, '120');
       const enter = sandbox.version === 2 ? ':' : `echo $$ > ${bound}/cgroup.procs`;
       await sandbox.startScript(0, `${enter}; exec ${asUser} ${perl} -e '${program}'`, job);
-      await until('it is many', () => pids().length > 60);
+      await until('it is many', async () => (await pids()).length > 60);
       const report = await expectEnded([]);
       expect(report.ended.length).toBeGreaterThan(60);
     } finally {
@@ -93,15 +93,18 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
     const watch = 'while (1) { my $c = fork; if (!$c) { $SIG{TERM} = "IGNORE"; sleep 60; exit } waitpid $c, 0 }';
     for (let n = 0; n < 3; n++)
       await sandbox.startScript(uid, `exec ${perl} -e '$SIG{TERM} = "IGNORE"; ${watch}'`, job);
-    await until('all are there', () => pids().length === 6);
-    await expectEnded(pids());
+    await until('all are there', async () => (await pids()).length === 6);
+    await expectEnded(await pids());
   });
 
   it('ends a parent that waits in vfork for its child', async () => {
     // CLONE_VFORK and SIGCHLD: the parent sleeps in the kernel until the child runs another program or ends.
     await sandbox.startScript(uid, `exec ${perl} -e 'syscall(${calls.clone}, 0x4000 | 17, 0, 0, 0, 0); sleep 60'`, job);
-    await until('the parent waits', () => pids().length === 2 && pids().some((pid) => stateOf(pid) === 'D'));
-    await expectEnded(pids());
+    await until(
+      'the parent waits',
+      async () => (await pids()).length === 2 && (await pids()).some((pid) => stateOf(pid) === 'D'),
+    );
+    await expectEnded(await pids());
   });
 
   it('ends a setuid program, also of a telling name', async (context) => {
@@ -125,16 +128,16 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
   it('ends the first process of a pid namespace that ignores signals, and what is below it', async () => {
     const inside = `trap "" TERM INT; unshare -p --fork sleep 60 & sleep 60 & wait; sleep 60`;
     await sandbox.startScript(0, `exec unshare -p --fork sh -c '${inside}'`, job);
-    await until('all are there', () => pids().length >= 5);
-    await expectEnded(pids());
+    await until('all are there', async () => (await pids()).length >= 5);
+    await expectEnded(await pids());
   });
 
   it('ends those of a user in a user namespace of his own, where he is root', async (context) => {
     await sandbox.startScript(uid, `exec unshare -U -r -p --fork --mount-proc sh -c 'sleep 60 & sleep 60'`, job);
     await host.sleep(200);
-    if (pids().length === 0) context.skip('users may not make user namespaces here');
-    await until('all are there', () => pids().length >= 3);
-    await expectEnded(pids());
+    if ((await pids()).length === 0) context.skip('users may not make user namespaces here');
+    await until('all are there', async () => (await pids()).length >= 3);
+    await expectEnded(await pids());
   });
 
   // PTRACE_SEIZE with PTRACE_O_TRACEEXIT, which stops even the dying, then PTRACE_INTERRUPT.
@@ -144,8 +147,8 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
   it('ends those that a tracer of the job stopped', async () => {
     const program = `my $c = fork; if (!$c) { exec "sleep", 60 } select undef, undef, undef, 0.2; ${traces('$c + 0')}; sleep 60`;
     await sandbox.startScript(uid, `exec ${perl} -e '${program}'`, job);
-    await until('one is stopped', () => pids().some((pid) => stateOf(pid) === 't'));
-    await expectEnded(pids());
+    await until('one is stopped', async () => (await pids()).some((pid) => stateOf(pid) === 't'));
+    await expectEnded(await pids());
   });
 
   it('names the tracer outside the job that keeps one from ending, and does not touch it', async () => {
@@ -279,7 +282,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
 
   it('two programs at once: both end well', async () => {
     await sandbox.startScript(uid, 'i=0; while [ $i -lt 100 ]; do sleep 60 & i=$((i+1)); done; wait', job);
-    await until('all are there', () => pids().length > 100);
+    await until('all are there', async () => (await pids()).length > 100);
     const programs = [1, 2].map(() =>
       spawn(process.execPath, [programFile, 'clean', '1', '--grace', '0', '--within', sandbox.within], {
         stdio: 'ignore',
@@ -289,7 +292,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
     // The slower may find no such job any more: the answer is no.
     expect(codes.every((code) => code === 0 || code === 1)).toBe(true);
     expect(codes).toContain(0);
-    expect(job.procs()).toEqual([]);
+    expect(await job.procs()).toEqual([]);
     for (const cgroup of job.cgroups) expect(host.stat(cgroup.directory)).toBeUndefined();
   });
 });

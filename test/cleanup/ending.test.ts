@@ -28,7 +28,7 @@ const quick = { graceMs: 0, timeoutMs: 20_000 };
 describe('planJob()', () => {
   it('refuses a job whose slurmstepd lives, spares it, and takes the rest', async () => {
     const node = await readNode({ host: recordedHost(loadRecording('slurm-24.11-v2')) });
-    const plan = planJob({ jobId: 1 }, { node });
+    const plan = await planJob({ jobId: 1 }, { node });
     expect(plan.refused).toMatch(/^slurmstepd \(\d+\) still runs job 1/);
     // Three user processes, an adopted one, and the placeholder, whose parent the recording does not know.
     expect(plan.members.map((member) => member.comm).sort()).toEqual([
@@ -37,17 +37,17 @@ describe('planJob()', () => {
       ...Array(4).fill('srun'),
     ]);
     expect(plan.spared.map((one) => one.comm)).toEqual(Array(4).fill('slurmstepd'));
-    expect(planJob({ jobId: 1 }, { node, force: true }).refused).toBeUndefined();
+    expect((await planJob({ jobId: 1 }, { node, force: true })).refused).toBeUndefined();
   });
 
   it('knows a job by its SLUID', async () => {
     const node = await readNode({ host: recordedHost(loadRecording('slurm-26.05-v2')) });
-    expect(planJob({ sluid: 's9BNM865MKYJ00' }, { node, force: true }).members.length).toBeGreaterThan(5);
+    expect((await planJob({ sluid: 's9BNM865MKYJ00' }, { node, force: true })).members.length).toBeGreaterThan(5);
   });
 
   it('says that there is no such job', async () => {
     const node = await readNode({ host: recordedHost(loadRecording('slurm-22.05-v1')) });
-    expect(() => planJob({ jobId: 99 }, { node })).toThrow(expect.objectContaining({ code: 'ERR_NO_SUCH_JOB' }));
+    await expect(planJob({ jobId: 99 }, { node })).rejects.toMatchObject({ code: 'ERR_NO_SUCH_JOB' });
   });
 
   it('ends nothing when a list cannot be read', async () => {
@@ -59,7 +59,7 @@ describe('planJob()', () => {
           : line,
       )
       .join('\n');
-    const plan = planJob({ jobId: 4 }, { node: await readNode({ host: recordedHost(text) }), force: true });
+    const plan = await planJob({ jobId: 4 }, { node: await readNode({ host: recordedHost(text) }), force: true });
     expect([plan.members, plan.refused]).toEqual([[], expect.stringContaining('nothing was ended')]);
   });
 });
@@ -225,7 +225,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() (needs root and cgro
     for (const one of reports)
       if (one.status === 'fulfilled') expect([one.value.survivors, one.value.left]).toEqual([[], []]);
     expect(reports.some((one) => one.status === 'fulfilled')).toBe(true);
-    expect(job.procs()).toEqual([]);
+    expect(await job.procs()).toEqual([]);
   });
 
   it('SIGTERM and SIGKILL of the cleaner while the target is frozen: the next run thaws it and finishes', async () => {
@@ -257,7 +257,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() (needs root and cgro
           ('survivors' in value && Array.isArray(value.survivors) && value.survivors.length === 0) ||
           ('code' in value && value.code === 'ERR_NO_SUCH_JOB'),
       );
-      expect(set.procs()).toEqual([]);
+      expect(await set.procs()).toEqual([]);
     }
   });
 
@@ -317,7 +317,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() (needs root and cgro
       await cleanJob({ jobId }, { node: { ...node, tops }, ...quick }).catch((error: unknown) =>
         expect(error).toMatchObject({ code: 'ERR_NO_SUCH_JOB' }),
       );
-      expect([runs(pid), set.procs()], about).toEqual([false, []]);
+      expect([runs(pid), await set.procs()], about).toEqual([false, []]);
     }
     expect(failures).toBeGreaterThan(100);
     // A note whose removal was the call that failed stays for as long as its writer, this test, lives.

@@ -34,13 +34,13 @@ describe('a job named by SLUID, asked for by its id', () => {
     expect(list.length).toBeGreaterThan(2);
     for (const { sluid, real } of list) {
       if (sluid === undefined) continue;
-      const byId = planJob({ jobId: real.jobId }, { node, force: true });
+      const byId = await planJob({ jobId: real.jobId }, { node, force: true });
       const pids = ({ members, spared }: typeof byId) => [members.map(({ pid }) => pid), spared];
-      expect(pids(byId)).toEqual(pids(planJob({ sluid }, { node, force: true })));
+      expect(pids(byId)).toEqual(pids(await planJob({ sluid }, { node, force: true })));
       expect([byId.job, byId.jobId, byId.refused]).toEqual([{ sluid }, real.jobId, undefined]);
       expect(byId.members.length).toBeGreaterThan(0);
       expect(byId.cgroups.map(({ directory }) => directory)).toEqual([expect.stringMatching(`/${sluid}$`)]);
-      expect(planJob({ jobId: real.jobId }, { node }).refused).toMatch(
+      expect((await planJob({ jobId: real.jobId }, { node })).refused).toMatch(
         new RegExp(`^slurmstepd \\(\\d+\\) still runs job ${real.jobId}:`),
       );
     }
@@ -64,7 +64,8 @@ describe('a job named by SLUID, asked for by its id', () => {
   });
 
   it('a process of a user under such a title leads nowhere', async () => {
-    const users = planJob({ sluid: one }, { node: await nodeOf(), force: true }).members.map(({ pid }) => pid);
+    const plan = await planJob({ sluid: one }, { node: await nodeOf(), force: true });
+    const users = plan.members.map(({ pid }) => pid);
     const others = Object.fromEntries(users.map((pid) => [pid, 'slurmstepd: [2.extern]\0']));
     const alive = await nodeOf({ others });
     expect(jobsMeant({ jobId: 2 }, alive)).toMatchObject([{ sluid: two }]);
@@ -81,8 +82,11 @@ describe('a job named by SLUID, asked for by its id', () => {
 
   it('on two nodes of one machine: alone it is found, on both the node has to be named', async () => {
     const node = await nodeOf({}, 'slurm-26.05-v2-two-nodes');
-    expect(planJob({ jobId: 1 }, { node, force: true })).toMatchObject({ jobId: 1, job: { sluid: 's4RSM866SVFV00' } });
-    expect(planJob({ jobId: 3 }, { node, force: true })).toMatchObject({
+    expect(await planJob({ jobId: 1 }, { node, force: true })).toMatchObject({
+      jobId: 1,
+      job: { sluid: 's4RSM866SVFV00' },
+    });
+    expect(await planJob({ jobId: 3 }, { node, force: true })).toMatchObject({
       members: [],
       refused: 'job 3 is there more than once (uids or nodes: vm1 ; vm2 ): name the node',
     });

@@ -24,7 +24,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('Sandbox (needs root and cgroups
       const sleeper = await sandbox.startSleeper(uid, batch);
       const [job] = discoverJobs(await sandbox.node());
       expect(job).toMatchObject({ jobId: 3, externMissingIn: [], steps: [{ stepId: 'extern' }, { stepId: 'batch' }] });
-      expect(batch.procs().map((one) => one.pid)).toEqual([sleeper.pid]);
+      expect((await batch.procs()).map((one) => one.pid)).toEqual([sleeper.pid]);
       expect(left(name).length).toBeGreaterThan(1);
     } finally {
       await sandbox.remove();

@@ -182,7 +182,7 @@ onKernels((kernel) => {
       const [pid, job] = [await world.session(), await world.job(102)];
       const step = world.jobAt(102, 'step_extern').cgroups.at(-1);
       if (step === undefined) throw new Error('no step');
-      for (const one of [...step.descendants()].reverse()) fs.rmdirSync(one.directory);
+      for (const one of [...(await step.descendants())].reverse()) fs.rmdirSync(one.directory);
       fs.rmdirSync(step.directory);
       for (const name of v1 ? [''] : ['', '/slurm', '/user', '/user/task_0']) fs.mkdirSync(`${step.directory}${name}`);
       await expect(adopt(pid, job, { node: await world.node() })).rejects.toSatisfy((error) =>

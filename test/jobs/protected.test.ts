@@ -291,6 +291,9 @@ describe('connectionsOfMonitor()', () => {
       stat: (name = '') => (name === 'net/tcp' ? stat : undefined),
       read: () => `sl\n${left.shift() ?? expect.unreachable('the table is read once more')}`,
       connect: () => expect.unreachable(),
+      entries: () => [],
+      open: () => expect.unreachable(),
+      rmdir: () => expect.unreachable(),
     };
     const found = connectionsOfMonitor({ directory });
     expect(left).toEqual([]);

@@ -52,19 +52,19 @@ function setOf(node: SlurmNode, step: Step): CgroupSet {
 }
 
 /** A job in the form of the expected answers. */
-function listed(node: SlurmNode, job: Job): Omit<ExpectedJob, 'real'> {
+async function listed(node: SlurmNode, job: Job): Promise<Omit<ExpectedJob, 'real'>> {
   return {
     ...nameOf(job),
     uid: job.uid ?? null,
     hierarchies: job.cgroups.map(({ hierarchy }) => hierarchy).sort(),
     externMissingIn: [...job.externMissingIn].sort(),
-    steps: job.steps.map((step) => ({
-      stepId: step.stepId,
-      pids: setOf(node, step)
-        .procs()
-        .map(({ pid }) => pid),
-      hierarchies: step.cgroups.map(({ hierarchy }) => hierarchy).sort(),
-    })),
+    steps: await Promise.all(
+      job.steps.map(async (step) => ({
+        stepId: step.stepId,
+        pids: (await setOf(node, step).procs()).map(({ pid }) => pid),
+        hierarchies: step.cgroups.map(({ hierarchy }) => hierarchy).sort(),
+      })),
+    ),
   };
 }
 
@@ -107,7 +107,7 @@ describe.each(spellings)('$name, $spelling', ({ name, spelling, text }) => {
 
   it('discoverJobs() lists the jobs, their steps and who is in them', async () => {
     const node = await readNode({ host });
-    const found = discoverJobs(node).map((job) => listed(node, job));
+    const found = await Promise.all(discoverJobs(node).map((job) => listed(node, job)));
     expect([...found].sort(byName)).toEqual(expected.list.map(({ real, ...job }) => job).sort(byName));
   });
 

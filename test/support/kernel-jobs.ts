@@ -241,9 +241,7 @@ export class World {
   /** Removes a tree of cgroups that nobody is in, in each hierarchy. */
   removeTree(set: CgroupSet): void {
     for (const cgroup of set.cgroups) {
-      for (const one of [...cgroup.descendants()].sort((a, b) => b.path.length - a.path.length))
-        fs.rmdirSync(one.directory);
-      fs.rmdirSync(cgroup.directory);
+      removeDirectories(cgroup.directory);
     }
   }
 
@@ -341,9 +339,16 @@ export function descendantsOf(pid: number): readonly number[] {
   return childrenOf(pid).flatMap((child) => [child, ...descendantsOf(child)]);
 }
 
+/** Children before their parents. */
+function removeDirectories(directory: string): void {
+  for (const entry of fs.readdirSync(directory, { withFileTypes: true }))
+    if (entry.isDirectory()) removeDirectories(`${directory}/${entry.name}`);
+  fs.rmdirSync(directory);
+}
+
 /** Asks again until it is so; a test that waits for ever fails with what it waited for. */
-export async function until(what: string, isSo: () => boolean): Promise<void> {
-  for (let round = 0; !isSo(); round++) {
+export async function until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
+  for (let round = 0; !(await isSo()); round++) {
     if (round > 2000) throw new Error(`It never came to this: ${what}`);
     await pause(5);
   }

@@ -52,8 +52,8 @@ export async function lineFrom(child: ChildProcess): Promise<string> {
   return String(text).split('\n')[0] ?? '';
 }
 
-export async function until(what: string, holds: () => boolean): Promise<void> {
-  for (let tries = 0; !holds(); tries++) {
+export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  for (let tries = 0; !(await holds()); tries++) {
     if (tries === 500) throw new Error(`It did not come to this: ${what}`);
     await pause(10);
   }

@@ -9,6 +9,7 @@ import { placeOf } from '../../jobs/membership-in-job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
 import { type StepSocket, socketsInSpool } from '../../jobs/stepd/sockets.js';
+import { defined } from '../../machine/defined.js';
 import { ifRecorded, ifThere, isGone, SlurmCgroupsError, someOf } from '../../machine/errors.js';
 import { withHeld } from '../../machine/held.js';
 import type { Host } from '../../machine/host.js';
@@ -16,7 +17,7 @@ import { listeningPaths } from '../../machine/unix-table.js';
 import { isPersonsUid, readUidMin } from '../../machine/users.js';
 import { lineOfDescent } from '../spared.js';
 import { daemonUsers, serviceOf } from './people.js';
-import { knownUptimeMs, type ProcessRow, readProcessTable, readUse } from './process-table.js';
+import { knownUptimeMs, type ProcessRow, type ProcessTable, readProcessTable, readUse } from './process-table.js';
 
 /** A process that should not be here. */
 export interface Stray {
@@ -40,7 +41,7 @@ export interface Stray {
 
 export interface StraysReport {
   readonly strays: readonly Stray[];
-  /** `false`: it could not be told whose jobs are here, so `strays` is empty whatever runs. */
+  /** `false`: it could not be told whose jobs are here, so `strays` is empty whatever runs; or not all processes were seen. */
   readonly complete: boolean;
   readonly notes: readonly string[];
 }
@@ -52,6 +53,9 @@ export interface FindStraysOptions {
   readonly uid?: number;
   /** First uid of people. Default: UID_MIN of /etc/login.defs, else 1000. */
   readonly uidMin?: number;
+  /** To look through the processes. Default 30,000. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
 }
 
 /** What is known of the jobs here. */
@@ -92,13 +96,15 @@ export function strayProof(
  * Looks for strays on this machine. What cannot be read is a note, never an error, and never "no job".
  */
 export async function findStrays(options: FindStraysOptions): Promise<StraysReport> {
-  const { node, uid, uidMin = readUidMin(node.host) } = options;
+  const { node, uid, uidMin = readUidMin(node.host), timeoutMs, signal } = options;
   const { host } = node;
   const isWanted = (one: number) => isPersonsUid(one, uidMin) && (uid === undefined || one === uid);
-  let table: ReturnType<typeof readProcessTable>;
+  let table: ProcessTable;
   let line: ReadonlySet<number>;
   try {
-    table = readProcessTable(host, isWanted);
+    table = await readProcessTable(host, isWanted, {
+      ...defined({ timeoutMs, signal }),
+    });
     line = host.source === 'live' ? lineOfDescent(host) : new Set();
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error;
@@ -109,6 +115,7 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
   const slurms = await daemonUsers(node);
   const rules: StrayRules = { node, uidMin, jobs, slurmsUids: slurms.uids, line };
   const notes = [...jobs.unknown.map((why) => `Nobody is called a stray: ${why}`)];
+  if (table.unknown !== undefined) notes.push(`There may be more strays: ${table.unknown}`);
   if (table.hidden > 0) notes.push(`${table.hidden} processes could not be looked at: run it as root`);
   if (table.unplaced > 0)
     notes.push(
@@ -120,7 +127,7 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
     .flatMap((row) => lookCloser(host, row, { rules, uptime, notes }))
     .filter((stray) => isWanted(stray.uid));
   if (strays.length > 0) notes.push(...slurms.notes);
-  return { strays, complete: jobs.unknown.length === 0, notes };
+  return { strays, complete: jobs.unknown.length === 0 && table.unknown === undefined, notes };
 }
 
 interface Closer {

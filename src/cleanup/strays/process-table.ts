@@ -13,8 +13,11 @@ import {
 } from '../../cgroup/process.js';
 import { isHeldDead } from '../../cgroup/process-end.js';
 import { uptimeMs } from '../../machine/clock.js';
+import { deadlineIn } from '../../machine/deadline.js';
+import { defined } from '../../machine/defined.js';
 import { hasCode, ifReadable, ifRecorded, isGone } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
+import { Pace } from '../../machine/pace.js';
 
 /** What is needed to tell whose a process is and where it stands. */
 export interface ProcessRow {
@@ -30,13 +33,28 @@ export interface ProcessTable {
   readonly hidden: number;
   /** How many stand where /proc/PID/cgroup cannot tell: deeper than a path may be long, or under a name with a line break. */
   readonly unplaced: number;
+  /** Why there may be more. */
+  readonly unknown?: string;
 }
+
+interface ReadOptions {
+  /** Default 30,000. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+const defaultTimeoutMs = 30_000;
 
 /**
  * The processes of people. The owner of /proc/PID is the effective uid, but root for those
  * that are not dumpable (FACTS: measured) and for setuid programs: only then is the status read to tell.
  */
-export function readProcessTable(host: Host, isPerson: (uid: number) => boolean): ProcessTable {
+export async function readProcessTable(
+  host: Host,
+  isPerson: (uid: number) => boolean,
+  { timeoutMs = defaultTimeoutMs, signal }: ReadOptions = {},
+): Promise<ProcessTable> {
+  const pace = new Pace(host, deadlineIn(host, timeoutMs, signal));
   const rows: ProcessRow[] = [];
   // Most processes stand where others stand, mostly where the one before them does: the same text is parsed once.
   const known = new Map<string, readonly Membership[]>();
@@ -50,7 +68,15 @@ export function readProcessTable(host: Host, isPerson: (uid: number) => boolean)
     return memberships;
   };
   let [hidden, unplaced] = [0, 0];
+  let unknown: string | undefined;
   for (const pid of listPids(host)) {
+    if (pace.isDue()) {
+      await pace.pause();
+      if (pace.isOver()) {
+        unknown = 'the time was over before all processes were looked at';
+        break;
+      }
+    }
     const folder = `/proc/${pid}`;
     try {
       const stat = host.stat(folder);
@@ -68,7 +94,7 @@ export function readProcessTable(host: Host, isPerson: (uid: number) => boolean)
       else if (!isGone(error)) throw error; // it ended between being listed and being looked at
     }
   }
-  return { rows, hidden, unplaced };
+  return { rows, hidden, unplaced, ...defined({ unknown }) };
 }
 
 /**

@@ -68,7 +68,8 @@ async function clean(words: Words, output: Output, signal: AbortSignal): Promise
   );
   if (words.flags.has('json')) output.print(json(report));
   else output.print(...render(headNameOf(report), report, output));
-  return report.refused === undefined && report.survivors.length === 0 && report.left.length === 0 ? 0 : 1;
+  const { refused, survivors, left, unknown } = report;
+  return refused === undefined && survivors.length === 0 && left.length === 0 && unknown === undefined ? 0 : 1;
 }
 
 function jobNameOf(text: string): JobName {
@@ -96,6 +97,8 @@ function render(name: string, report: CleanReport, output: Output): readonly str
   for (const one of report.survivors) lines.push(output.style('red', `  survivor: ${visible(one.why)}`));
   if (report.removed.length > 0) lines.push(`  ${count(report.removed.length, 'cgroup')} removed`);
   for (const one of report.left) lines.push(output.style('yellow', `  left ${visible(one.path)}: ${visible(one.why)}`));
+  if (report.unknown !== undefined)
+    lines.push(output.style('red', `  there may be more that was not seen: ${visible(report.unknown)}`));
   return [...lines, ...report.notes.map((note) => output.style('yellow', `note: ${visible(note)}`))];
 }
 

@@ -5,9 +5,11 @@ import { withExternTimes } from '../../jobs/extern-times.js';
 import { type Job, nameOfJob, type OwnedJob, type Step } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
-import { membersOfStep, processSeen } from '../../jobs/processes.js';
+import { processSeen, seenOfStep } from '../../jobs/processes.js';
+import { deadlineIn } from '../../machine/deadline.js';
 import { defined } from '../../machine/defined.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
+import { Pace } from '../../machine/pace.js';
 import { newestJob } from '../../policy/newest.js';
 import { openContext, requireSlurm } from '../context.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, type Words, whose } from '../spec.js';
@@ -42,6 +44,9 @@ export const listSpec: CommandSpec = {
   ],
 };
 
+/** Users can make trees that take long to look through: one step's does not keep the others from being shown. */
+const limits = { allMs: 30_000, stepMs: 2000 };
+
 interface ListedProcess {
   readonly pid: number;
   readonly uid?: number;
@@ -53,6 +58,8 @@ interface ListedStep {
   readonly stepId: string;
   readonly processes: readonly ListedProcess[];
   readonly cgroups: readonly { readonly controllers: readonly string[]; readonly path: string }[];
+  /** Why there may be more processes. */
+  readonly unknown?: string;
 }
 
 /** `newest`: the newest of its user's jobs here; null where the owner is not known. */
@@ -87,10 +94,11 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   }
   log('verbose', `found ${count(jobs.length, 'job')}`);
   const listed: ListedJob[] = [];
-  for (const job of jobs) listed.push(await listJob(node, job, job.uid === undefined ? null : newest.has(job)));
+  const pace = new Pace(node.host, deadlineIn(node.host, limits.allMs));
+  for (const job of jobs) listed.push(await listJob(node, job, job.uid === undefined ? null : newest.has(job), pace));
   const names = await namesOf(node.host, uidsIn(listed));
   const named = listed.map((job) => withNames(job, names));
-  const notes = [...node.notes, ...hidden, ...jobs.flatMap(notesOf)];
+  const notes = [...node.notes, ...hidden, ...jobs.flatMap(notesOf), ...listed.flatMap(unlistedIn)];
   if (words.flags.has('json'))
     output.print(json({ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: named, notes }));
   else output.print(...render(node, named, notes, output));
@@ -116,9 +124,9 @@ function newestByUser(jobs: readonly Job[], node: SlurmNode): ReadonlySet<Job> {
   );
 }
 
-async function listJob(node: SlurmNode, job: Job, newest: boolean | null): Promise<ListedJob> {
+async function listJob(node: SlurmNode, job: Job, newest: boolean | null, pace: Pace): Promise<ListedJob> {
   const steps: ListedStep[] = [];
-  for (const step of job.steps) steps.push(await listStep(node, step));
+  for (const step of job.steps) steps.push(await listStep(node, step, pace.part(limits.stepMs)));
   return {
     jobId: job.jobId ?? null,
     ...defined({ sluid: job.sluid, uid: job.uid, nodeName: job.nodeName }),
@@ -127,16 +135,25 @@ async function listJob(node: SlurmNode, job: Job, newest: boolean | null): Promi
   };
 }
 
-async function listStep(node: SlurmNode, step: Step): Promise<ListedStep> {
-  const members = await membersOfStep(node, step);
+async function listStep(node: SlurmNode, step: Step, pace: Pace): Promise<ListedStep> {
+  const { all, unknown } = await seenOfStep(node, step, { pace });
   return {
     stepId: step.stepId,
-    processes: members.map((member) => {
+    processes: all.map((member) => {
       const { pid, uid, comm } = processSeen(node.host, member.pid);
       return uid === undefined || comm === undefined ? { pid } : { pid, uid, comm };
     }),
     cgroups: step.cgroups.map(({ controllers, path }) => ({ controllers, path })),
+    ...defined({ unknown }),
   };
+}
+
+/** A step of which not all processes could be seen: none is missing without a word. */
+function unlistedIn(job: ListedJob): readonly string[] {
+  const name = nameOfListed(job);
+  return job.steps.flatMap(({ stepId, unknown }) =>
+    unknown === undefined ? [] : [`${name}, step ${stepId}: there may be more processes: ${unknown}`],
+  );
 }
 
 function* uidsIn(jobs: readonly ListedJob[]): Generator<number> {
@@ -237,7 +254,11 @@ function headOf(job: ListedJob, several: boolean, output: Output): string {
   const owner = job.user ?? (job.uid === undefined ? 'owner unknown' : `uid ${job.uid}`);
   const where = several && job.nodeName !== undefined ? ` on ${visible(job.nodeName)}` : '';
   const newest = job.newest === true ? output.style('green', '  newest') : '';
-  return `${output.style('bold', nameOfJob({ ...(job.jobId === null ? {} : { jobId: job.jobId }), ...defined({ sluid: job.sluid }) }))}  ${visible(owner)}${where}${newest}`;
+  return `${output.style('bold', nameOfListed(job))}  ${visible(owner)}${where}${newest}`;
+}
+
+function nameOfListed({ jobId, sluid }: ListedJob): string {
+  return nameOfJob({ ...(jobId === null ? {} : { jobId }), ...defined({ sluid }) });
 }
 
 function stepNode(step: ListedStep): TreeNode {

@@ -4,9 +4,11 @@
 import process from 'node:process';
 import type { Job } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
-import { membersOfStep } from '../../jobs/processes.js';
+import { seenOfStep } from '../../jobs/processes.js';
 import { type JobEvent, type WatchJobsOptions, watchJobs } from '../../jobs/watch/watch.js';
+import { deadlineIn } from '../../machine/deadline.js';
 import { defined } from '../../machine/defined.js';
+import { Pace } from '../../machine/pace.js';
 import { Wakeup } from '../../machine/wakeup.js';
 import { nodeOptions, openContext, requireSlurm } from '../context.js';
 import { type CommandSpec, commonFlags, type Words } from '../spec.js';
@@ -148,22 +150,23 @@ async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, ou
   const screen = new Screen(host, () => bell.notify());
   const failed = new AbortController();
   const isOver = () => options.signal?.aborted === true || failed.signal.aborted;
-  const draw = async () =>
-    screen.draw(
-      await pageOf(
-        table,
-        {
-          node: node.nodeName,
-          mode: node.hierarchies.mode,
-          nowMs: Date.now(),
-          size: screen.size,
-          steps,
-          names: users.names,
-          processes: (job, stepId) => processCount(node, job, stepId),
-        },
-        output,
-      ),
+  const draw = async () => {
+    const pace = new Pace(host, deadlineIn(host, redrawMs));
+    const page = await pageOf(
+      table,
+      {
+        node: node.nodeName,
+        mode: node.hierarchies.mode,
+        nowMs: Date.now(),
+        size: screen.size,
+        steps,
+        names: users.names,
+        processes: (job, stepId) => processCount(node, job, stepId, pace),
+      },
+      output,
     );
+    if (!isOver()) screen.draw(page);
+  };
   const follow = async () => {
     for await (const event of watchJobs({ ...options, signal: failed.signal })) {
       table.apply(event);
@@ -190,7 +193,7 @@ async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, ou
   }
 }
 
-async function processCount(node: SlurmNode, job: Job, stepId: string): Promise<number> {
+async function processCount(node: SlurmNode, job: Job, stepId: string, pace: Pace): Promise<number> {
   const step = job.steps.find((one) => one.stepId === stepId);
-  return step === undefined ? 0 : (await membersOfStep(node, step)).length;
+  return step === undefined ? 0 : (await seenOfStep(node, step, { pace })).all.length;
 }

@@ -13,6 +13,7 @@ import { hasCode, isGone } from '../../machine/errors.js';
 import { withHeld } from '../../machine/held.js';
 import type { Directory } from '../../machine/host.js';
 import { isOwnAddress } from '../../machine/own-addresses.js';
+import { Pace } from '../../machine/pace.js';
 import { findSockets, socketInodeAt, type TcpConnection, type TcpSocket } from '../../machine/tcp-table.js';
 import { cgroupOf, discoverJobs } from '../discovery.js';
 import { nameOfJob, type OwnedJob } from '../job.js';
@@ -36,6 +37,7 @@ export async function callerHere(question: CallerIdQuestion): Promise<CallerIdAn
   const holder = (await walk.through(question.ownJobs)) ?? (await walk.through(jobsOfOthers(question, found)));
   if (holder === undefined) {
     if (walk.late) return unknownCaller('looking through the processes of the jobs here took too long');
+    if (walk.unlisted !== undefined) return unknownCaller(walk.unlisted);
     if (walk.hidden > 0)
       return unknownCaller(`only root may see whether ${walk.hidden} processes of jobs here hold the socket`);
     if (walk.crowded !== undefined)
@@ -117,17 +119,21 @@ class Walk {
   readonly #question: CallerIdQuestion;
   readonly #inodes: ReadonlySet<string>;
   readonly #seen = new Set<number>();
+  readonly #pace: Pace;
   #pausedMs: number;
   /** The time was over before all were looked at. */
   late = false;
   /** So many were not to be seen. */
   hidden = 0;
+  /** Why not all processes of a job could be listed. */
+  unlisted: string | undefined;
   /** The first that has too many descriptors. */
   crowded: number | undefined;
 
   constructor(question: CallerIdQuestion, inodes: ReadonlySet<string>) {
     this.#question = question;
     this.#inodes = inodes;
+    this.#pace = new Pace(question.node.host, question.deadline);
     this.#pausedMs = question.node.host.now();
   }
 
@@ -135,7 +141,9 @@ class Walk {
     const { node } = this.#question;
     for (const job of jobs) {
       const cgroups = job.cgroups.flatMap((cgroup) => cgroupOf(node, cgroup) ?? []);
-      for (const { pid } of new CgroupSet(node.host, cgroups).procs(likely)) {
+      const { all, unknown } = await new CgroupSet(node.host, cgroups).listProcs({ pace: this.#pace, likely });
+      this.unlisted ??= unknown;
+      for (const { pid } of all) {
         if (this.late || (await this.#isOver())) return undefined;
         if (this.#seen.has(pid)) continue;
         this.#seen.add(pid);

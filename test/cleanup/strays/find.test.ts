@@ -257,7 +257,7 @@ describe('findStrays()', () => {
       expect(strays).toMatchObject([{ pid: stray.pid, uid: bob, comm: 'node' }]);
       expect(strays[0]?.memoryBytes).toBeGreaterThan(10 << 20);
       if (sandbox.version === 2) expect(strays[0]?.cgroup).toMatch(/\/outside$/);
-      const table = readProcessTable(liveHost(), (uid) => uid === bob);
+      const table = await readProcessTable(liveHost(), (uid) => uid === bob);
       const placesOf = (pid: number) => table.rows.find((row) => row.pid === pid)?.memberships.map(({ path }) => path);
       expect(placesOf(inJob.pid)).toEqual(expect.arrayContaining([expect.stringMatching(/\/job_3\//)]));
       expect(placesOf(stray.pid)).toEqual(expect.arrayContaining([expect.stringMatching(/\/outside$/)]));

@@ -31,8 +31,8 @@ describe('readProcessTable()', () => {
     '/proc/self/x': { text: '' },
   });
 
-  it('gives those of people, who started them, and where they stand', () => {
-    const { rows, hidden } = readProcessTable(node, isPerson);
+  it('gives those of people, who started them, and where they stand', async () => {
+    const { rows, hidden } = await readProcessTable(node, isPerson);
     expect(rows.map(({ pid, uid }) => [pid, uid])).toEqual([
       [10, 1001],
       [11, 1002],
@@ -41,15 +41,15 @@ describe('readProcessTable()', () => {
     expect(hidden).toBe(0);
   });
 
-  it('counts what may not be seen, and throws what is no such thing', () => {
+  it('counts what may not be seen, and throws what is no such thing', async () => {
     const refusing = (errno: string): Host => ({
       ...node,
       read: (path) => {
         throw new SystemCallError('read', path, errno);
       },
     });
-    expect(readProcessTable(refusing('EACCES'), isPerson)).toEqual({ rows: [], hidden: 4, unplaced: 0 });
-    expect(() => readProcessTable(refusing('EIO'), isPerson)).toThrow(SystemCallError);
+    expect(await readProcessTable(refusing('EACCES'), isPerson)).toEqual({ rows: [], hidden: 4, unplaced: 0 });
+    await expect(readProcessTable(refusing('EIO'), isPerson)).rejects.toThrow(SystemCallError);
   });
 
   it.each<[string, () => string]>([
@@ -60,20 +60,22 @@ describe('readProcessTable()', () => {
       },
     ],
     ['has a line break in its name', () => `${cgroup}1:freezer:/a\nb\n`],
-  ])('counts who hides in a cgroup that %s, and gives the others', (_, answer) => {
+  ])('counts who hides in a cgroup that %s, and gives the others', async (_, answer) => {
     const host: Host = { ...node, read: (path) => (path === '/proc/10/cgroup' ? answer() : node.read(path)) };
-    const { rows, hidden, unplaced } = readProcessTable(host, isPerson);
+    const { rows, hidden, unplaced } = await readProcessTable(host, isPerson);
     expect([rows.map(({ pid }) => pid), hidden, unplaced]).toEqual([[11], 0, 1]);
   });
 
-  it('finds this process', () => {
+  it('finds this process', async () => {
     const uid = process.getuid?.() ?? -1;
-    expect(readProcessTable(liveHost(), (one) => one === uid).rows.map((row) => row.pid)).toContain(process.pid);
+    expect((await readProcessTable(liveHost(), (one) => one === uid)).rows.map((row) => row.pid)).toContain(
+      process.pid,
+    );
   });
 });
 
 describe('readUse()', () => {
-  it('tells age, CPU and memory of a real process', () => {
+  it('tells age, CPU and memory of a real process', async () => {
     const held = holdProcess(liveHost(), process.pid);
     try {
       const use = readUse(held, knownUptimeMs(liveHost()));

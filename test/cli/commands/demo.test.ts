@@ -87,8 +87,8 @@ class WatchedDemo {
   }
 
   /** Its processes, now. */
-  left(): readonly { readonly pid: number; readonly state: string; readonly isInSandbox: boolean }[] {
-    const pids = new Set(this.#cgroups.all.procs().map((one) => one.pid));
+  async left(): Promise<readonly { readonly pid: number; readonly state: string; readonly isInSandbox: boolean }[]> {
+    const pids = new Set((await this.#cgroups.all.procs()).map((one) => one.pid));
     const sandbox = leftBehind(this.pid).map((name) => `/${name}/`);
     return [...pids].flatMap((pid) => {
       try {
@@ -151,12 +151,13 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('demo (needs root and cgroups)',
         pids.push(demo.pid);
         await killAt(demo);
         // A process that the demo has stopped, or frozen to end it, cannot end by itself: it is in the sandbox.
-        const isLate = (one: ReturnType<WatchedDemo['left']>[number]) => !(one.isInSandbox && /[TD]/.test(one.state));
-        for (let at = 0; demo.left().some(isLate) && at < 1000; at++) await pause(10);
-        expect(demo.left().filter(isLate)).toEqual([]);
+        const isLate = (one: Awaited<ReturnType<WatchedDemo['left']>>[number]) =>
+          !(one.isInSandbox && /[TD]/.test(one.state));
+        for (let at = 0; (await demo.left()).some(isLate) && at < 1000; at++) await pause(10);
+        expect((await demo.left()).filter(isLate)).toEqual([]);
       }
       expect(runProgramFile('demo').exitCode).toBe(0);
-      expect(cgroups.all.procs()).toEqual([]);
+      expect(await cgroups.all.procs()).toEqual([]);
       expect(pids.flatMap(leftBehind)).toEqual([]);
     } finally {
       await cgroups.all.kill({ timeoutMs: 5000 }); // where the test failed
