@@ -12,7 +12,7 @@ import { canFreeze, freezeAll, frozenAt, type HeldCgroup, isToldToFreezeAt, thaw
 import { type FrozenNote, writeFrozenNote } from './frozen-note.js';
 import type { Hierarchy } from './hierarchies.js';
 import { hierarchyKey, type Membership, parseMemberships } from './membership.js';
-import { membershipsOf, type Place, placeAt, placeOf } from './membership-fallback.js';
+import { membershipsOf, type Place, placeAt, seenPlace } from './membership-fallback.js';
 import { pathBelow } from './path.js';
 import { filesOf, type ProcessIdentity, parseProcStat, parseProcStatus, standingThread } from './process.js';
 import { isDead, isDeadState } from './process-end.js';
@@ -635,7 +635,7 @@ export class MemberReader {
 
   /** `known` is a process of that pid as it was: if it still is that one, whose it is is not read again. */
   read(pid: number, seenIn: Cgroup | Place, known?: Member): Member | undefined {
-    const place = placeOf(seenIn);
+    const place = seenPlace(seenIn);
     return ifThere(() => {
       const stat = parseProcStat(this.#host.read(`/proc/${pid}/stat`));
       const { startTime, comm, state, ppid, kernelThread } = stat;

@@ -22,7 +22,7 @@ export interface Place {
   threads(): readonly number[];
 }
 
-export function placeOf(seenIn: Cgroup | Place): Place {
+export function seenPlace(seenIn: Cgroup | Place): Place {
   return seenIn instanceof Cgroup
     ? { cgroup: seenIn, procs: () => seenIn.procs(), threads: () => seenIn.threads() }
     : seenIn;
@@ -60,7 +60,7 @@ export function membershipsOf(
     return parse(host.read(tid === undefined ? `/proc/${pid}/cgroup` : `/proc/${pid}/task/${tid}/cgroup`));
   } catch (error) {
     if (!isUntold(error)) throw error;
-    const place = placeOf(seenIn);
+    const place = seenPlace(seenIn);
     const isListed = tid === undefined ? place.procs().includes(pid) : place.threads().includes(tid);
     if (!isListed) return [];
     const ours = parseMemberships(host.read('/proc/self/cgroup')); // which number and which order of controllers

@@ -143,6 +143,7 @@ class Walk {
       const cgroups = job.cgroups.flatMap((cgroup) => cgroupOf(node, cgroup) ?? []);
       const { all, unknown } = await new CgroupSet(node.host, cgroups).listProcs({ pace: this.#pace, likely });
       this.unlisted ??= unknown;
+      if (unknown !== undefined && this.#pace.isOver()) this.late = true;
       for (const { pid } of all) {
         if (this.late || (await this.#isOver())) return undefined;
         if (this.#seen.has(pid)) continue;
