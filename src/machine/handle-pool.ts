@@ -71,9 +71,13 @@ export function poolingHost(host: Host, most: number = Math.min(mostOpen, limitO
       path,
       read: (name) => held().read(name),
       names: (name) => held().names(name),
+      entries: (name, most) => held().entries(name, most),
       readlink: (name) => held().readlink(name),
       stat: (name) => held().stat(name),
       write: (name, text) => held().write(name, text),
+      // What is opened through it is not counted: it is closed before the next is opened.
+      open: (name, knownAs) => held().open(name, knownAs),
+      rmdir: (name) => held().rmdir(name),
       connect: (name, options) => held().connect(name, options),
       close: () => {
         if (!isOpen) return;
