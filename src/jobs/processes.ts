@@ -167,7 +167,10 @@ interface MembersOfPart {
 }
 
 /** With one time limit over all steps. */
-async function membersOf(job: Pick<Job, 'steps' | 'cgroups'>, options: OfJobOptions): Promise<readonly MembersOfPart[]> {
+async function membersOf(
+  job: Pick<Job, 'steps' | 'cgroups'>,
+  options: OfJobOptions,
+): Promise<readonly MembersOfPart[]> {
   const { node } = options;
   const pace = paceOf(node.host, options);
   const parts: MembersOfPart[] = [{ members: ownMembers(node, job) }];
