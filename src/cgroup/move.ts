@@ -132,7 +132,7 @@ export class Move {
     this.legs = this.legs.filter((leg) => {
       const { hierarchy } = leg.cgroup;
       const goal = (goals.find((one) => one.hierarchy.key === hierarchy.key) ?? leg.cgroup).path;
-      const here = places.filter((one) => hierarchyKey(one.controllers) === hierarchy.key).map(pathOf);
+      const here = places.filter((one) => hierarchyKey(one.controllers) === hierarchy.key).map(livingPath);
       const [first] = here;
       const arrived = first !== undefined && here.every((path) => pathBelow(path, goal) !== undefined);
       const stayed = here.every((path) => path === leg.from.path) && leg.strayThreads.length === 0;
@@ -182,7 +182,7 @@ export class Move {
       try {
         this.checkAlive();
         await this.#putBack(leg);
-        const back = pathIn(this.process.memberships(), leg.cgroup);
+        const back = pathInHierarchyOf(this.process.memberships(), leg.cgroup);
         if (back !== leg.from.path) throw exitOf(this.process) ?? this.#notBack(leg, back);
         const cause = causes.get(leg);
         leg.outcome = cause === undefined ? 'undone' : 'failed';
@@ -299,12 +299,12 @@ export class OwnMove extends Move {
       if (leg.outcome !== 'moved' && leg.outcome !== 'already') continue;
       const { key } = leg.cgroup.hierarchy;
       const here = places.filter((one) => hierarchyKey(one.controllers) === key);
-      const wrong = here.find((one) => pathOf(one) !== leg.cgroup.path);
+      const wrong = here.find((one) => livingPath(one) !== leg.cgroup.path);
       if (here.length > 0 && wrong === undefined) continue;
       leg.outcome = 'remains';
       leg.error =
         exitOf(this.process) ??
-        this.unproven(leg, wrong === undefined ? `nothing of the hierarchy ${key}` : quote(pathOf(wrong)));
+        this.unproven(leg, wrong === undefined ? `nothing of the hierarchy ${key}` : quote(livingPath(wrong)));
     }
   }
 }
@@ -331,9 +331,9 @@ function lookBefore(host: Host, process: HeldProcess, cgroups: readonly Cgroup[]
       return made;
     };
     const legs = [...cgroups].sort(freezerLast).map((cgroup): Leg => {
-      const from = pathIn(memberships, cgroup);
+      const from = pathInHierarchyOf(memberships, cgroup);
       const strayThreads = others.flatMap(({ tid, memberships: places }) => {
-        const path = pathIn(places, cgroup);
+        const path = pathInHierarchyOf(places, cgroup);
         return path === from ? [] : [{ tid, from: source(cgroup, path) }];
       });
       return { cgroup, from: source(cgroup, from), strayThreads, outcome: 'untouched' };
@@ -350,7 +350,7 @@ function freezerLast(a: Cgroup, b: Cgroup): number {
   return isFreezer(a) - isFreezer(b);
 }
 
-function pathIn(memberships: readonly Membership[], { hierarchy: { key } }: Cgroup): CgroupPath {
+function pathInHierarchyOf(memberships: readonly Membership[], { hierarchy: { key } }: Cgroup): CgroupPath {
   const found = memberships.find((one) => hierarchyKey(one.controllers) === key);
   if (found === undefined) {
     throw new SlurmCgroupsError(
@@ -358,11 +358,11 @@ function pathIn(memberships: readonly Membership[], { hierarchy: { key } }: Cgro
       `Cannot tell where the process is in the hierarchy of ${key}: /proc does not name it`,
     );
   }
-  return pathOf(found);
+  return livingPath(found);
 }
 
 /** Nothing lives in a removed cgroup: of a living process ` (deleted)` is part of the name of one that is there. */
-function pathOf(membership: Membership): CgroupPath {
+function livingPath(membership: Membership): CgroupPath {
   return membership.deleted ? cgroupPath(`${membership.path} (deleted)`) : membership.path;
 }
 

@@ -73,10 +73,10 @@ export interface VerifyOptions {
 export async function verify(pid: number | 'self', options: VerifyOptions): Promise<Verification> {
   const { node } = options;
   const one = pid === 'self' ? node.host.self().pid : pid;
-  return withProcess(node.host, one, async (held) => identified(verifyHeld(node, held), options));
+  return withProcess(node.host, one, async (held) => withJobId(verifyHeld(node, held), options));
 }
 
-async function identified(found: Verification, { node, ...options }: VerifyOptions): Promise<Verification> {
+async function withJobId(found: Verification, { node, ...options }: VerifyOptions): Promise<Verification> {
   const { sluid, nodeName } = found.job ?? {};
   if (found.job === null || sluid === undefined) return found;
   try {
@@ -109,7 +109,7 @@ function verifyHeld(node: SlurmNode, held: HeldProcess): Verification {
   const placed = held.memberships().map((membership): Placed => ({ membership, place: placeOf(node, membership) }));
   const places = placed.flatMap(({ place }) => (place?.job === undefined ? [] : [{ ...place, job: place.job }]));
   const main = mostNamed(places);
-  const hierarchies = placed.map((one) => stateOf(node, one, main, notes));
+  const hierarchies = placed.map((one) => placementState(node, one, main, notes));
   const count = (state: PlacementState) => hierarchies.filter((one) => one.state === state).length;
   const verdict: Verdict =
     main === undefined
@@ -159,7 +159,7 @@ function mostNamed(places: readonly PlaceInJob[]): PlaceInJob | undefined {
   );
 }
 
-function stateOf(
+function placementState(
   node: SlurmNode,
   { membership, place }: Placed,
   main: PlaceInJob | undefined,
@@ -222,7 +222,7 @@ function noteLimitless(node: SlurmNode, main: PlaceInJob | undefined, notes: str
     .filter((top) => top.version === main.version && top.nodeName === main.nodeName)
     .filter((top) => {
       const directory = jobDirectory(top, main);
-      // Where it cannot be seen, stateOf says so if it counts.
+      // Where it cannot be seen, placementState says so if it counts.
       return ifReadable(() => directory !== undefined && node.host.stat(directory) === undefined) ?? false;
     })
     .map((top) => top.hierarchy.key);

@@ -51,12 +51,12 @@ export async function describeSurvivor(
   const { pid, comm } = member;
   const look = new Observer({ childMs });
   const held = look.see('process', () => holdProcess(host, pid));
-  if (held === undefined) return look.sawNothing ? ended(member) : unseen(member, look);
+  if (held === undefined) return look.sawNothing ? endedMeanwhile(member) : unseenSurvivor(member, look);
   try {
-    if (held.startTime !== member.startTime) return ended(member);
-    const { facts, evidence } = await gather(host, { held, comm, look });
+    if (held.startTime !== member.startTime) return endedMeanwhile(member);
+    const { facts, evidence } = await gatherFacts(host, { held, comm, look });
     look.see('state', () => held.stat()); // its death, or a pid that became another's, would be noticed here
-    if (look.sawNothing) return ended(member);
+    if (look.sawNothing) return endedMeanwhile(member);
     const unknown = Object.keys(look.missing).length === 0 ? {} : { unknown: look.missing };
     const state = facts.state === '' ? member.state : facts.state;
     return { pid, comm, state, why: explainSurvivor(facts), evidence: { ...evidence, ...unknown } };
@@ -65,11 +65,11 @@ export async function describeSurvivor(
   }
 }
 
-function ended({ pid, comm }: Member): Survivor {
+function endedMeanwhile({ pid, comm }: Member): Survivor {
   return { pid, comm, state: 'X', why: `pid ${pid} (${comm}) has ended meanwhile`, evidence: {} };
 }
 
-function unseen({ pid, comm, state }: Member, { missing }: Observer): Survivor {
+function unseenSurvivor({ pid, comm, state }: Member, { missing }: Observer): Survivor {
   const why = explainSurvivor({ pid, comm, state: '', devices: [], ports: [] });
   return { pid, comm, state, why, evidence: { unknown: missing } };
 }
@@ -89,7 +89,7 @@ interface Looking {
   readonly look: Observer;
 }
 
-async function gather(host: Host, { held, comm, look }: Looking) {
+async function gatherFacts(host: Host, { held, comm, look }: Looking) {
   const { pid } = held;
   const thread: Thread = { host, held, look, ...tellingThread(held, look) };
   const { tid, state } = thread;
@@ -100,18 +100,20 @@ async function gather(host: Host, { held, comm, look }: Looking) {
         look.seeBounded('kernelStack', host, `/proc/${pid}/task/${tid}/stack`),
         look.seeBounded('systemCall', host, `/proc/${pid}/task/${tid}/syscall`),
       ]);
-  const channel = isDead ? undefined : frameOfChannel(look.see('waitChannel', () => fileOf(thread, 'wchan')) ?? '')[0];
+  const channel = isDead
+    ? undefined
+    : frameOfChannel(look.see('waitChannel', () => threadFile(thread, 'wchan')) ?? '')[0];
   const frames = stack === undefined || stack === '' ? (channel === undefined ? [] : [channel]) : parseStack(stack);
   const x86 = calls === undefined ? undefined : look.see('machine', () => hasNumbersOfX86(host));
   const call = calls === undefined ? undefined : parseCurrentCall(calls, x86 === true);
   const open = isDead ? undefined : look.see('descriptors', () => readOpenLinks(held.directory, `task/${tid}/fd`));
-  const status = look.see('tracer', () => fileOf(thread, 'status'));
+  const status = look.see('tracer', () => threadFile(thread, 'status'));
   const tracer = tracerOf(host, status);
   const frozen = look.see('frozen', () => frozenCgroup(thread));
   const activity = activityIn(frames) ?? (!isDead && isTrapped(thread, frozen) ? 'frozen' : undefined);
   const mount = isDead ? undefined : mountOf(thread, { frames, activity, open, call, frozen });
   const ppid = isDead ? look.see('parent', () => held.stat().ppid) : undefined;
-  const parent = named(host, ppid);
+  const parent = namedProcess(host, ppid);
   const module = moduleIn(frames);
   const facts: SurvivorFacts = {
     pid,
@@ -136,7 +138,7 @@ async function gather(host: Host, { held, comm, look }: Looking) {
   const evidence = {
     ...plain,
     ...defined({ waitChannel: channel?.name }),
-    ...(stack === undefined ? {} : { kernelStack: frames.map(textOf) }),
+    ...(stack === undefined ? {} : { kernelStack: frames.map(frameText) }),
     ...(call === undefined ? {} : { systemCall: isCall(call) ? callEvidence(call, open) : call }),
     ...(open !== undefined && open.left > 0 ? { descriptorsNotLookedAt: open.left } : {}),
   };
@@ -157,7 +159,7 @@ function tellingThread(held: HeldProcess, look: Observer): { readonly tid: numbe
   return best;
 }
 
-function fileOf({ held, tid }: Thread, name: string): string {
+function threadFile({ held, tid }: Thread, name: string): string {
   return held.directory.read(`task/${tid}/${name}`);
 }
 
@@ -183,7 +185,7 @@ function mountOf(thread: Thread, seen: Seen): BlockedMount | undefined {
   const family = familyIn(seen.frames);
   if (seen.activity === 'frozen') return undefined;
   if (family === undefined && (thread.state !== 'D' || seen.frozen !== undefined)) return undefined;
-  const table = thread.look.see('mounts', () => parseMountTable(fileOf(thread, 'mountinfo')));
+  const table = thread.look.see('mounts', () => parseMountTable(threadFile(thread, 'mountinfo')));
   if (table === undefined) return undefined;
   return blockedMount({ table, ...pathsOf(thread, seen), ...defined({ family }) });
 }
@@ -214,18 +216,18 @@ function callEvidence(call: CurrentCall, open: OpenLinks | undefined): Readonly<
   return link === undefined ? { ...call } : { ...call, link };
 }
 
-function textOf({ name, module }: Frame): string {
+function frameText({ name, module }: Frame): string {
   return module === undefined ? name : `${name} [${module}]`;
 }
 
 /** TracerPid of proc_pid_status(5). */
 function tracerOf(host: Host, status: string | undefined): NamedProcess | undefined {
   const pid = /^TracerPid:\t(\d+)$/m.exec(status ?? '')?.[1];
-  return named(host, pid === undefined ? undefined : Number(pid));
+  return namedProcess(host, pid === undefined ? undefined : Number(pid));
 }
 
 /** A process and its name; `undefined` for 0, which is one outside this pid namespace, or none. */
-function named(host: Host, pid: number | undefined): NamedProcess | undefined {
+function namedProcess(host: Host, pid: number | undefined): NamedProcess | undefined {
   if (pid === undefined || pid === 0) return undefined;
   const comm = new Observer().see('comm', () => host.read(`/proc/${pid}/comm`).replace(/\n$/, ''));
   return { pid, comm: comm ?? '?' };
