@@ -46,7 +46,10 @@ export interface AdoptOptions {
   readonly timeoutMs?: number;
   /** How long slurmstepd may take to say that it runs. Default 1000. */
   readonly stepdTimeoutMs?: number;
-  /** Its reason is thrown; after the first move nothing stops an adoption. */
+  /**
+   * Its reason is thrown, with the process and its children where they were; where one could not be put back, the
+   * outcome is `partial`. A login that was answered is not stopped any more.
+   */
   readonly signal?: AbortSignal;
   /**
    * Called at most once, as soon as /proc proves an adoption of which slurmstepd is told only afterwards: the login can
@@ -254,6 +257,7 @@ async function moveAll(
   const { uid, deadline, processes, options, trace } = adoption;
   try {
     const failure = await moveOne(adoption, session, route);
+    options.signal?.throwIfAborted();
     if (failure !== undefined || options.descendants !== true) return failure;
     return await moveDescendants({
       ...{ node: adoption.nodeForChildren, uid, deadline, family: processes },
@@ -263,8 +267,13 @@ async function moveAll(
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return error;
     await undo(adoption);
+    if (options.signal?.aborted === true && remains(adoption)) return stoppedHalfway(adoption);
     throw error;
   }
+}
+
+function stoppedHalfway({ name }: Adoption): SlurmCgroupsError {
+  return new SlurmCgroupsError('ERR_TIMEOUT', `The adoption into ${name} was stopped before it was done`);
 }
 
 async function moveChild(
@@ -272,6 +281,7 @@ async function moveChild(
   held: HeldProcess,
   { session, route }: { readonly session: Move; readonly route: CgroupRoute | StepdRoute },
 ): Promise<SlurmCgroupsError | 'moved' | 'already'> {
+  adoption.options.signal?.throwIfAborted();
   if (route.by === 'stepd') adoption.routeForChildren ??= routeForChildren(adoption.node.host, session);
   const childRoute = adoption.routeForChildren ?? route;
   const move = planMove(adoption, adoption.nodeForChildren, held, childRoute);

@@ -20,6 +20,9 @@ export interface Descent {
   readonly say: (line: string) => void;
 }
 
+/** After so many children all else in this process has its turn: a signal that stops it. */
+const yieldEvery = 32;
+
 /** Rounds in a row in which no child was outside, though some had ended before they could be looked at. */
 const quietRounds = 5;
 
@@ -78,6 +81,7 @@ async function moveRound(
       if (seen.has(pid)) continue;
       if (deadline.isOver()) return tooMany();
       seen.add(pid);
+      if (seen.size % yieldEvery === 0) await node.host.sleep(0);
       const outcome = await moveChild(descent, parent, pid);
       if (outcome instanceof SlurmCgroupsError) return outcome;
       if (outcome === 'gone') seen.delete(pid); // if it is listed again, it is there

@@ -352,6 +352,33 @@ onKernels((kernel) => {
       expect(most.open).toBeLessThanOrEqual(16 + 2 + 2 * world.box.controllers.length + 8);
     });
 
+    inWorld(kernel, 'is stopped in the middle: all of them are where they were', async (world) => {
+      await world.twoJobs();
+      const pid = await world.shell(`sleep ${world.lifetime} & sleep ${world.lifetime} & wait`);
+      await until('two children', () => childrenOf(pid).length === 2);
+      for (const after of [1, world.box.controllers.length + 1]) {
+        const [stop, reason] = [new AbortController(), new Error('SIGTERM')];
+        let writes = 0;
+        const host: Host = {
+          ...world.host,
+          open: (path) => {
+            const held = world.host.open(path);
+            return {
+              ...held,
+              write: (name, text) => {
+                held.write(name, text);
+                if (++writes === after) stop.abort(reason);
+              },
+            };
+          },
+        };
+        const options = { node: await world.node(host), descendants: true, signal: stop.signal };
+        await expect(adopt(pid, await world.job(102), options)).rejects.toBe(reason);
+        expect(writes).toBeGreaterThan(after);
+        for (const one of [pid, ...childrenOf(pid)]) expect(world.places(one)).toEqual(world.everywhere('outside'));
+      }
+    });
+
     inWorld(kernel, 'puts all of them back where the last one is refused', async (world) => {
       await world.twoJobs();
       const pid = await world.shell(`i=0; while [ $i -lt 40 ]; do sleep ${world.lifetime} & i=$((i+1)); done; wait`);

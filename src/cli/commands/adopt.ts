@@ -9,11 +9,13 @@ import { withProcess } from '../../cgroup/process.js';
 import { checkMayMove } from '../../jobs/protected.js';
 import { defined } from '../../machine/defined.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
+import { writeError } from '../../machine/live-host.js';
 import type { Rule } from '../../policy/answer.js';
 import { type AdoptionOptions, checkOptions, defaultOptions, optionTable, readOption } from '../../policy/options.js';
 import { type Context, openContext, requireSlurm } from '../context.js';
 import { usageError } from '../exit.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, pidOf, type Words, whose } from '../spec.js';
+import { stoppable } from '../stop.js';
 import { columns, count, json, type Output, standardOutput, visible } from '../terminal/output.js';
 
 /** The options of a login that steer the decision; the others are about PAM and mean nothing here. */
@@ -109,6 +111,19 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
     ...defined({ jobId, connection }),
   };
   const asked = { request, options, dryRun, descendants: words.flags.has('descendants') };
+  return stoppable(
+    async (signal) => answer(context, { ...asked, signal }, { words, output }),
+    (by) => writeError(`slurm-cgroups adopt: stopped by ${by}: process ${pid} is where it was\n`),
+  );
+}
+
+async function answer(
+  context: Context,
+  asked: Asked,
+  { words, output }: { readonly words: Words; readonly output: Output },
+): Promise<number> {
+  const { dryRun, request } = asked;
+  const { pid, uid } = request;
   const report = await (dryRun ? decideOnly : decideAndAdopt)(context, asked);
   for (const line of report.trace) context.log('verbose', line);
   context.log('info', report.reason, { action: report.action, pid, uid, dryRun, outcome: report.adoption?.outcome });
@@ -164,6 +179,8 @@ interface Asked {
   readonly request: SessionRequest;
   readonly options: AdoptionOptions;
   readonly descendants: boolean;
+  readonly dryRun: boolean;
+  readonly signal: AbortSignal;
 }
 
 async function decideOnly({ node }: Context, { request, options }: Asked): Promise<AdoptReport> {
@@ -174,8 +191,11 @@ async function decideOnly({ node }: Context, { request, options }: Asked): Promi
   return { action, ...jobOf(request, target), reason, trace, dryRun: true };
 }
 
-async function decideAndAdopt({ node }: Context, { request, options, descendants }: Asked): Promise<AdoptReport> {
-  const record = await admitSession(request, { node, options, descendants, onFailure: 'undo' });
+async function decideAndAdopt(
+  { node }: Context,
+  { request, options, descendants, signal }: Asked,
+): Promise<AdoptReport> {
+  const record = await admitSession(request, { node, options, descendants, signal, onFailure: 'undo' });
   checkIsThere(request, record);
   const { reason, trace, adoption } = record;
   return {

@@ -1,3 +1,9 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import process from 'node:process';
+import { text } from 'node:stream/consumers';
+import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { adoptSpec, runAdopt } from '../../../src/cli/commands/adopt.js';
 import { Sandbox, type Sleeper } from '../../../src/cli/sandbox.js';
@@ -6,7 +12,8 @@ import { liveHost } from '../../../src/machine/live-host.js';
 import { recording } from '../../recordings/recordings.js';
 import { capture } from '../../support/captured-output.js';
 import { canUseCgroups, mayBeSkipped } from '../../support/may-run.js';
-import { runProgramFile } from '../../support/program-run.js';
+import { programFile, runProgramFile } from '../../support/program-run.js';
+import { until } from '../../support/stuck-processes.js';
 
 async function dryRun(name: string, ...words: readonly string[]) {
   const output = capture();
@@ -160,6 +167,28 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('adopt (needs root and cgroups)'
   it('a second time moves nothing', () => {
     const ran = runProgramFile('adopt', String(session.pid), '--job', '12', '--within', sandbox.within, '--json');
     expect([ran.exitCode, JSON.parse(ran.stdout).adoption]).toMatchObject([0, { outcome: 'adopted', moved: 'none' }]);
+  });
+
+  it('SIGTERM in the middle: it and its children are where they were, which is said', async () => {
+    const children = 200;
+    const loop = `i=0; while [ $i -lt ${children} ]; do sleep 60 & i=$((i+1)); done; wait`;
+    const { pid } = await sandbox.startScript(uid, loop);
+    const family = () => fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ');
+    await until('all children are there', () => family().length === children);
+    const placesOf = (one: string | number) => fs.readFileSync(`/proc/${one}/cgroup`, 'utf8');
+    const before = placesOf(pid);
+    const words = ['adopt', String(pid), '--job', '12', '--descendants', '--budget', '50', '--within', sandbox.within];
+    const child = spawn(process.execPath, [programFile, ...words], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const said = Promise.all([text(child.stdout), text(child.stderr)]);
+    const [first = ''] = family();
+    while (placesOf(first) === before) await setImmediate();
+    child.kill('SIGTERM');
+    const [exitCode] = await once(child, 'exit');
+    expect([exitCode, await said]).toEqual([
+      143,
+      ['', `slurm-cgroups adopt: stopped by SIGTERM: process ${pid} is where it was\n`],
+    ]);
+    for (const one of [pid, ...family()]) expect(placesOf(one)).toBe(before);
   });
 
   it('a user without jobs is refused: exit code 1', async () => {
