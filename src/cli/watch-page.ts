@@ -138,7 +138,7 @@ export async function pageOf(
   output: Pick<Output, 'style'>,
 ): Promise<readonly string[]> {
   const { size } = options;
-  const head = headOf(table, options);
+  const head = headLines(table, options);
   const isTall = size.rows > 12;
   const foot: readonly Line[] = table.recent.map(({ time, text, style }) => [
     [`${clockOf(Date.parse(time))}  `, 'dim'],
@@ -162,7 +162,7 @@ export async function pageOf(
   return lines.slice(0, size.rows).map((line) => written(line, size.columns, output));
 }
 
-function headOf(table: JobTable, { node, mode, nowMs, size }: PageOptions): readonly Line[] {
+function headLines(table: JobTable, { node, mode, nowMs, size }: PageOptions): readonly Line[] {
   const title = node === undefined ? 'this node' : `node ${visible(node)}`;
   const about = `  ${count(table.jobs.length, 'job')}${table.isReady ? '' : ' so far'}, ${mode} cgroups`;
   const clock = clockOf(nowMs);

@@ -55,14 +55,14 @@ function usersOf(node: SlurmNode, top: LocatedTop, only: number | undefined): re
   return namesIfThere(node, top.directory).flatMap((name) => parseUidName(name) ?? []);
 }
 
-interface Place {
+interface SearchedTop {
   readonly directory: string;
   readonly uid: number | undefined;
   readonly drafts: Map<string, Draft>;
   readonly options: DiscoverJobsOptions;
 }
 
-function readJobs(node: SlurmNode, top: LocatedTop, place: Place): void {
+function readJobs(node: SlurmNode, top: LocatedTop, place: SearchedTop): void {
   const { key, controllers } = top.hierarchy;
   const wantTimes = place.options.jobTimes === true;
   for (const jobName of namesIfThere(node, place.directory)) {
@@ -99,7 +99,7 @@ function readJobs(node: SlurmNode, top: LocatedTop, place: Place): void {
 }
 
 /** Job ids of different nodes, and of different users after ids began anew, are different jobs. */
-function draftOf(place: Place, top: LocatedTop, name: JobName, jobName: string): Draft {
+function draftOf(place: SearchedTop, top: LocatedTop, name: JobName, jobName: string): Draft {
   const id = `${top.version} ${top.nodeName ?? ''} ${place.uid ?? ''} ${jobName}`;
   const known = place.drafts.get(id);
   if (known !== undefined) return known;

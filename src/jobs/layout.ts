@@ -6,7 +6,7 @@ import { type CgroupPath, childPath, partsOf } from '../cgroup/path.js';
 import { ParseError, quote } from '../machine/errors.js';
 
 /** Greatest job id: MAX_JOB_ID of slurm/slurm.h is 0x03ffffff for clusters, but NO_VAL and above are never one. */
-const maxJobId = 0xffff_fffd;
+export const maxJobId = 0xffff_fffd;
 
 /** A job by the name of its directory: `job_7`, or since 26.05 on v2 its SLUID. */
 export type JobName = { readonly jobId: number } | { readonly sluid: string };

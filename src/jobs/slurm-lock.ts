@@ -8,7 +8,7 @@ import { isGone, quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host, Libc, RunResult } from '../machine/host.js';
 
 /** Between two tries; a try without koffi starts a program. */
-const pauseMs = { own: 20, child: 100 } as const;
+const lockPauseMs = { own: 20, child: 100 } as const;
 
 /** An empty cgroup that is still there, and why. */
 export interface KeptCgroup {
@@ -44,7 +44,10 @@ export async function removeUnderSlurmLock(
         kept.push({ path: directory, why: `another process holds Slurm's lock on ${quote(hierarchy.mountPoint)}` });
       break;
     }
-    await host.sleep(Math.min(libc === undefined ? pauseMs.child : pauseMs.own, deadline.leftMs()), deadline.signal);
+    await host.sleep(
+      Math.min(libc === undefined ? lockPauseMs.child : lockPauseMs.own, deadline.leftMs()),
+      deadline.signal,
+    );
   }
   return { removed, kept };
 }

@@ -67,7 +67,7 @@ async function clean(words: Words, output: Output, signal: AbortSignal): Promise
     { refused: report.refused },
   );
   if (words.flags.has('json')) output.print(json(report));
-  else output.print(...render(headNameOf(report), report, output));
+  else output.print(...renderReport(headNameOf(report), report, output));
   const { refused, survivors, left, unknown } = report;
   return refused === undefined && survivors.length === 0 && left.length === 0 && unknown === undefined ? 0 : 1;
 }
@@ -82,17 +82,17 @@ function secondsOf(words: Words, flag: string): number | undefined {
   return text === undefined ? undefined : numberOf(text, 'a number of seconds', { from: 0, to: 3600 }) * 1000;
 }
 
-function render(name: string, report: CleanReport, output: Output): readonly string[] {
+function renderReport(name: string, report: CleanReport, output: Output): readonly string[] {
   const rows = columns(
     report.ended.map((one) => [
       `  ${one.pid}`,
       `uid ${one.uid}`,
       visible(one.comm),
       one.signal === 'none' ? '' : one.signal,
-      visible(placeOf(one.cgroup)),
+      visible(pathBelowJob(one.cgroup)),
     ]),
   );
-  const lines = [headOf(name, report, output), ...rows];
+  const lines = [cleanHead(name, report, output), ...rows];
   for (const one of report.spared) lines.push(`  spared ${one.pid} (${visible(one.comm)}): ${visible(one.why)}`);
   for (const one of report.survivors) lines.push(output.style('red', `  survivor: ${visible(one.why)}`));
   if (report.removed.length > 0) lines.push(`  ${count(report.removed.length, 'cgroup')} removed`);
@@ -103,7 +103,7 @@ function render(name: string, report: CleanReport, output: Output): readonly str
 }
 
 /** Where in the job it was: the whole proof is in --json. */
-function placeOf(cgroup: string): string {
+function pathBelowJob(cgroup: string): string {
   return `in ${/\/(step_.*)$/.exec(cgroup)?.[1] ?? cgroup}`;
 }
 
@@ -113,7 +113,7 @@ function headNameOf({ jobId, sluid }: CleanReport): string {
   return sluid === undefined ? `job ${jobId}` : `job ${jobId} (${sluid})`;
 }
 
-function headOf(name: string, report: CleanReport, output: Output): string {
+function cleanHead(name: string, report: CleanReport, output: Output): string {
   if (report.refused !== undefined)
     return output.style('red', `${visible(name)} was not touched: ${visible(report.refused)}`);
   if (report.dryRun)

@@ -101,7 +101,7 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   const notes = [...node.notes, ...hidden, ...jobs.flatMap(notesOf), ...listed.flatMap(unlistedIn)];
   if (words.flags.has('json'))
     output.print(json({ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: named, notes }));
-  else output.print(...render(node, named, notes, output));
+  else output.print(...renderJobs(node, named, notes, output));
   return 0;
 }
 
@@ -229,7 +229,7 @@ function unlessIn(hidden: readonly string[]): string {
   return `, as far as is known (${first}${more.length === 0 ? '' : `; and ${more.length} more`})`;
 }
 
-function render(
+function renderJobs(
   node: SlurmNode,
   jobs: readonly ListedJob[],
   notes: readonly string[],
@@ -240,7 +240,7 @@ function render(
   const several = new Set(jobs.map((job) => job.nodeName)).size > 1;
   const trees = jobs.flatMap((job) => [
     '',
-    headOf(job, several, output),
+    jobHead(job, several, output),
     ...treeLines(job.steps.map((step) => stepNode(step))),
   ]);
   return [
@@ -250,7 +250,7 @@ function render(
   ];
 }
 
-function headOf(job: ListedJob, several: boolean, output: Output): string {
+function jobHead(job: ListedJob, several: boolean, output: Output): string {
   const owner = job.user ?? (job.uid === undefined ? 'owner unknown' : `uid ${job.uid}`);
   const where = several && job.nodeName !== undefined ? ` on ${visible(job.nodeName)}` : '';
   const newest = job.newest === true ? output.style('green', '  newest') : '';

@@ -44,7 +44,7 @@ export async function runStrays(words: Words, output: Output = standardOutput())
   const report = { ...found, notes: [...node.notes, ...found.notes] };
   if (words.flags.has('json'))
     output.print(json({ ...report, strays: report.strays.map((stray) => withName(stray, names)) }));
-  else output.print(...render(node, report, { names, output }));
+  else output.print(...renderStrays(node, report, { names, output }));
   if (found.strays.length > 0) return 1;
   return found.complete ? 0 : 2;
 }
@@ -54,20 +54,20 @@ function withName(stray: Stray, names: UserNames): Stray & { readonly user?: str
   return user === undefined ? stray : { ...stray, user };
 }
 
-function render(
+function renderStrays(
   node: SlurmNode,
   report: StraysReport,
   { names, output }: { readonly names: UserNames; readonly output: Output },
 ): readonly string[] {
   const notes = report.notes.map((note) => output.style('yellow', `note: ${visible(note)}`));
   return [
-    headOf(node, report, output),
+    straysHead(node, report, output),
     ...treesOf(report.strays, names, output),
     ...(notes.length === 0 ? [] : ['', ...notes]),
   ];
 }
 
-function headOf(node: SlurmNode, { strays, complete }: StraysReport, output: Output): string {
+function straysHead(node: SlurmNode, { strays, complete }: StraysReport, output: Output): string {
   const name = output.style('bold', node.nodeName === undefined ? 'this node' : `node ${visible(node.nodeName)}`);
   if (!complete) return `${name}: ${output.style('yellow', 'it cannot be told who is a stray')}`;
   return `${name}: ${output.style(strays.length === 0 ? 'green' : 'red', strays.length === 0 ? 'no strays' : count(strays.length, 'stray'))}`;
@@ -88,7 +88,7 @@ function treesOf(strays: readonly Stray[], names: UserNames, output: Output): re
       own.map((stray) => [
         String(stray.pid),
         visible(stray.comm),
-        ageOf(stray),
+        ageText(stray),
         cpuOf(stray),
         sizeOf(stray),
         visible(stray.cgroup),
@@ -104,7 +104,7 @@ const spans = [
   [60, 'min'],
 ] as const;
 
-function ageOf({ ageSeconds }: Stray): string {
+function ageText({ ageSeconds }: Stray): string {
   if (ageSeconds === undefined) return '';
   const [seconds, unit] = spans.find(([span]) => ageSeconds >= span) ?? [1, 's'];
   return `${Math.floor(ageSeconds / seconds)} ${unit} old`;

@@ -45,7 +45,7 @@ export async function runVerify(words: Words, output: Output = standardOutput())
   if (words.flags.has('json')) output.print(json({ ...found, notes }));
   else {
     const names = await namesOf(node.host, [found.uid]);
-    output.print(...render({ ...found, notes }, names(found.uid) ?? `uid ${found.uid}`, output));
+    output.print(...renderVerification({ ...found, notes }, names(found.uid) ?? `uid ${found.uid}`, output));
     if (!yes && wanted !== undefined && found.verdict === 'contained')
       output.print(output.style('red', `It is not in job ${wanted}.`));
   }
@@ -67,7 +67,7 @@ const states: Readonly<Record<PlacementState, string>> = {
   unknown: 'cannot be seen',
 };
 
-function render(found: Verification, user: string, output: Output): readonly string[] {
+function renderVerification(found: Verification, user: string, output: Output): readonly string[] {
   const job =
     found.job === null
       ? ''

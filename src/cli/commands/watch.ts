@@ -77,13 +77,13 @@ async function printLines(node: SlurmNode, options: WatchJobsOptions, output: Ou
     const events = first ?? [event];
     first = undefined;
     await users.learn(events);
-    output.print(...events.map((one) => jsonLine(lineOf(node, one, users.names))));
+    output.print(...events.map((one) => jsonLine(jsonOf(node, one, users.names))));
     if (output.isClosed()) return;
   }
 }
 
 /** What a program reads: the job's own directories, or the step's. */
-function lineOf(node: SlurmNode, event: JobEvent, names: UserNames): object {
+function jsonOf(node: SlurmNode, event: JobEvent, names: UserNames): object {
   const { time } = event;
   if (event.event === 'note') return { time, event: event.event, jobId: null, note: event.note };
   if (event.event === 'ready')

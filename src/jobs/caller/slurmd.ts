@@ -127,11 +127,11 @@ function slurmdFolder({
   configuration,
 }: Pick<CallerIdQuestion['node'], 'host' | 'configuration'>): string | undefined {
   const pid = configuration?.slurmd?.pid ?? findSlurmd(host);
-  return pid === undefined ? undefined : folderOf(host, pid);
+  return pid === undefined ? undefined : executableFolder(host, pid);
 }
 
 /** `undefined`: it has ended, or is not ours to see. */
-function folderOf(host: Host, pid: number): string | undefined {
+function executableFolder(host: Host, pid: number): string | undefined {
   const file = ifReadable(() => host.readlink(`/proc/${pid}/exe`));
   return file?.startsWith('/') ? path.dirname(file) : undefined;
 }

@@ -34,7 +34,7 @@ export interface Budget {
 }
 
 export const wholeBudget = (): Budget => ({ bytes: 8 << 20, files: 512 });
-const maxDepth = 16;
+const maxIncludeDepth = 16;
 const maxNotes = 20;
 /** Keys that Slurm lets be followed by attributes on their line. */
 const withAttributes: ReadonlySet<string> = new Set([
@@ -94,12 +94,13 @@ export async function loadConfig(files: ConfigFiles, main: LocatedFile, options:
     const found = await locateIncluded(files, expanded, { folder: path.dirname(main.path), place });
     if (found.note !== undefined) say(place, found.note);
     if (chain.includes(found.file.target)) throw atPlace(place, `${quote(found.file.path)} includes itself`);
-    if (chain.length >= maxDepth) throw atPlace(place, `files include each other more than ${maxDepth} deep`);
+    if (chain.length >= maxIncludeDepth)
+      throw atPlace(place, `files include each other more than ${maxIncludeDepth} deep`);
     if (options.leaveOut === true && strangerAt(found.file, trusted) !== undefined) {
       leftOut.push(found.file);
       return;
     }
-    await included(place, () => readOne(found.file, chain));
+    await namingIncluder(place, () => readOne(found.file, chain));
   };
 
   const readOne = async (file: LocatedFile, chain: readonly string[]): Promise<void> => {
@@ -140,11 +141,11 @@ async function locateIncluded(
 ): Promise<{ readonly file: LocatedFile; readonly note?: string }> {
   const { folder, place } = from;
   const wanted = name.startsWith('/') ? name : `${folder}/${name}`;
-  const file = await included(place, () => files.locate(wanted));
+  const file = await namingIncluder(place, () => files.locate(wanted));
   if (file !== undefined) return { file };
   const older = path.dirname(place.file);
   if (!name.startsWith('/') && older !== folder) {
-    const beside = await included(place, () => files.locate(`${older}/${name}`));
+    const beside = await namingIncluder(place, () => files.locate(`${older}/${name}`));
     if (beside !== undefined)
       return {
         file: beside,
@@ -155,7 +156,7 @@ async function locateIncluded(
 }
 
 /** Adds to an error who included the file that it is about. */
-async function included<T>({ file, line }: SourceLine, act: () => Promise<T>): Promise<T> {
+async function namingIncluder<T>({ file, line }: SourceLine, act: () => Promise<T>): Promise<T> {
   try {
     return await act();
   } catch (error) {

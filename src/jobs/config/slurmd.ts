@@ -183,11 +183,11 @@ export function slurmdOf(slurmds: readonly SlurmdProcess[], nodeName: string | u
   const [first, ...others] = named.length > 0 ? named : slurmds;
   const differs = others.find((other) => other.file !== first?.file || other.configless !== first?.configless);
   if (first === undefined || differs === undefined) return first;
-  const both = `slurmd ${first.pid} reads ${fileOf(first)}, slurmd ${differs.pid} ${fileOf(differs)}`;
+  const both = `slurmd ${first.pid} reads ${readBy(first)}, slurmd ${differs.pid} ${readBy(differs)}`;
   throw new ConfigError(`Cannot tell which configuration is meant: ${both}; name the node or the file`);
 }
 
-function fileOf(slurmd: SlurmdProcess): string {
+function readBy(slurmd: SlurmdProcess): string {
   if (slurmd.file !== undefined) return quote(slurmd.file);
   return slurmd.configless ? "slurmctld's" : 'the default file';
 }

@@ -64,7 +64,7 @@ export function* configLines(text: string, file: string): Generator<ConfigLine> 
       line++;
     }
     // Only now: a backslash that was escaped must not end a line, nor an escaped # begin a comment.
-    const found = readLine(joined.replace(/\\(.?)/gs, '$1'), first);
+    const found = parseConfigLine(joined.replace(/\\(.?)/gs, '$1'), first);
     if (found !== undefined) yield continued ? { ...found, rest: found.rest ?? '\\' } : found;
   }
 }
@@ -90,7 +90,7 @@ function backslashesBefore(line: string, end: number): number {
   return count;
 }
 
-function readLine(text: string, line: number): ConfigLine | undefined {
+function parseConfigLine(text: string, line: number): ConfigLine | undefined {
   if (onlyBlank.test(text)) return undefined;
   const include = includePattern.exec(text);
   if (include?.[1] !== undefined) return { line, pairs: [], include: include[1], ...restOf(include[2] ?? '') };

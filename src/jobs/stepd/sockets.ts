@@ -8,6 +8,7 @@ import { type FileStat, type Host, isDirectory, isSocket } from '../../machine/h
 import { answersAtOnce, readMountTable } from '../../machine/mount-table.js';
 import { othersCanWrite } from '../../machine/ownership.js';
 import { listeningPaths } from '../../machine/unix-table.js';
+import { maxJobId } from '../layout.js';
 
 /** What the name of a socket tells. */
 export interface SocketName {
@@ -41,9 +42,6 @@ const stepNames: ReadonlyMap<string, string> = new Map([
   ['4294967295', 'extern'],
   ['4294967294', 'batch'],
 ]);
-
-/** NO_VAL (4294967294) and INFINITE are no jobs. */
-const maxJobId = 0xffff_fffd;
 
 /** `vm_7.4294967292` → job 7, extern; `undefined`: it is not named like a socket of a step. */
 export function parseSocketName(name: string): SocketName | undefined {

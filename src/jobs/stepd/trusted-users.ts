@@ -8,7 +8,7 @@ import type { SlurmNode } from '../node.js';
 import { rootOwns, type TrustedOwners } from './sockets.js';
 
 /** For `getent`, which may ask over the network who that is. */
-const timeoutMs = 2000;
+const getentMs = 2000;
 
 export interface SlurmUsers {
   readonly uids: ReadonlySet<number>;
@@ -22,7 +22,7 @@ export async function uidsOfSlurm(
   keys: readonly ('slurmUser' | 'slurmdUser')[],
 ): Promise<SlurmUsers> {
   const [uids, unknown] = [new Set<number>(), [] as { readonly user: string; readonly why?: string }[]];
-  const files = configFiles(host, deadlineIn(host, timeoutMs));
+  const files = configFiles(host, deadlineIn(host, getentMs));
   for (const user of new Set(keys.map((key) => configuration?.[key]))) {
     if (user === undefined || user === 'root') continue;
     try {

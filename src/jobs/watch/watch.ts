@@ -3,6 +3,7 @@
 // the last was given.
 
 import type { FSWatcher } from 'chokidar';
+import { deadlineIn } from '../../machine/deadline.js';
 import { quote, SlurmCgroupsError, SystemCallError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import { Wakeup } from '../../machine/wakeup.js';
@@ -120,7 +121,7 @@ async function* follow(options: WatchJobsOptions, stopped: AbortSignal): AsyncGe
       if (readNodeAgain) {
         const found = await nodeNow(options);
         if (found instanceof SlurmCgroupsError) {
-          if (lastNote !== found.message) yield { time: now(), event: 'note', note: found.message };
+          if (lastNote !== found.message) yield { time: isoTime(), event: 'note', note: found.message };
           lastNote = found.message;
         } else {
           if (!haveSameTops(node, found)) [byTimer, checkMs] = [false, firstCheckMs]; // those of other hierarchies follow
@@ -133,7 +134,7 @@ async function* follow(options: WatchJobsOptions, stopped: AbortSignal): AsyncGe
       const lookMs = host.now() - begun;
       for (const change of changes) {
         if (isOver()) return;
-        yield { time: now(), ...change };
+        yield { time: isoTime(), ...change };
       }
       if (isOver()) return;
       if (isLive && watches.refused === undefined) {
@@ -145,12 +146,12 @@ async function* follow(options: WatchJobsOptions, stopped: AbortSignal): AsyncGe
       }
       if (watches.refused !== undefined && !isRefusalTold) {
         isRefusalTold = true;
-        yield { time: now(), event: 'note', note: watches.refused };
+        yield { time: isoTime(), event: 'note', note: watches.refused };
       }
       if (!byTimer && index.isUnsettled) checkMs = firstCheckMs;
-      const restUntil = host.now() + Math.min(maxRestMs, restFactor * lookMs);
+      const rest = deadlineIn(host, Math.min(maxRestMs, restFactor * lookMs));
       if (todo.isEmpty) {
-        if (!isReady) yield { time: now(), event: 'ready', jobs: index.jobs.length };
+        if (!isReady) yield { time: isoTime(), event: 'ready', jobs: index.jobs.length };
         isReady = true;
         if (!isLive) return;
         const mostMs = watches.refused === undefined ? recheckMs : pollMs;
@@ -163,7 +164,7 @@ async function* follow(options: WatchJobsOptions, stopped: AbortSignal): AsyncGe
           checkMs = Math.min(2 * checkMs, mostMs);
         }
       }
-      await rested(host, Math.max(gatherMs, restUntil - host.now()), over.signal);
+      await rested(host, Math.max(gatherMs, rest.leftMs()), over.signal);
     }
   } finally {
     for (const one of [signal, stopped]) one?.removeEventListener('abort', end);
@@ -171,7 +172,7 @@ async function* follow(options: WatchJobsOptions, stopped: AbortSignal): AsyncGe
   }
 }
 
-function now(): string {
+function isoTime(): string {
   return new Date().toISOString();
 }
 
