@@ -1,4 +1,4 @@
-// What every command begins with: the machine or a recording, the node on it, and a log if one is wanted.
+// What every command needs first: this machine or a recording, the node on it, and a log if --log-level asks for one.
 
 import { type CgroupPath, cgroupPath } from '../cgroup/path.js';
 import { type ReadNodeOptions, readNode, type SlurmNode } from '../jobs/node.js';
@@ -17,8 +17,8 @@ export interface Context {
 }
 
 /**
- * How long slurmd, getent and file systems of other machines may take together: on a node that is busy to the brim the
- * start of the `cat` that asks slurmd has taken more than the two seconds of readNode.
+ * The limit for slurmd, getent and file systems of other machines together. On a very busy node the two seconds of
+ * readNode were too short even to start the `cat` that asks slurmd.
  */
 export const patienceMs = 5000;
 
@@ -33,7 +33,7 @@ export async function openContext(command: string, words: Words): Promise<Contex
 }
 
 /**
- * Which node the words mean.
+ * The node that --within and --node choose.
  *
  * @throws SlurmCgroupsError ERR_USAGE
  */
@@ -41,7 +41,7 @@ export function nodeOptions(words: Words): Pick<ReadNodeOptions, 'within' | 'spo
   const within = flagValue(words, 'within');
   const nodeName = flagValue(words, 'node');
   return {
-    // A sandbox keeps its spool there (sandbox.ts): on v2 it says whose jobs they are.
+    // A sandbox has its spool there (sandbox.ts): on v2 it tells whose jobs they are.
     ...(within === undefined ? {} : { within: withinOf(within), spoolDir: `/run/slurm-cgroups${within}/spool` }),
     ...defined({ nodeName }),
   };
@@ -56,7 +56,7 @@ function withinOf(text: string): CgroupPath {
 }
 
 /**
- * This machine, or the recorded one that the words name.
+ * This machine, or the recording that --from names.
  *
  * @throws SlurmCgroupsError ERR_PARSE where the file is no recording
  */
@@ -67,7 +67,7 @@ export async function hostOf(words: Words): Promise<Host> {
   return recordedHost(liveHost().read(file));
 }
 
-/** What slurmd told the recorder, kept under a name that is no path: a recording holds no command lines. */
+/** What slurmd told while the node was recorded. Its name is no path: a recording holds no command lines. */
 const slurmdAnswer = 'slurmd';
 
 /** A line of a recording: which slurm.conf the node's slurmd reads, and which node it is. */
@@ -75,7 +75,7 @@ export function slurmdLine({ configuration, nodeName }: SlurmNode): string {
   return JSON.stringify({ read: slurmdAnswer, text: JSON.stringify({ file: configuration?.file, nodeName }) });
 }
 
-/** The same of a recorded node; nothing of a live one, which is asked. */
+/** The same, read from a recording. Nothing for a live node: its slurmd is asked. */
 export function recordedOptions(host: Host): Pick<ReadNodeOptions, 'configFile' | 'nodeName'> {
   if (host.source === 'live') return {};
   try {
@@ -100,7 +100,7 @@ export async function logOf(command: string, words: Words): Promise<Log> {
 }
 
 /**
- * For commands that need Slurm here.
+ * For commands that need a Slurm node.
  *
  * @throws SlurmCgroupsError ERR_NOT_SLURM
  */
@@ -114,6 +114,6 @@ export async function requireSlurm(node: SlurmNode): Promise<void> {
   }
   throw new SlurmCgroupsError(
     'ERR_NOT_SLURM',
-    'This is not a Slurm node: there is no cgroup of Slurm, no spool of slurmd and no slurmd',
+    'This is not a Slurm node: it has no Slurm cgroups, no slurmd spool and no running slurmd',
   );
 }

@@ -21,7 +21,7 @@ const endings: Readonly<Record<ErrorCode, Ending>> = {
   ERR_CGROUP_GONE: { exitCode: 1, remedy: '"slurm-cgroups list" shows the jobs that are here now' },
   ERR_CGROUP_REFUSED: { exitCode: 1 },
   ERR_CONFIG: { exitCode: 2 },
-  ERR_FROZEN: { exitCode: 1, remedy: 'resume the job first (scontrol resume), or adopt into another' },
+  ERR_FROZEN: { exitCode: 1, remedy: 'resume the job first (scontrol resume), or choose another job' },
   ERR_INCOMPLETE: { exitCode: 1 },
   ERR_IO: { exitCode: 2 },
   ERR_NOT_FOUND: { exitCode: 2, remedy: 'check the name' },

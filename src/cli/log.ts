@@ -1,5 +1,5 @@
-// The command's log: pino, JSON lines on stderr, with Slurm's names for its levels. The library itself never
-// logs; commands write down the records it returns.
+// The log of the commands: pino, JSON lines on stderr, with Slurm's names for the levels. The library itself never logs;
+// the commands log the records that it returns.
 
 import { pino } from 'pino';
 import { escapeHidden } from '../machine/kernel-text.js';
@@ -30,7 +30,7 @@ export function openLog(command: string, wanted: string): Log {
     ? logLevels[numberOf(wanted, 'a log level', { from: 0, to: 9 })]
     : logLevels.find((name) => name === wanted.toLowerCase());
   if (level === undefined)
-    throw usageError(`There is no log level "${wanted}"; there are ${logLevels.join(' ')} and 0–9`);
+    throw usageError(`Unknown log level "${wanted}"; the levels are ${logLevels.join(' ')} and 0–9`);
   const logger = pino(
     {
       base: { command },
@@ -38,7 +38,7 @@ export function openLog(command: string, wanted: string): Log {
       level: level === 'quiet' ? 'silent' : (pinoNames[levels[level]] ?? 'info'),
       timestamp: pino.stdTimeFunctions.isoTime,
     },
-    // Not pino's own destination: it leaves C1 as it is, and ends the program where nobody reads.
+    // Not pino's own destination: it leaves C1 characters as they are, and ends the program when the reader has gone.
     { write: (line: string) => writeError(escapeHidden(line)) },
   );
   return (at, message, fields = {}) => {

@@ -1,10 +1,11 @@
-// What a login runs, in a file of its own: its imports are its start. No package, and nothing of other commands.
+// What a login runs, in a file of its own: all that is imported here is loaded at each login, so no package and nothing
+// of other commands.
 
 import { adoptSpec, runAdopt } from './commands/adopt.js';
 import { ending } from './exit.js';
 import { parseWords } from './spec.js';
 
-/** Runs `adopt` with the words behind its name and gives the exit code; an error becomes one line on stderr. */
+/** Runs `adopt` with the words after its name and gives the exit code; an error becomes one line on stderr. */
 export async function runLogin(words: readonly string[]): Promise<number> {
   return ending(adoptSpec.name, async () => runAdopt(parseWords(adoptSpec, words)));
 }

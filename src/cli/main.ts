@@ -1,5 +1,5 @@
-// The program's beginning: which of its two files the command is in. What a login runs is a file without any
-// package and without the other commands; they, and every --help, are commander's.
+// Where the program begins: it loads one of two files. The commands that a login runs are in a file without any package,
+// so that they start quickly; all others, and every --help, use commander.
 
 import process from 'node:process';
 
@@ -7,7 +7,7 @@ declare const packageVersion: string;
 
 const ofLogins: ReadonlySet<string> = new Set(['adopt']);
 
-/** Runs the command that `words` name and gives the exit code; an error becomes one line on stderr. */
+/** Runs the command named by the first word and gives the exit code; an error becomes one line on stderr. */
 export async function main(words: readonly string[]): Promise<number> {
   const [name = '', ...rest] = words;
   if (ofLogins.has(name) && !rest.some((word) => word === '--help' || word === '-h')) {

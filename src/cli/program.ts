@@ -1,5 +1,5 @@
-// The commander program, made from the commands' specs: help for every command, parsing for all but those of
-// the login path (main.ts), which read the same specs without a package.
+// The program of commander, made from the specs of the commands: help for all of them, and parsing for all but those of
+// the login path (main.ts), which use the same specs without a package.
 
 import { Command, CommanderError } from 'commander';
 import type { SlurmCgroupsError } from '../machine/errors.js';
@@ -32,7 +32,7 @@ const commands: readonly Loadable[] = [
   { spec: demoSpec, load: async () => (await import('./commands/demo.js')).runDemo },
 ];
 
-/** Runs the command that the words name and gives the exit code; an error becomes one line on stderr. */
+/** Runs the command named by the first word and gives the exit code; an error becomes one line on stderr. */
 export async function runProgram(words: readonly string[], version: string): Promise<number> {
   const known = commands.find(({ spec }) => spec.name === words[0]);
   return ending(known?.spec.name ?? '', () => parseAndRun(words, version));
@@ -52,12 +52,8 @@ async function parseAndRun(words: readonly string[], version: string): Promise<n
     .configureOutput({ writeOut: (text) => output.print(text.replace(/\n$/, '')), writeErr: () => {} })
     .exitOverride();
   for (const { spec, load } of commands) {
-    const command = program
-      .command(spec.name)
-      .summary(spec.summary)
-      .description(spec.about)
-      .allowExcessArguments(false);
-    for (const operand of spec.operands) command.argument(operand);
+    const command = program.command(spec.name).summary(spec.summary).description(spec.about).allowExcessArguments(true);
+    for (const operand of spec.operands) command.argument(operand); // checkWords counts them
     for (const flag of spec.flags)
       command.option(`--${flag.name}${flag.takes === undefined ? '' : ` <${flag.takes}>`}`, flag.description);
     command.addHelpText(
@@ -79,7 +75,7 @@ async function parseAndRun(words: readonly string[], version: string): Promise<n
   }
   program.addHelpText(
     'after',
-    '\nExit codes: 0 done, 1 the answer is no, 2 usage or configuration, 3 not permitted, 4 no cgroups or no Slurm node.',
+    '\nExit codes: 0 done, 1 the answer is no, 2 wrong usage, configuration or input, 3 not permitted, 4 no cgroups or no Slurm node.',
   );
   try {
     await program.parseAsync([...words], { from: 'user' });

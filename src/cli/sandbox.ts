@@ -198,7 +198,7 @@ async function removeSandbox(name: string, top: CgroupSet): Promise<void> {
   const { remaining } = await top.kill({ timeoutMs });
   const { left } = await top.remove({ timeoutMs });
   if (left.length === 0) return;
-  const processes = `${remaining.length} processes are still in it`;
+  const processes = `${remaining.length} process${remaining.length === 1 ? ' is' : 'es are'} still in it`;
   throw new SlurmCgroupsError('ERR_CGROUP_BUSY', `Cannot remove the sandbox ${name}: ${processes}`);
 }
 
@@ -212,7 +212,7 @@ function usable(host: Host): readonly Hierarchy[] {
   if (chosen.length === 0) {
     throw new SlurmCgroupsError(
       'ERR_READ_ONLY',
-      'Cannot make a sandbox: every cgroup hierarchy is mounted read-only or shows a part only',
+      'Cannot make a sandbox: every cgroup hierarchy is read-only, or shows only a part of its tree',
     );
   }
   if (host.self().uid !== 0)

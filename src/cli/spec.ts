@@ -1,5 +1,5 @@
-// What a command takes, as a value: read into words here for the login path (no package), into commander's
-// program by program.ts, so that both know the same flags.
+// What a command takes, as a value. This file parses the words for the login path, without a package; program.ts gives
+// the same value to commander. So both know the same flags.
 
 import { quote } from '../machine/errors.js';
 import { usageError } from './exit.js';
@@ -7,7 +7,7 @@ import { usageError } from './exit.js';
 export interface FlagSpec {
   /** Without dashes: `dry-run`. */
   readonly name: string;
-  /** What it takes, for help: `N`. Absent: it takes nothing. */
+  /** The name of its value in the help: `N`. Absent: it takes no value. */
   readonly takes?: string;
   readonly description: string;
 }
@@ -17,28 +17,27 @@ export interface CommandSpec {
   readonly summary: string;
   /** What the command does, in a few lines of help. */
   readonly about: string;
-  /** Operands: `<pid>` must be there, `[pid]` may. */
+  /** `<pid>` is required, `[pid]` is optional. */
   readonly operands: readonly string[];
   readonly flags: readonly FlagSpec[];
   readonly examples: readonly (readonly [command: string, meaning: string])[];
 }
 
-/** What was written behind the command's name. */
+/** What was written after the command's name. */
 export interface Words {
   readonly operands: readonly string[];
   readonly flags: ReadonlyMap<string, string | true>;
 }
 
-/** What a command is given. */
 export type RunCommand = (words: Words) => Promise<number>;
 
 export const commonFlags: readonly FlagSpec[] = [
-  { name: 'json', description: 'print one JSON object for programs' },
-  { name: 'node', takes: 'NAME', description: 'only this NodeName, where several nodes share the machine' },
+  { name: 'json', description: 'print one JSON object' },
+  { name: 'node', takes: 'NAME', description: 'the NodeName, if several nodes share this machine' },
   {
     name: 'within',
     takes: 'CGROUP',
-    description: "look for Slurm's tree below this cgroup of each hierarchy, without configuration",
+    description: "look for Slurm's cgroups below this one only, and read no configuration",
   },
   {
     name: 'log-level',
@@ -47,11 +46,11 @@ export const commonFlags: readonly FlagSpec[] = [
   },
 ];
 
-/** Where a node in a file can stand in for this machine. */
+/** For commands that can read a recording instead of this machine. */
 export const fromFlag: FlagSpec = {
   name: 'from',
   takes: 'FILE',
-  description: 'look at a recorded node instead of this machine',
+  description: 'read a recorded node instead of this machine',
 };
 
 /**
@@ -89,13 +88,14 @@ function unknownFlag(spec: CommandSpec, flag: string): string {
   return `Unknown option ${quote(flag)}; there are ${spec.flags.map((one) => `--${one.name}`).join(' ')}`;
 }
 
-/** The right number of operands, whoever split the words. */
+/** Checks the number of operands, for both parsers. */
 export function checkWords(spec: CommandSpec, words: Words): Words {
   const { operands } = words;
   const needed = spec.operands.filter((operand) => operand.startsWith('<')).length;
-  if (operands.length < needed) throw usageError(`Missing ${spec.operands.slice(operands.length, needed).join(' ')}`);
+  const missing = operands.length < needed ? spec.operands[operands.length] : undefined;
+  if (missing !== undefined) throw usageError(`Missing required argument ${quote(missing.slice(1, -1))}`);
   if (operands.length > spec.operands.length)
-    throw usageError(`Too many words: ${quote(operands[spec.operands.length] ?? '')}`);
+    throw usageError(`Unexpected argument ${quote(operands[spec.operands.length] ?? '')}`);
   return { operands, flags: words.flags };
 }
 
@@ -113,7 +113,7 @@ export function numberOf(text: string, what: string, range: { readonly from: num
   return value;
 }
 
-/** Any whole number above 0 may be asked for as a pid; whether there is such a process the kernel says. */
+/** Any whole number above 0: the kernel knows whether there is such a process. */
 export function pidOf(text: string): number {
   return numberOf(text, 'a process id', { from: 1, to: 999_999_999_999_999 });
 }
@@ -127,14 +127,13 @@ export function uidOf(text: string): number {
 }
 
 /**
- * Whose jobs or session: a uid, or a name that is still to be looked up.
+ * The user of --uid or --user: a uid, or a name to look up.
  *
  * @throws SlurmCgroupsError ERR_USAGE when both are given.
  */
 export function whose(words: Words): { readonly uid: number } | { readonly user: string } | undefined {
   const [uid, user] = [flagValue(words, 'uid'), flagValue(words, 'user')];
-  if (uid !== undefined && user !== undefined)
-    throw usageError('--uid and --user say the same thing: give one of them');
+  if (uid !== undefined && user !== undefined) throw usageError('Give --uid or --user, not both');
   if (uid !== undefined) return { uid: uidOf(uid) };
   return user === undefined ? undefined : { user };
 }

@@ -1,15 +1,15 @@
-// Ctrl-C and its kin: what runs is told to stop and puts things in order, instead of being cut off.
+// Ctrl-C, SIGTERM and SIGHUP: the command is told to stop and cleans up, instead of being cut off.
 
 import process from 'node:process';
 
 const signals: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
-/** Exit codes of a shell for a program that a signal ended: 128 and its number. */
+/** As a shell gives them for a program that a signal ended: 128 plus its number. */
 const exitCodes: Readonly<Record<string, number>> = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
 
 /**
- * Runs `act` with a signal that aborts when the program is asked to stop. If it then ends with an error, that is
- * the stopping: `stopped` says so to the user, and the exit code is a shell's.
+ * Runs `act` with an AbortSignal that fires when the program is asked to stop. If `act` then throws, `stopped` tells the
+ * user, and the exit code is that of a shell.
  */
 export async function stoppable(
   act: (signal: AbortSignal) => Promise<number>,

@@ -1,5 +1,5 @@
-// User names, for people. `getent` asks whatever the machine asks (files, LDAP, sssd), so it has a deadline;
-// without an answer the number stands for the name.
+// User names, for people to read. `getent` may ask LDAP or sssd, so it has a deadline; without an answer the number is
+// shown instead.
 
 import { quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
@@ -7,10 +7,10 @@ import { askUsers, getent, isUserName, type User } from '../machine/users.js';
 import { usageError } from './exit.js';
 
 const timeoutMs = 2000;
-/** Keys in one call: far below what a command line may hold. */
+/** Names in one call: far fewer than fit on a command line. */
 const batch = 500;
 
-/** Names of users, as far as they are known in time. */
+/** Names of users, of those that were known in time. */
 export type UserNames = (uid: number) => string | undefined;
 
 export async function namesOf(host: Host, uids: Iterable<number>): Promise<UserNames> {
@@ -19,16 +19,16 @@ export async function namesOf(host: Host, uids: Iterable<number>): Promise<UserN
   for (let at = 0; at < wanted.length; at += batch) {
     const users = await ask(host, wanted.slice(at, at + batch).map(String));
     for (const { name, uid } of users ?? []) names.set(uid, name);
-    if (users === undefined) break; // no answer in time: the next would not come either
+    if (users === undefined) break; // no answer in time: the next call would get none either
   }
   return (uid) => names.get(uid);
 }
 
 /**
- * @throws SlurmCgroupsError ERR_USAGE for an unknown user, ERR_TIMEOUT when nobody answers.
+ * @throws SlurmCgroupsError ERR_USAGE for an unknown user, ERR_TIMEOUT when there is no answer.
  */
 export async function requireUid(host: Host, user: string): Promise<number> {
-  if (!isUserName(user)) throw usageError(`${quote(user)} is not the name of a user`);
+  if (!isUserName(user)) throw usageError(`${quote(user)} is not a valid user name`);
   const users = await ask(host, [user]);
   if (users === undefined)
     throw new SlurmCgroupsError(

@@ -19,7 +19,7 @@ describe('parseWords()', () => {
     [['4711', '--uid'], /^Option --uid needs a value/],
     [['4711', '--dry-run=yes'], /^Option --dry-run takes no value/],
     [[], /^Missing <pid>/],
-    [['1', '2'], /^Too many words: "2"/],
+    [['1', '2'], /^Unexpected argument "2"/],
   ])('refuses %j in one line', (words, message) => {
     expect(() => parseWords(adoptSpec, words)).toThrow(message);
     expect(() => parseWords(adoptSpec, words)).toThrow(expect.objectContaining({ code: 'ERR_USAGE' }));
@@ -34,7 +34,7 @@ describe('parseWords()', () => {
 describe('checkWords()', () => {
   it('counts the operands, whoever split the words', () => {
     expect(() => checkWords({ ...adoptSpec, operands: [] }, { operands: ['x'], flags: new Map() })).toThrow(
-      'Too many words',
+      'Unexpected argument',
     );
   });
 });

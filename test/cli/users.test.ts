@@ -53,7 +53,7 @@ describe('requireUid()', () => {
 
   it.each(['', '-s', '1001', 'a:b', 'a b', 'a\nb'])('refuses %j without asking', async (name) => {
     const { host, asked } = answering('');
-    await expect(requireUid(host, name)).rejects.toThrow('is not the name of a user');
+    await expect(requireUid(host, name)).rejects.toThrow('is not a valid user name');
     expect(asked).toHaveLength(0);
   });
 

@@ -91,7 +91,7 @@ interface AdoptReport {
 export async function runAdopt(words: Words, output: Output = standardOutput()): Promise<number> {
   const pid = pidOf(words.operands[0] ?? '');
   const dryRun = words.flags.has('dry-run');
-  if (words.flags.has('from') && !dryRun) throw usageError('A recorded node can only be asked with --dry-run');
+  if (words.flags.has('from') && !dryRun) throw usageError('On a recorded node nothing can be ended: add --dry-run');
   const said = whose(words);
   const jobId = namedJob(words);
   const options = optionsOf(words);

@@ -1,4 +1,4 @@
-// slurm-cgroups clean: end everything of a job on this node, nothing else, and say what survived.
+// slurm-cgroups clean: end all processes of a job on this node and nothing else, and report what survived.
 
 import { type CleanOptions, cleanJob } from '../../cleanup/ending.js';
 import type { CleanReport } from '../../cleanup/report.js';
@@ -13,18 +13,22 @@ import { columns, count, json, type Output, standardOutput, visible } from '../t
 
 export const cleanSpec: CommandSpec = {
   name: 'clean',
-  summary: 'end everything of a job on this node, nothing else, and say what survived',
+  summary: 'end all processes of a job on this node and nothing else, and report what survived',
   about:
-    "Ends every process in the job's cgroups (SIGTERM, after --grace SIGKILL, again until nothing new appears) and removes " +
-    'the cgroups it emptied. What belongs to the job is known by membership alone, never by the name of a user. ' +
-    'slurmstepd, this command and its ancestors are spared. A job whose slurmstepd still runs is refused without --force. ' +
-    'Exit code 0: nothing of the job is left.',
+    "Ends every process in the job's cgroups: SIGTERM, after --grace SIGKILL, again until no new process appears. Then " +
+    'removes the empty cgroups. Only membership in these cgroups counts, never a user name. slurmstepd, this command and ' +
+    'its ancestors are spared. Without --force, a job whose slurmstepd still runs is not touched. Exit code 0: nothing of ' +
+    'the job is left.',
   operands: ['<job>'],
   flags: [
-    { name: 'dry-run', description: 'say what would be ended, touch nothing' },
-    { name: 'force', description: 'also a job that slurmstepd still runs' },
-    { name: 'grace', takes: 'SECONDS', description: 'between SIGTERM and SIGKILL, 0: no SIGTERM (default 5)' },
-    { name: 'timeout', takes: 'SECONDS', description: 'how long the kill may take, and then the removal (default 15)' },
+    { name: 'dry-run', description: 'show what would be ended, and end nothing' },
+    { name: 'force', description: 'end the job even if its slurmstepd still runs' },
+    { name: 'grace', takes: 'SECONDS', description: 'time from SIGTERM to SIGKILL; 0 sends no SIGTERM (default 5)' },
+    {
+      name: 'timeout',
+      takes: 'SECONDS',
+      description: 'time limit for the killing, and again for the removal (default 15)',
+    },
     { ...fromFlag, description: `${fromFlag.description} (with --dry-run)` },
     ...commonFlags,
   ],
@@ -39,7 +43,9 @@ export async function runClean(words: Words, output: Output = standardOutput()):
   return stoppable(
     (signal) => clean(words, output, signal),
     (by) =>
-      output.print(`Stopped by ${by}: nothing is left frozen, but processes of the job may be left; run it again.`),
+      output.print(
+        `Stopped by ${by}: nothing is left frozen, but processes of the job may still run. Run the command again.`,
+      ),
   );
 }
 
@@ -47,7 +53,7 @@ async function clean(words: Words, output: Output, signal: AbortSignal): Promise
   const job = jobNameOf(words.operands[0] ?? '');
   const dryRun = words.flags.has('dry-run');
   if (words.flags.has('from') && !dryRun)
-    throw new SlurmCgroupsError('ERR_USAGE', 'A recorded node can only be asked with --dry-run');
+    throw new SlurmCgroupsError('ERR_USAGE', 'On a recorded node nothing can be ended: add --dry-run');
   const [graceMs, timeoutMs] = [secondsOf(words, 'grace'), secondsOf(words, 'timeout')];
   const { node, host, log } = await openContext('clean', words);
   await requireSlurm(node);
@@ -102,12 +108,12 @@ function renderReport(name: string, report: CleanReport, output: Output): readon
   return [...lines, ...report.notes.map((note) => output.style('yellow', `note: ${visible(note)}`))];
 }
 
-/** Where in the job it was: the whole proof is in --json. */
+/** Where in the job it was. --json has the whole proof. */
 function pathBelowJob(cgroup: string): string {
   return `in ${/\/(step_.*)$/.exec(cgroup)?.[1] ?? cgroup}`;
 }
 
-/** Both names where both are known: a person knows the id, the directory is called by the SLUID. */
+/** Both names if both are known: people know the id, the directory has the SLUID. */
 function headNameOf({ jobId, sluid }: CleanReport): string {
   if (jobId === null) return `job ${sluid}`;
   return sluid === undefined ? `job ${jobId}` : `job ${jobId} (${sluid})`;

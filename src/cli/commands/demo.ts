@@ -1,5 +1,5 @@
-// slurm-cgroups demo: the main job on this machine's real cgroups, in a sandbox of its own. Two jobs of one
-// user, a session from outside: found, decided, adopted, proven, and everything removed again.
+// slurm-cgroups demo: what the commands do, on real cgroups of this machine, in a sandbox: two jobs of one user, a session
+// from outside that is adopted and verified, a job that is ended. Then everything is removed.
 
 import path from 'node:path';
 import { hasCode, SlurmCgroupsError } from '../../machine/errors.js';
@@ -18,18 +18,18 @@ import { runVerify, verifySpec } from './verify.js';
 
 export const demoSpec: CommandSpec = {
   name: 'demo',
-  summary: 'show the main job on real cgroups of this machine, in a sandbox, without Slurm',
+  summary: 'show what the commands do, on real cgroups of this machine, in a sandbox, without Slurm',
   about:
-    'Makes a sandbox below each writable cgroup hierarchy, lays out two jobs of one user as Slurm does, lets a session ' +
-    "arrive, adopts it into the newest job, proves it, and removes everything. Never touches Slurm's own tree. Without " +
-    'root it tells the same story on a recorded node.',
+    'Makes a sandbox in each writable cgroup hierarchy, with two jobs of one user as Slurm lays them out. A session ' +
+    'arrives, is adopted into the newest job and verified; the other job is ended; everything is removed. Never touches ' +
+    "Slurm's own cgroups. Without root, it shows the same on a recorded node.",
   operands: [],
   flags: [],
   examples: [['slurm-cgroups demo', 'about a second']],
 };
 
 const prefix = 'slurm-cgroups-demo';
-/** A user that no passwd knows: systemd's range for dynamic users ends at 65519 (systemd, UIDS-GIDS). */
+/** A uid without a name: in systemd's range for dynamic users, which ends at 65519 (systemd, UIDS-GIDS). */
 const demoUid = 64_731;
 const firstJob = 101;
 const secondJob = 102;
@@ -49,7 +49,7 @@ export const runDemo: RunCommand = async () => {
     if (!hasCode(error, 'ERR_NOT_PERMITTED', 'ERR_READ_ONLY', 'ERR_NO_CGROUPS')) throw error;
     output.print(
       output.style('yellow', `No real cgroups for this demo: ${visible(error.message)}.`),
-      'Here is the same story on a RECORDED node (Slurm 22.05, cgroup v1); nothing on this machine is touched.',
+      'Here is the same on a RECORDED node (Slurm 22.05, cgroup v1); nothing on this machine is touched.',
       '',
     );
     return runRecorded(output);
@@ -57,7 +57,7 @@ export const runDemo: RunCommand = async () => {
 };
 
 async function runReal(host: Host, output: Output): Promise<number> {
-  // Not at the top: fs-extra and its forty files would be loaded with every command.
+  // Here, or every command would load fs-extra and its forty files.
   const { removeLeftovers, Sandbox } = await import('../sandbox.js');
   for (const name of await removeLeftovers(host, prefix))
     output.print(`Removed what an earlier demo left behind: ${name}`, '');
@@ -81,7 +81,7 @@ async function runReal(host: Host, output: Output): Promise<number> {
 async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Promise<number> {
   const { host, within } = sandbox;
   const step = async (title: string) => {
-    await host.sleep(0, signal); // lets a signal in
+    await host.sleep(0, signal); // lets a signal arrive
     output.print('', output.style('bold', `# ${title}`));
   };
   output.print(
@@ -99,7 +99,7 @@ async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Prom
     runList(parseWords(listSpec, words), output),
   );
 
-  await step('A session arrives from outside: which job is it, and why?');
+  await step('A session arrives from outside: which job does it belong to, and why?');
   const session = await sandbox.startShell(demoUid);
   const pid = String(session.pid);
   await show(output, verifySpec.name, [pid, '--within', within], async (words) =>
@@ -125,7 +125,9 @@ async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Prom
     runList(parseWords(listSpec, words), output),
   );
 
-  await step(`Job ${firstJob} ends, though its processes fork, leave their session, ignore SIGTERM and are stopped`);
+  await step(
+    `Job ${firstJob} ends, although its processes fork, start sessions of their own, ignore SIGTERM or are stopped`,
+  );
   await sandbox.startScript(demoUid, resisting, first);
   const stopped = await sandbox.startShell(demoUid, first);
   await host.sleep(forkingMs, signal);
@@ -147,7 +149,7 @@ async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Prom
   return 0;
 }
 
-/** Prints the command as one would type it, then runs it. */
+/** Prints the command as it would be typed, then runs it. */
 async function show(
   output: Output,
   name: string,
@@ -160,7 +162,7 @@ async function show(
   return exitCode;
 }
 
-/** The same commands on a node in a file. */
+/** The same commands on the recorded node. */
 async function runRecorded(output: Output): Promise<number> {
   const file = path.join(import.meta.dirname, 'demo-node.jsonl');
   const node = recordedHost(liveHost().read(file));

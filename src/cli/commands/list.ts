@@ -1,4 +1,4 @@
-// slurm-cgroups list: the jobs on this node, their steps and processes, jobs first.
+// slurm-cgroups list: the jobs on this node, with their steps and processes.
 
 import { discoverJobs } from '../../jobs/discovery.js';
 import { withExternTimes } from '../../jobs/extern-times.js';
@@ -28,7 +28,8 @@ import { namesOf, requireUid, type UserNames } from '../users.js';
 export const listSpec: CommandSpec = {
   name: 'list',
   summary: 'show the jobs on this node, their steps and processes',
-  about: 'Reads the directories Slurm makes for its jobs in every cgroup hierarchy. Needs no daemon and no controller.',
+  about:
+    'Reads the directories that Slurm makes for its jobs in every cgroup hierarchy. Works while slurmd and slurmctld are down.',
   operands: [],
   flags: [
     { name: 'uid', takes: 'U', description: 'only jobs of this user id' },
@@ -205,7 +206,7 @@ function whatIsUnknown(job: OwnedJob): string | undefined {
   return `${nameOfJob(job)}: ${what} not known${job.unknownWhy === undefined ? '' : `: ${job.unknownWhy}`}`;
 }
 
-/** Asked for one user or one job: those that could be meant, if it were known whose or which they are. */
+/** With --uid, --user or --job: jobs that may match, but whose owner or id is not known. */
 function hiddenFrom(
   found: readonly OwnedJob[],
   uid: number | undefined,
@@ -222,7 +223,7 @@ function hiddenFrom(
     .map((unknown) => `not shown: ${unknown}`);
 }
 
-/** What is not known is not "none". */
+/** Unknown is not "none". */
 function unlessIn(hidden: readonly string[]): string {
   const [first, ...more] = hidden;
   if (first === undefined) return '';

@@ -1,4 +1,4 @@
-// slurm-cgroups strays: processes of people who have no job on this node, with the reason.
+// slurm-cgroups strays: processes of users who have no job on this node, with the reason.
 
 import { findStrays, type Stray, type StraysReport } from '../../cleanup/strays/find.js';
 import type { SlurmNode } from '../../jobs/node.js';
@@ -12,15 +12,15 @@ export const straysSpec: CommandSpec = {
   name: 'strays',
   summary: 'show processes of users who have no job on this node',
   about:
-    'Looks at every process of a person (uid of UID_MIN of /etc/login.defs or above) and names those whose user has no ' +
-    "job here, with the reason. Root, nobody, systemd's services and what stands in a job's cgroup are never named. " +
-    'It only looks. Exit code 0: there are none. 1: there are some. 2: it is not known whose jobs are here, so nobody is named.',
+    'Lists the processes of ordinary users (uids from UID_MIN of /etc/login.defs on) who have no job here, and why each ' +
+    "is a stray. Processes of root and nobody, of systemd's services and in a job's cgroup are never listed. Changes " +
+    'nothing. Exit code 0: no strays. 1: there are strays. 2: the owner of a job here is not known, so none is listed.',
   operands: [],
   flags: [
     { name: 'uid', takes: 'U', description: 'only processes of this user id' },
     { name: 'user', takes: 'NAME', description: 'only processes of this user' },
     fromFlag,
-    // With several nodes on a machine a process cannot be told to be one node's: the jobs of all of them count.
+    // Where several nodes share a machine, a process belongs to none of them in particular: the jobs of all count.
     ...commonFlags.filter((flag) => flag.name !== 'node'),
   ],
   examples: [
@@ -69,11 +69,11 @@ function renderStrays(
 
 function straysHead(node: SlurmNode, { strays, complete }: StraysReport, output: Output): string {
   const name = output.style('bold', node.nodeName === undefined ? 'this node' : `node ${visible(node.nodeName)}`);
-  if (!complete) return `${name}: ${output.style('yellow', 'it cannot be told who is a stray')}`;
+  if (!complete) return `${name}: ${output.style('yellow', 'cannot tell which processes are strays')}`;
   return `${name}: ${output.style(strays.length === 0 ? 'green' : 'red', strays.length === 0 ? 'no strays' : count(strays.length, 'stray'))}`;
 }
 
-/** A tree for each user: the reason in its head, since it is the user who has no job. */
+/** A tree for each user, with the reason on top: it is the user who has no job. */
 function treesOf(strays: readonly Stray[], names: UserNames, output: Output): readonly string[] {
   const byUser = new Map<number, Stray[]>();
   for (const stray of strays) {

@@ -19,9 +19,9 @@ export const verifySpec: CommandSpec = {
   name: 'verify',
   summary: 'prove which job and step a process belongs to',
   about:
-    'Reads /proc/PID/cgroup and holds it against the cgroups the job has. Exit code 0: the process is in a job (with --job: in that one) in every hierarchy in which the job has a cgroup. 1: it is not, or there is no such process.',
+    'Compares /proc/PID/cgroup with the cgroups of the job. Exit code 0: the process is in a job (with --job: in that job), in every hierarchy where the job has a cgroup. 1: it is not, or there is no such process.',
   operands: ['<pid>'],
-  flags: [{ name: 'job', takes: 'N', description: 'it must be this job' }, fromFlag, ...commonFlags],
+  flags: [{ name: 'job', takes: 'N', description: 'the process must be in this job' }, fromFlag, ...commonFlags],
   examples: [
     ['slurm-cgroups verify self', 'where does this command run? (needs no root)'],
     ['slurm-cgroups verify 4711 --job 5', 'is process 4711 in job 5?'],
@@ -56,7 +56,7 @@ const verdicts: Readonly<Record<Verdict, (job: string) => string>> = {
   contained: (job) => `is in ${job}, in every hierarchy the job has`,
   partial: (job) => `is only partly in ${job}`,
   outside: () => 'is in no job',
-  conflict: () => 'is in different jobs',
+  conflict: () => 'is in different jobs in different hierarchies',
 };
 
 const states: Readonly<Record<PlacementState, string>> = {
@@ -96,7 +96,7 @@ function limitsLine(limits: Limits): string {
       ? undefined
       : `memory ${limits.memoryBytes === 'max' ? 'unlimited' : bytes(limits.memoryBytes)}`,
     limits.cpus === undefined ? undefined : `CPUs ${limits.cpus}`,
-    limits.cpuQuota === undefined || limits.cpuQuota === 'max' ? undefined : `${limits.cpuQuota} CPUs of time`,
+    limits.cpuQuota === undefined || limits.cpuQuota === 'max' ? undefined : `${limits.cpuQuota} CPUs of CPU time`,
     limits.pids === undefined ? undefined : `processes ${limits.pids === 'max' ? 'unlimited' : limits.pids}`,
   ].filter((part) => part !== undefined);
   return parts.length === 0 ? 'none that can be read here' : parts.join(', ');

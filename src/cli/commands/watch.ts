@@ -1,5 +1,5 @@
-// slurm-cgroups watch: the jobs on this node as they come and go. On a terminal a page that is drawn again, else
-// one JSON object a line.
+// slurm-cgroups watch: the jobs on this node as they come and go: a live page on a terminal, elsewhere one JSON object
+// per line.
 
 import process from 'node:process';
 import type { Job } from '../../jobs/job.js';
@@ -22,21 +22,18 @@ export const watchSpec: CommandSpec = {
   name: 'watch',
   summary: 'show the jobs on this node as they come and go',
   about:
-    'Shows the jobs that are here, and tells of each that comes or goes: on a terminal as a table that is drawn again, ' +
-    'else, or with --json, as one JSON object a line. Needs no daemon and no controller. Ctrl-C ends it, with exit code 0.',
+    'Shows the jobs on this node and follows their changes: as a live table on a terminal, elsewhere, or with --json, as ' +
+    'one JSON object per line. Works while slurmd and slurmctld are down. Ctrl-C ends it with exit code 0.',
   operands: [],
   flags: [
-    { name: 'steps', description: 'steps too: a line for each in the table, events of their own in JSON' },
+    { name: 'steps', description: 'show steps too: one line each in the table, events of their own in JSON' },
     ...commonFlags.map((flag) =>
-      flag.name === 'json' ? { ...flag, description: 'print one JSON object a line, also on a terminal' } : flag,
+      flag.name === 'json' ? { ...flag, description: 'print one JSON object per line, even on a terminal' } : flag,
     ),
   ],
   examples: [
     ['slurm-cgroups watch', 'a table of jobs, users, steps, processes and ages'],
-    [
-      'slurm-cgroups watch --json | jq --unbuffered -c "select(.event == \\"added\\")"',
-      'a line for each job that comes',
-    ],
+    ['slurm-cgroups watch --json | jq --unbuffered -c "select(.event == \\"added\\")"', 'one line for each new job'],
   ],
 };
 
@@ -61,7 +58,7 @@ export async function runWatch(words: Words, output: Output = standardOutput()):
       } finally {
         process.off('SIGPIPE', end);
       }
-      return 0; // whoever watches ends it: that is how it is done
+      return 0; // the user ends it: there is no other end
     },
     () => {},
   );
@@ -71,7 +68,7 @@ async function printLines(node: SlurmNode, options: WatchJobsOptions, output: Ou
   const users = new Users(node);
   let first: JobEvent[] | undefined = [];
   for await (const event of watchJobs(options)) {
-    // Those that are here at the start are looked up together.
+    // The users of the jobs that are here at the start are looked up together.
     first?.push(event);
     if (first !== undefined && event.event !== 'ready') continue;
     const events = first ?? [event];
@@ -82,7 +79,7 @@ async function printLines(node: SlurmNode, options: WatchJobsOptions, output: Ou
   }
 }
 
-/** What a program reads: the job's own directories, or the step's. */
+/** One event for a program, with the cgroups of the job or of the step. */
 function jsonOf(node: SlurmNode, event: JobEvent, names: UserNames): object {
   const { time } = event;
   if (event.event === 'note') return { time, event: event.event, jobId: null, note: event.note };
@@ -109,7 +106,7 @@ function jsonOf(node: SlurmNode, event: JobEvent, names: UserNames): object {
   };
 }
 
-/** Names of users, each asked for once. */
+/** Names of users, each looked up once. */
 class Users {
   readonly #node: SlurmNode;
   readonly #known = new Map<number, string | undefined>();
@@ -120,7 +117,7 @@ class Users {
 
   readonly names: UserNames = (uid) => this.#known.get(uid);
 
-  /** Asks for those not asked for before; whether there were any. */
+  /** Looks up the new ones; tells whether there were any. */
   async learn(about: readonly { readonly uid?: number }[] | readonly JobEvent[]): Promise<boolean> {
     const uids = about.flatMap((one) =>
       'uid' in one && one.uid !== undefined && !this.#known.has(one.uid) ? [one.uid] : [],
@@ -137,17 +134,17 @@ interface TableOptions {
   readonly output: Output;
 }
 
-/** A page that is as old as this is drawn again: processes and ages change without an event. */
+/** How often the page is drawn: processes and ages change without an event. */
 const redrawMs = 1000;
-/** Events that come together are one page. */
+/** Events that come within this time are drawn together. */
 const gatherMs = 50;
 
 async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, output }: TableOptions): Promise<void> {
   const { host } = node;
   const table = new JobTable(steps);
   const users = new Users(node);
-  const bell = new Wakeup(host);
-  const screen = new Screen(host, () => bell.notify());
+  const wakeup = new Wakeup(host);
+  const screen = new Screen(host, () => wakeup.notify());
   const failed = new AbortController();
   const isOver = () => options.signal?.aborted === true || failed.signal.aborted;
   const draw = async () => {
@@ -170,19 +167,19 @@ async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, ou
   const follow = async () => {
     for await (const event of watchJobs({ ...options, signal: failed.signal })) {
       table.apply(event);
-      bell.notify();
+      wakeup.notify();
     }
   };
   const keepDrawn = async () => {
     while (!isOver()) {
       await draw();
       if (await users.learn(table.jobs.map(({ job }) => job))) await draw();
-      if (await bell.wait(redrawMs)) await host.sleep(gatherMs);
+      if (await wakeup.wait(redrawMs)) await host.sleep(gatherMs);
     }
   };
   const end = () => {
     failed.abort();
-    bell.notify();
+    wakeup.notify();
   };
   options.signal?.addEventListener('abort', end, { once: true });
   screen.enter();

@@ -1,5 +1,5 @@
-// A recording as a file: it holds the configuration, ids of users and names of processes, so it is its maker's alone, and nothing that was
-// there is overwritten or written through.
+// A recording as a file. It holds configuration, user ids and names of processes, so only its owner may read it; no file
+// is replaced without --force, and no symbolic link is followed.
 
 import path from 'node:path';
 import fsExtra from 'fs-extra';
@@ -12,7 +12,7 @@ export interface WriteOptions {
 }
 
 /**
- * Looks whether it can be written, before all the work is done.
+ * Checks that it can be written, before the node is read.
  *
  * @throws SlurmCgroupsError ERR_USAGE where something is there already.
  */
@@ -23,19 +23,18 @@ export async function checkRecordingFile(file: string, { force }: WriteOptions):
     await attempt('write in', path.dirname(file), () => fsExtra.access(path.dirname(file), fsExtra.constants.W_OK));
     return;
   }
-  if (there.isSymbolicLink())
-    throw usageError(`Cannot record to ${quote(file)}: it is a symbolic link, and none is followed`);
+  if (there.isSymbolicLink()) throw usageError(`Cannot record to ${quote(file)}: it is a symbolic link`);
   if (!there.isFile()) throw usageError(`Cannot record to ${quote(file)}: it is not a file`);
   if (!force) throw usageError(`Cannot record to ${quote(file)}: it exists already; --force replaces it`);
 }
 
-/** Writes it whole or not at all, with mode 0600. */
+/** Writes all of it or nothing, with mode 0600. */
 export async function writeRecordingFile(file: string, text: string, options: WriteOptions): Promise<void> {
   await checkRecordingFile(file, options);
   const { force } = options;
-  // A new name beside it, so that whoever looks sees all of it or the file before.
+  // A new name beside it, so that a reader sees the old file or the new one, whole.
   const made = force ? `${file}.new` : file;
-  // O_EXCL follows no symbolic link, and takes no file that came meanwhile.
+  // O_EXCL follows no symbolic link, and refuses a file that was made meanwhile.
   const fd = await attempt('write', made, () => fsExtra.open(made, 'wx', 0o600));
   try {
     await attempt('write', made, () => fsExtra.writeFile(fd, text));

@@ -1,6 +1,6 @@
-// What machine this is, for a report: told by systeminformation, which is loaded only here. It starts programs of its
-// own through a shell, so PATH is the system's meanwhile, and nothing waits for it longer than its deadline. Not its
-// osInfo(): that runs `hostname -f` and waits for it with the whole program, as long as a name server is silent.
+// What machine this is, for a report, from systeminformation, which is loaded only here. It runs programs through a shell,
+// so PATH is the system's meanwhile, and there is a deadline. Its osInfo() is not used: it runs `hostname -f` and blocks
+// the whole program while a name server is silent.
 
 import process from 'node:process';
 import { ifReadable } from '../../machine/errors.js';
@@ -16,7 +16,7 @@ export interface Machine {
   readonly memoryBytes: number;
 }
 
-/** `undefined`: it was not told in time. */
+/** `undefined`: there was no answer in time. */
 export async function readMachine(host: Host, timeoutMs = 4000): Promise<Machine | undefined> {
   const over = new AbortController();
   const late = host.sleep(timeoutMs, over.signal).then(() => undefined);

@@ -1,5 +1,5 @@
-// What the commands that only look would read of a recording of this node, read once through a host that records.
-// What fails is recorded as well, and is no error here.
+// Reads once, through a host that records, all that the read-only commands would read on this node. A read that fails is
+// recorded too, and is no error here.
 
 import { decideSession } from '../../adopt/session.js';
 import { CgroupSet } from '../../cgroup/cgroup-set.js';

@@ -1,12 +1,12 @@
-// What a person sees: names with their control characters made visible, colour only on a terminal, trees
-// and columns. Nothing here knows what it prints.
+// Output for people: control characters made visible, colour only on a terminal, trees and columns. It knows nothing of
+// what it prints.
 
 import process from 'node:process';
 import { SystemCallError } from '../../machine/errors.js';
 import { escapeHidden, hiddenCharacters } from '../../machine/kernel-text.js';
 import { outputIsTerminal, writeOutput } from '../../machine/live-host.js';
 
-/** A name as text that cannot steer a terminal: `\x1b`, `\u202e`, `\u{e0001}`, `\xff` for a byte that is not UTF-8. */
+/** A name with its control characters made visible: `\x1b`, `\u202e`, `\u{e0001}`, `\xff` for a byte that is not UTF-8. */
 export function visible(text: string): string {
   return text.replace(hiddenCharacters, (character) => {
     const code = character.codePointAt(0) ?? 0;
@@ -16,7 +16,7 @@ export function visible(text: string): string {
   });
 }
 
-/** What is printed, whoever forgot `visible`: only our own colours and line breaks are obeyed. */
+/** The last guard, should a command forget `visible`: only our own colours and line breaks reach the terminal. */
 export function printable(text: string, colour: boolean): string {
   return text.replace(hiddenCharacters, (character, at: number) => {
     const isStyle = colour && character === '\u001b' && /^\[\d{1,2}m/.test(text.slice(at + 1, at + 5));
@@ -34,18 +34,18 @@ const codes: Readonly<Record<Style, readonly [number, number]>> = {
   red: [31, 39],
 };
 
-/** Where a command writes. `width` is for wrapping nothing: lines are never cut. */
+/** Where a command writes. Lines are never cut or wrapped. */
 export interface Output {
   /** Writes lines to stdout. */
   print(...lines: readonly string[]): void;
   style(style: Style, text: string): string;
-  /** Nobody reads any more: what goes on for ever ends then. */
+  /** The reader has gone: a command that runs until it is stopped ends then. */
   isClosed(): boolean;
 }
 
 /**
- * Standard output; colour on a terminal unless NO_COLOR is set (no-color.org) or TERM is dumb. A reader that
- * stops early (`| head`) is no error, and changes no answer: what a command prints then goes nowhere.
+ * Standard output, in colour on a terminal unless NO_COLOR is set (no-color.org) or TERM is dumb. A reader that stops
+ * early (`| head`) is no error and does not change the exit code: what is printed after that is dropped.
  */
 export function standardOutput(): Output {
   const { NO_COLOR: noColor, TERM: term } = process.env;
@@ -72,7 +72,7 @@ export interface TreeNode {
   readonly children?: readonly TreeNode[];
 }
 
-/** The lines of a tree, children joined by rules. */
+/** The lines of a tree. */
 export function treeLines(nodes: readonly TreeNode[], indent = ''): readonly string[] {
   return nodes.flatMap((node, at) => {
     const last = at === nodes.length - 1;

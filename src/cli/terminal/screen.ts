@@ -1,5 +1,5 @@
-// A terminal as a page that is drawn again and again, without flicker: on the alternate screen, each frame one
-// write that overwrites the last. Whatever ends it, the terminal is left as it was found.
+// A page on a terminal that is drawn again and again without flicker: on the alternate screen, each frame one write over
+// the last. However the program ends, the terminal is left as it was.
 
 import process from 'node:process';
 import { SystemCallError } from '../../machine/errors.js';
@@ -91,7 +91,7 @@ export class Screen {
   };
 }
 
-/** The window was closed: nobody is left to tell. */
+/** The window was closed: there is nothing left to write to. */
 export function isTerminalGone(error: unknown): boolean {
   return error instanceof SystemCallError && (error.errno === 'EIO' || error.errno === 'EPIPE');
 }

@@ -171,7 +171,7 @@ describe('demo without root', () => {
     const asNobody = canUseCgroups ? { uid: 65_534, gid: 65_534 } : {};
     const { exitCode, stdout, stderr } = runProgramFileAs(asNobody, 'demo');
     expect([exitCode, stderr]).toEqual([0, '']);
-    expect(stdout).toMatch(/^No real cgroups for this demo: .*\.\nHere is the same story on a RECORDED node/);
+    expect(stdout).toMatch(/^No real cgroups for this demo: .*\.\nHere is the same on a RECORDED node/);
     expect(stdout).toContain('# RECORDED: ');
     expect(stdout).toContain('The session goes into job 5');
   });

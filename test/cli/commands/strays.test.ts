@@ -30,7 +30,7 @@ describe('strays', () => {
       ],
     });
     expect((await strays('--from', recording('slurm-24.11-v2'))).output.lines[0]).toBe(
-      'node vm: it cannot be told who is a stray',
+      'node vm: cannot tell which processes are strays',
     );
   });
 
