@@ -18,7 +18,7 @@ describe('parseWords()', () => {
     [['4711', '-x'], /^Unknown option "-x"/],
     [['4711', '--uid'], /^Option --uid needs a value/],
     [['4711', '--dry-run=yes'], /^Option --dry-run takes no value/],
-    [[], /^Missing <pid>/],
+    [[], /^Missing required argument "pid"/],
     [['1', '2'], /^Unexpected argument "2"/],
   ])('refuses %j in one line', (words, message) => {
     expect(() => parseWords(adoptSpec, words)).toThrow(message);
