@@ -31,6 +31,7 @@ describe('slurm-cgroups', () => {
         "findStrays",
         "formatJobPath",
         "formatOptions",
+        "hasCode",
         "limitsOf",
         "liveHost",
         "newestJob",

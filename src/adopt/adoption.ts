@@ -83,7 +83,7 @@ export type AdoptionOutcome = 'adopted' | 'untouched' | 'undone' | 'partial' | '
 export interface AdoptionResult {
   readonly outcome: AdoptionOutcome;
   /** Who was to move it: writes to cgroup.procs, or slurmstepd; `none`: nothing was tried. */
-  readonly route: Route['by'];
+  readonly route: 'stepd' | 'cgroup' | 'none';
   /** Who moved it; `none`: it was already there, or nothing was moved. */
   readonly moved: 'cgroup' | 'stepd' | 'none';
   /**

@@ -35,7 +35,7 @@ export type AdoptionTarget =
     }
   | { readonly kind: 'user'; readonly uid: number };
 
-interface Explained {
+export interface Explained {
   /** One sentence for people; with `deny` the user reads it. */
   readonly reason: string;
   /** Lines for an administrator, in the order of the rules. */
