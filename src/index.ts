@@ -23,8 +23,8 @@ export {
   type SessionOptions,
   type SessionRequest,
 } from './adopt/session.js';
-export { Cgroup } from './cgroup/cgroup.js';
-export { CgroupSet, type SetMember } from './cgroup/cgroup-set.js';
+export { Cgroup, type CgroupBelow, type LookOptions } from './cgroup/cgroup.js';
+export { CgroupSet, type Seen, type SetMember } from './cgroup/cgroup-set.js';
 export type { FreezeOptions } from './cgroup/freezer.js';
 export {
   type DiscoverHierarchiesOptions,
@@ -102,6 +102,7 @@ export type {
   StartOptions,
 } from './machine/host.js';
 export { liveHost } from './machine/live-host.js';
+export type { Pace } from './machine/pace.js';
 export type { Slots } from './machine/slots.js';
 export type { Connection } from './machine/socket.js';
 export type {

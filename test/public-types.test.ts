@@ -55,7 +55,9 @@ describe('The public types', () => {
     const broken = text.replace(/\btype Stray, /, '').replace(/\btype StraysReport\b,?/, '');
     expect(broken).not.toBe(text);
     fs.writeFileSync(path.join(folder, 'broken.d.ts'), broken);
-    expect(mentionedTypes(folder, 'broken.d.ts').missing).toEqual([
+    const before = mentionedTypes(folder, 'index.d.ts').missing;
+    const { missing } = mentionedTypes(folder, 'broken.d.ts');
+    expect(missing.filter((one) => !before.includes(one))).toEqual([
       'cleanup/strays/find.d.ts StraysReport, by findStrays',
     ]);
   });

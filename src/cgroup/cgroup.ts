@@ -33,7 +33,7 @@ export function paceOf(host: Host, { pace, timeoutMs = defaultTimeoutMs, signal 
 }
 
 /** A cgroup as a walk finds it: by its name in the one above. */
-interface Below {
+export interface CgroupBelow {
   readonly parent: Cgroup;
   readonly name: string;
 }
@@ -46,7 +46,7 @@ export class Cgroup {
   readonly host: Host;
   readonly hierarchy: Hierarchy;
   /** The one above, where this was found by a walk. */
-  readonly #below: Below | undefined;
+  readonly #below: CgroupBelow | undefined;
   #path: CgroupPath | undefined;
   #directory: string | undefined;
   readonly #length: number;
@@ -55,7 +55,7 @@ export class Cgroup {
   readonly #levels: number;
 
   /** @throws RangeError when the hierarchy's mount does not show that cgroup. */
-  constructor(host: Host, hierarchy: Hierarchy, path: CgroupPath | Below) {
+  constructor(host: Host, hierarchy: Hierarchy, path: CgroupPath | CgroupBelow) {
     this.host = host;
     this.hierarchy = hierarchy;
     if (typeof path !== 'string') {

@@ -33,9 +33,9 @@ export type RecordedAnswer =
   | { readonly list: string; readonly entries: Readonly<Record<string, EntryKind>> }
   | { readonly stat: string; readonly is: RecordedStat | null }
   | { readonly link: string; readonly to: string }
-  | ({ readonly [call in Call]?: string } & { readonly errno: string });
+  | ({ readonly [call in RecordedCall]?: string } & { readonly errno: string });
 
-type Call = 'read' | 'list' | 'stat' | 'link';
+export type RecordedCall = 'read' | 'list' | 'stat' | 'link';
 
 /** The numbers of lstat in the order of `statFields`, as decimal strings. */
 export type RecordedStat = readonly string[];
@@ -60,7 +60,7 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
     self: host.self(),
   };
   keep(JSON.stringify(header));
-  const note = (call: Call, where: string, answer: Readonly<Record<string, unknown>>) => {
+  const note = (call: RecordedCall, where: string, answer: Readonly<Record<string, unknown>>) => {
     // Nothing that is nested deeper than a path may be long: a user can make more of it than fits in memory.
     if (where.length > longestPath || where.includes('/… (')) return;
     const key = `${call} ${where}`;
@@ -68,7 +68,7 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
     kept.add(key);
   };
   const asked = <T>(
-    call: Call,
+    call: RecordedCall,
     where: string,
     act: () => T,
     answer: (value: T) => Readonly<Record<string, unknown>>,
@@ -186,7 +186,7 @@ export function recordedHost(text: string): Host {
   const refuse = (what: string): never => {
     throw new SlurmCgroupsError('ERR_NOT_PERMITTED', `Cannot ${what}: this node is a recording`);
   };
-  const find = (call: Call, where: string, doing: string): RecordedAnswer => {
+  const find = (call: RecordedCall, where: string, doing: string): RecordedAnswer => {
     const answer = answers.get(`${call} ${where}`);
     if (answer === undefined) {
       if (isKnownMissing(answers, where)) throw new SystemCallError(doing, where, 'ENOENT');
@@ -316,7 +316,7 @@ function parseRecording(text: string): Recorded {
   return { header, answers };
 }
 
-const calls: readonly Call[] = ['read', 'list', 'stat', 'link'];
+const calls: readonly RecordedCall[] = ['read', 'list', 'stat', 'link'];
 
 function parseLine(line: string, number: number): object {
   let value: unknown;
@@ -341,7 +341,7 @@ function isHeader(value: object): value is RecordingHeader {
   );
 }
 
-function isAnswer(value: object, call: Call): value is RecordedAnswer {
+function isAnswer(value: object, call: RecordedCall): value is RecordedAnswer {
   const errno: unknown = Reflect.get(value, 'errno');
   if (typeof errno === 'string') return /^E[A-Z0-9]+$/.test(errno);
   const entries: unknown = Reflect.get(value, 'entries');
