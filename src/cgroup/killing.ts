@@ -7,14 +7,21 @@ import { defined } from '../machine/defined.js';
 import { hasCode, ifThere, isGone } from '../machine/errors.js';
 import type { Host, Libc, Signal } from '../machine/host.js';
 import { Pace } from '../machine/pace.js';
-import { type Cgroup, holdCgroup, procsAt, type WalkedCgroup, walkCgroups } from './cgroup.js';
+import { type Cgroup, holdCgroup, procsAt, threadsAt, type WalkedCgroup, walkCgroups } from './cgroup.js';
 import { canFreeze, freezeAll, frozenAt, type HeldCgroup, isToldToFreezeAt, thaw } from './freezer.js';
 import { type FrozenNote, writeFrozenNote } from './frozen-note.js';
 import type { Hierarchy } from './hierarchies.js';
 import { hierarchyKey, type Membership, parseMemberships } from './membership.js';
 import { membershipsOf, type Place, placeAt, seenPlace } from './membership-fallback.js';
 import { pathBelow } from './path.js';
-import { filesOf, type ProcessIdentity, parseProcStat, parseProcStatus, standingThread } from './process.js';
+import {
+  filesOf,
+  type ProcessIdentity,
+  parseProcStat,
+  parseProcStatus,
+  processKey,
+  standingThread,
+} from './process.js';
 import { isDead, isDeadState } from './process-end.js';
 
 /** A process of the set, as it was when it was looked at. */
@@ -78,7 +85,10 @@ export async function killMembers(host: Host, cgroups: readonly Cgroup[], option
     // time to time all are looked at closely, since a pid can have become another's.
     const { fresh, dying } = await killing.list();
     const isBlind = killing.unknown !== undefined;
-    if (!fresh && !dying && (!isBlind || blind >= blindRounds) && (await killing.isDone())) break;
+    if (!fresh && !dying && (!isBlind || blind >= blindRounds) && (await killing.isDone())) {
+      if (!(await killing.goByThreads())) break;
+      continue;
+    }
     const isTime = host.now() > lookAt;
     if (isTime) {
       again *= 2;
@@ -186,6 +196,7 @@ class Killing {
   readonly #spared = new Map<string, { readonly member: Member; readonly why: string }>();
   readonly #sparedPids = new Set<number>();
   readonly #thawed = new Set<string>();
+  #byThreads = false;
   #rounds = 0;
   /** Why the last pass over everything did not see all. */
   unknown: string | undefined;
@@ -231,7 +242,7 @@ class Killing {
       await this.#through(top, pace, {
         enter: async (at) => {
           const place = placeAt(at);
-          for (const pid of pidsAt(at)) {
+          for (const pid of this.#pidsAt(at)) {
             if (act(pid, place) === 'stop') {
               stopped = true;
               return 'stop';
@@ -243,6 +254,31 @@ class Killing {
       });
       if (stopped) return;
     }
+  }
+
+  /**
+   * A process whose first thread had ended before it was moved into a cgroup of v2 is in the list of threads there, and
+   * in no list of processes, by which cgroup.kill goes too (measured). So where the lists are done with and something is
+   * still in a cgroup, all that follows goes by threads as well. False: it did already, or nothing is there.
+   */
+  async goByThreads(): Promise<boolean> {
+    if (this.#byThreads) return false;
+    for (const top of this.#cgroups) {
+      if (top.hierarchy.version === 1) continue; // there a process is listed where any thread of it is (measured)
+      this.#byThreads ||= await top.populated({ pace: this.#pace() });
+    }
+    return this.#byThreads;
+  }
+
+  #pidsAt(at: WalkedCgroup): readonly number[] {
+    const pids = pidsAt(at);
+    if (!this.#byThreads || at.value.hierarchy.version === 1) return pids;
+    const known = new Set(pids);
+    for (const tid of threadsAt(at)) {
+      const tgid = known.has(tid) ? tid : ifThere(() => parseProcStatus(this.#host.read(`/proc/${tid}/status`)).tgid);
+      if (tgid !== undefined) known.add(tgid);
+    }
+    return [...known];
   }
 
   /** Whether a pid is listed that was neither signalled nor spared, and whether one is that was signalled. */
@@ -264,7 +300,7 @@ class Killing {
   /** Looked at closely: whether a member was never signalled. SIGKILL once is enough, but what is frozen must be thawed. */
   async hasUnsignalled(): Promise<boolean> {
     await this.thawOthers();
-    return (await this.look()).some((member) => !this.#signalled.has(keyOf(member)));
+    return (await this.look()).some((member) => !this.#signalled.has(processKey(member)));
   }
 
   /** The members that are to end, now. */
@@ -294,7 +330,7 @@ class Killing {
           const here: Found = { any: false, spared: false, blind: false, roots: [] };
           found.set(at.depth, here);
           const place = placeAt(at);
-          for (const pid of pidsAt(at)) {
+          for (const pid of this.#pidsAt(at)) {
             here.any = true;
             if (!seen.has(pid)) {
               seen.add(pid);
@@ -346,7 +382,7 @@ class Killing {
   }
 
   #leaveAlone(member: Member, why: string): void {
-    this.#spared.set(keyOf(member), { member, why });
+    this.#spared.set(processKey(member), { member, why });
     this.#sparedPids.add(member.pid);
   }
 
@@ -416,7 +452,8 @@ class Killing {
         if (directory === undefined) continue;
         const one: HeldCgroup = { cgroup: root, directory };
         held.push(one);
-        if (root.hierarchy.version === 2 && this.#host.stat(`${root.directory}/cgroup.kill`) !== undefined) {
+        const isKillable = root.hierarchy.version === 2 && !this.#byThreads;
+        if (isKillable && this.#host.stat(`${root.directory}/cgroup.kill`) !== undefined) {
           done.push(...(await this.#killAtOnce(one, known, pace)));
           directory.close();
           held.pop();
@@ -470,7 +507,7 @@ class Killing {
       held: directory,
       enter: async (at) => {
         const place = placeAt(at);
-        for (const pid of pidsAt(at)) {
+        for (const pid of this.#pidsAt(at)) {
           const member = this.#member(pid, place, known.get(pid));
           if (member !== undefined) members.push(member);
           if (this.#sparedPids.has(pid)) isFree = false;
@@ -503,7 +540,7 @@ class Killing {
       held: directory,
       enter: async (at) => {
         const place = placeAt(at);
-        for (const pid of pidsAt(at)) {
+        for (const pid of this.#pidsAt(at)) {
           if (this.#signal(pid, place, 'SIGKILL', known.get(pid)) !== undefined) done.push(pid);
           if (pace.isDue()) await pace.pause();
         }
@@ -547,7 +584,7 @@ class Killing {
   }
 
   #note(member: Member, by: SignalledMember['by']): void {
-    const key = keyOf(member);
+    const key = processKey(member);
     const signalled: SignalledMember = { ...member, by };
     this.#signalled.set(key, signalled);
     this.#pending.set(key, signalled);
@@ -578,7 +615,7 @@ class Killing {
     const found = new Map<number, { told: boolean; any: boolean; others: boolean }>();
     await this.#through(top, pace, {
       enter: (at) => {
-        const pids = pidsAt(at);
+        const pids = this.#pidsAt(at);
         const others = pids.some((pid) => !this.#sparedPids.has(pid));
         found.set(at.depth, { told: isToldToFreezeAt(at), any: pids.length > 0, others });
         return undefined;
@@ -608,7 +645,7 @@ class Killing {
 
   /** @param unreached members that no signal reached in time, since they came faster than they could be ended */
   report(unreached: readonly Member[], unknown: string | undefined): KillReport {
-    const remaining = [...this.remaining(), ...unreached.filter((member) => !this.#signalled.has(keyOf(member)))];
+    const remaining = [...this.remaining(), ...unreached.filter((member) => !this.#signalled.has(processKey(member)))];
     return {
       ended: [...this.#signalled].flatMap(([key, member]) => (this.#pending.has(key) ? [] : [member])),
       remaining,
@@ -618,10 +655,6 @@ class Killing {
       ...defined({ unknown }),
     };
   }
-}
-
-function keyOf(identity: ProcessIdentity): string {
-  return `${identity.pid} ${identity.startTime}`;
 }
 
 /** Reads many processes. Most stand where others stand: the same text is parsed once. */

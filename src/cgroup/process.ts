@@ -13,6 +13,11 @@ export interface ProcessIdentity {
   readonly startTime: bigint;
 }
 
+/** A process as the key of a map. */
+export function processKey({ pid, startTime }: ProcessIdentity): string {
+  return `${pid} ${startTime}`;
+}
+
 /** What /proc/PID/stat tells. */
 export interface ProcessStat extends ProcessIdentity {
   /** At most 15 bytes, chosen by the process itself: it proves nothing. */

@@ -5,6 +5,7 @@ import { Cgroup } from '../cgroup/cgroup.js';
 import { thawLeftovers } from '../cgroup/frozen-note.js';
 import { type Member, MemberReader } from '../cgroup/killing.js';
 import { parentPath, pathBelow } from '../cgroup/path.js';
+import { processKey } from '../cgroup/process.js';
 import { isDead } from '../cgroup/process-end.js';
 import { cgroupOf } from '../jobs/discovery.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
@@ -197,10 +198,9 @@ async function carryOut(
     timeoutMs,
     ...defined({ signal }),
   });
-  const byKill = new Set(killed.ended.map((member) => `${member.pid} ${member.startTime}`));
+  const byKill = new Set(killed.ended.map(processKey));
   const onlyAsked = asked.filter(
-    (member) =>
-      !byKill.has(`${member.pid} ${member.startTime}`) && !killed.remaining.some((one) => one.pid === member.pid),
+    (member) => !byKill.has(processKey(member)) && !killed.remaining.some((one) => one.pid === member.pid),
   );
   const byTerm = onlyAsked.filter((member) => isDead(host, member));
   const left = onlyAsked.filter((member) => !byTerm.includes(member));
