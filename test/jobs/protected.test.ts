@@ -211,6 +211,19 @@ onKernels((kernel) => {
         expect(await refused(world, ofBob)).toBe(`ERR_PROTECTED: is the sshd of a session of uid ${bob}`);
         const ofAlice = await sshd(world, 'sshd-session', child(alice).replace('CONNECT', connected(port)));
         await taken(world, ofAlice);
+        // Who is a person says login.defs: here people begin at 500, as on nodes that were once RHEL 6.
+        const ofPerson = await sshd(world, 'sshd-session', child(600).replace('CONNECT', connected(port)));
+        const refusal = (text: string) => {
+          const host: Host = {
+            ...world.host,
+            read: (file) => (file === '/etc/login.defs' ? text : world.host.read(file)),
+          };
+          return withProcess(host, ofPerson, async (held) =>
+            refusalToMove({ ...(await world.node()), host }, held, alice),
+          );
+        };
+        expect(await refusal('UID_MIN 500\n')).toBe('is the sshd of a session of uid 600');
+        expect(await refusal('UID_MIN 1000\n')).toBeUndefined();
       });
     });
   });

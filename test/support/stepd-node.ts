@@ -110,7 +110,6 @@ function recordedOf({ pid, uid = 1001, seq, server }: Stepd, socket: string): Re
     state: 2,
     daemon: pid,
     nodeid: 0,
-    pids: [],
     x11: 0,
     ...(seq === undefined ? {} : { sluid: 's', seq }),
   };

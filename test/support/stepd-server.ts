@@ -14,7 +14,6 @@ export interface RecordedStepd {
   readonly state: number;
   readonly daemon: number;
   readonly nodeid: number;
-  readonly pids: readonly number[];
   readonly x11: number;
   readonly sluid?: string;
   readonly sluidMs?: string;
@@ -50,7 +49,6 @@ export function answersOf(recorded: RecordedStepd): Partial<StepdAnswers> {
     state: (['not-running', 'starting', 'running', 'ending', 'ending'] as const)[recorded.state] ?? 'running',
     daemonPid: recorded.daemon,
     nodeId: recorded.nodeid,
-    pids: recorded.pids,
     x11Display: recorded.x11 === 0 ? {} : { display: recorded.x11 },
     ...(recorded.sluid === undefined ? {} : { sluid: formatSluid(sluidOf(recorded)) }),
   };
@@ -69,8 +67,6 @@ export function bytesOf(recorded: RecordedStepd, request: number, xauthority = '
       return int32s(recorded.state);
     case 9:
       return int32s(recorded.daemon);
-    case 15:
-      return int32s(recorded.pids.length, ...recorded.pids);
     case 20:
       return int32s(recorded.uid);
     case 21:

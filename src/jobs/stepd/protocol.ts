@@ -50,8 +50,6 @@ export interface StepdAnswers {
   readonly daemonPid: number;
   /** Index of this node in the job: Slurm's number of the extern task here. */
   readonly nodeId: number;
-  /** The step's processes as proctrack has them, on v2 with slurmstepd itself. */
-  readonly pids: readonly number[];
   readonly x11Display: X11Display;
   /** `s` and 13 characters, as directories of 26.05 are named. */
   readonly sluid: string;
@@ -64,7 +62,6 @@ const numbers: Readonly<Record<StepdQuestion | 'addPid', number>> = {
   sluid: 1,
   state: 5,
   daemonPid: 9,
-  pids: 15,
   uid: 20,
   nodeId: 21,
   addPid: 22,
@@ -98,15 +95,6 @@ const readers: Readers = {
     const nodeId = yield* readUint32();
     if (nodeId >= 0xffff_fffe) throw strange('index of this node', nodeId);
     return nodeId;
-  },
-  *pids() {
-    const count = yield* readUint32();
-    if (count > maxPid) throw strange('number of processes', count);
-    const bytes = yield count * 4;
-    const pids: readonly number[] = [...new Uint32Array(ownBytes(bytes))];
-    const wrong = pids.find((pid) => pid > maxPid);
-    if (wrong !== undefined) throw strange('pid', wrong);
-    return pids;
   },
   *x11Display() {
     const display = yield* readInt32();

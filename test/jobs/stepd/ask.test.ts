@@ -25,7 +25,7 @@ const inTime = (ms = 20_000, signal?: AbortSignal): StepdOptions => ({
   ...{ host, trusted },
   deadline: deadlineIn(host, ms, signal),
 });
-const questions: readonly StepdQuestion[] = ['uid', 'state', 'daemonPid', 'nodeId', 'pids', 'x11Display', 'sluid'];
+const questions: readonly StepdQuestion[] = ['uid', 'state', 'daemonPid', 'nodeId', 'x11Display', 'sluid'];
 
 let lastJob = 0;
 /** A socket of a job of its own. */
@@ -105,7 +105,7 @@ describe('askStepd()', () => {
   ])('says of a server that %s: %s', async (what, failure, serve) => {
     const socket = what === 'is not there' ? nextSocket() : await serving(serve);
     const begun = host.now();
-    const { answers, failures } = await askStepd(socket, ['pids', 'uid'], inTime());
+    const { answers, failures } = await askStepd(socket, ['nodeId', 'uid'], inTime());
     expect(host.now() - begun).toBeLessThan(5000);
     expect(answers).toEqual({});
     expect(failures[0]).toMatchObject({
@@ -232,13 +232,13 @@ describe('openStepd()', () => {
     const stepd = opened.outcome === 'answered' ? opened.value : expect.unreachable();
     const { deadline } = inTime();
     expect(
-      await Promise.all([stepd.ask('uid', deadline), stepd.ask('pids', deadline), stepd.ask('state', deadline)]),
+      await Promise.all([stepd.ask('uid', deadline), stepd.ask('nodeId', deadline), stepd.ask('state', deadline)]),
     ).toEqual([
       { outcome: 'answered', value: anyRecorded.uid },
-      { outcome: 'answered', value: anyRecorded.pids },
+      { outcome: 'answered', value: anyRecorded.nodeid },
       { outcome: 'answered', value: 'running' },
     ]);
-    expect(numbers.slice(1)).toEqual([20, 15, 5]);
+    expect(numbers.slice(1)).toEqual([20, 21, 5]);
     expect(await stepd.addPid(4711, deadline)).toMatchObject({ outcome: 'refused' }); // the recorded one is step 0
     expect(numbers.slice(4)).toEqual([22, 4711]);
     expect(await stepd.ask('uid', deadline)).toMatchObject({ outcome: 'answered' });

@@ -16,7 +16,7 @@ import {
 import { ParseError } from '../../../src/machine/errors.js';
 import { answersOf, bytesOf, int32s, recordedStepds, sluidOf } from '../../support/stepd-server.js';
 
-const questions: readonly StepdQuestion[] = ['uid', 'state', 'daemonPid', 'nodeId', 'pids', 'x11Display', 'sluid'];
+const questions: readonly StepdQuestion[] = ['uid', 'state', 'daemonPid', 'nodeId', 'x11Display', 'sluid'];
 const recorded = recordedStepds();
 
 /** Runs a reading over bytes; `undefined` when they end before it does. */
@@ -39,7 +39,7 @@ function requestOf(question: StepdQuestion): number {
 
 describe('encodeQuestion(), encodeAddPid(), encodeVersion()', () => {
   it('write the numbers of step_msg_t in the order of this machine', () => {
-    expect(questions.map(requestOf)).toEqual([20, 5, 9, 21, 15, 23, 1]);
+    expect(questions.map(requestOf)).toEqual([20, 5, 9, 21, 23, 1]);
     expect(Buffer.from(encodeAddPid(4711))).toEqual(int32s(22, 4711));
     expect(Buffer.from(encodeVersion(45 << 8))).toEqual(int32s(11520));
   });
@@ -105,9 +105,6 @@ describe('readAnswer()', () => {
     ['daemonPid', int32s(-5)],
     ['daemonPid', int32s(4_194_305)],
     ['nodeId', int32s(-2)],
-    ['pids', int32s(-1)],
-    ['pids', int32s(4_194_305)],
-    ['pids', int32s(1, -1)],
     ['x11Display', int32s(-1, 0)],
     ['x11Display', int32s(70_000, 0)],
     ['x11Display', int32s(1, -1)],
@@ -126,14 +123,6 @@ describe('readAnswer()', () => {
         } catch (error) {
           expect(error).toBeInstanceOf(ParseError);
         }
-      }),
-    );
-  });
-
-  it('reads any list of pids', () => {
-    fc.assert(
-      fc.property(fc.array(fc.integer({ min: 0, max: 4_194_304 }), { maxLength: 300 }), (pids) => {
-        expect(run(readAnswer('pids'), int32s(pids.length, ...pids))?.value).toEqual(pids);
       }),
     );
   });
