@@ -76,24 +76,39 @@ function tryLock(host: Host, file: string, owner: NoteOwner): AdoptingLock | und
   let inode: bigint | undefined;
   try {
     write(host, next, { owner, moves: [] });
-    host.link(next, file);
     inode = host.stat(next)?.ino;
+    host.link(next, file);
   } catch (error) {
     if (error instanceof SystemCallError && error.errno === 'EEXIST') return undefined;
     throw error;
   } finally {
-    unlinkIfThere(host, next);
+    removeQuietly(host, next);
   }
+  /** Where that cannot be seen, it is still ours: nobody takes the lock of a living owner. */
+  const isOthers = () => {
+    try {
+      return !isHeld();
+    } catch (error) {
+      if (error instanceof SlurmCgroupsError) return false;
+      throw error;
+    }
+  };
   const isHeld = () => inode !== undefined && host.stat(file)?.ino === inode;
   return {
     isHeld,
     note: (moves) => {
-      write(host, next, { owner, moves });
-      inode = host.stat(next)?.ino;
-      host.rename(next, file);
+      try {
+        write(host, next, { owner, moves });
+        const made = host.stat(next)?.ino;
+        host.rename(next, file);
+        inode = made;
+      } catch (error) {
+        removeQuietly(host, next);
+        throw error;
+      }
     },
     release: () => {
-      if (isHeld()) unlinkIfThere(host, file);
+      if (inode !== undefined && !isOthers()) removeQuietly(host, file);
       inode = undefined;
     },
   };
@@ -154,6 +169,21 @@ function moveIn(value: unknown): readonly NotedMove[] {
   const [hierarchy, from, to]: readonly unknown[] = ['hierarchy', 'from', 'to'].map((key) => Reflect.get(value, key));
   if (typeof hierarchy !== 'string' || typeof from !== 'string' || typeof to !== 'string') return [];
   return [{ hierarchy, from, to }];
+}
+
+/**
+ * What was done stands, whatever becomes of the file. Twice: a lock that stays is this process's until it ends, and
+ * nothing else would adopt that process meanwhile.
+ */
+function removeQuietly(host: Host, file: string): void {
+  for (let tries = 0; tries < 2; tries++) {
+    try {
+      unlinkIfThere(host, file);
+      return;
+    } catch (error) {
+      if (!(error instanceof SlurmCgroupsError)) throw error;
+    }
+  }
 }
 
 function unlinkIfThere(host: Host, file: string): void {

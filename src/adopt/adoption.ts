@@ -2,7 +2,7 @@
 // what remains. Policy says which job. Where the job lacks a leaf for the process, the job's slurmstepd moves it.
 
 import { frozenAt } from '../cgroup/freezer.js';
-import { placesLine } from '../cgroup/membership.js';
+import { hierarchyKey, placesLine } from '../cgroup/membership.js';
 import { type HierarchyMove, Move, OwnMove } from '../cgroup/move.js';
 import { type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { exitOf } from '../cgroup/process-end.js';
@@ -12,9 +12,11 @@ import type { SlurmNode } from '../jobs/node.js';
 import { checkMayMove } from '../jobs/protected.js';
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
-import { SlurmCgroupsError } from '../machine/errors.js';
+import { hasCode, SlurmCgroupsError } from '../machine/errors.js';
 import { poolingHost } from '../machine/handle-pool.js';
+import { putBackAbandoned } from './abandoned.js';
 import { mayStillAccept, type Registration, register, settle, whyIncomplete } from './accounting.js';
+import { type AdoptingLock, lockAdoption } from './adopting-lock.js';
 import { moveDescendants } from './descendants.js';
 import {
   type CgroupRoute,
@@ -133,10 +135,14 @@ export async function adopt(pid: number, target: Job | UserTarget, options: Adop
   const adoption = new Adoption({ uid, name, options });
   try {
     const held = holdMovable(adoption, pid);
+    const locked = await lock(adoption, held);
+    if ('busy' in locked) return resultOf(adoption, 'untouched', locked.busy);
     const route = await routeTo(adoption, target, pid);
     adoption.route = route;
     if (route.by === 'none') return notTried(adoption, route);
     const session = planMove(adoption, adoption.node, held, route);
+    const elsewhere = locked.movedMeanwhile && !session.complete ? movedByAnother(session) : undefined;
+    if (elsewhere !== undefined) return resultOf(adoption, 'untouched', elsewhere);
     return await moveAndProve(adoption, session, route);
   } finally {
     adoption.close();
@@ -156,6 +162,8 @@ class Adoption {
   readonly processes: HeldProcess[] = [];
   /** One for each of the processes, in the same order. */
   readonly moves: Move[] = [];
+  /** Against another adoption of the same process. */
+  lock: AdoptingLock | undefined;
   route: Route | undefined;
   /** Where slurmstepd moves the process. */
   routeForChildren: CgroupRoute | undefined;
@@ -185,6 +193,7 @@ class Adoption {
   }
 
   close(): void {
+    this.lock?.release();
     for (const move of this.moves) move.close();
     for (const process of this.processes) process.close();
     if (this.route !== undefined) closeRoute(this.route);
@@ -201,6 +210,33 @@ function holdMovable({ node, processes, uid }: Adoption, pid: number): HeldProce
   if (ended !== undefined) throw ended;
   checkMayMove(node, held, uid);
   return held;
+}
+
+/** From here on no other adoption moves this process. What a killed one had begun is put back first. */
+async function lock(
+  adoption: Adoption,
+  held: HeldProcess,
+): Promise<{ readonly movedMeanwhile: boolean } | { readonly busy: SlurmCgroupsError }> {
+  const { node, deadline, trace } = adoption;
+  const before = placesLine(held.memberships());
+  try {
+    const taken = await lockAdoption(node.host, held, deadline);
+    adoption.lock = taken.lock;
+    if (taken.abandoned !== undefined)
+      trace.push(...(await putBackAbandoned(node.host, node.hierarchies, { held, abandoned: taken.abandoned })));
+    return { movedMeanwhile: taken.waited && placesLine(held.memberships()) !== before };
+  } catch (error) {
+    if (hasCode(error, 'ERR_BUSY')) return { busy: error };
+    throw error;
+  }
+}
+
+/** Both were to move it, and the other was first: to move it on would make a lie of what the other has answered. */
+function movedByAnother(session: Move): SlurmCgroupsError {
+  const { pid } = session.process;
+  return new SlurmCgroupsError('ERR_BUSY', `Another adoption has moved process ${pid} to ${placesOf(session)}`, {
+    pid,
+  });
 }
 
 async function routeTo(adoption: Adoption, target: Job | UserTarget, pid: number): Promise<Route> {
@@ -238,6 +274,13 @@ async function moveAndProve(
   const before = frozenPlace(adoption);
   if (before !== undefined) return resultOf(adoption, 'suspended', suspended(name, before));
   trace.push(`process ${session.process.pid} came from ${placesOf(session)}`);
+  adoption.lock?.note(
+    session.sources.map(({ controllers, path }, at) => ({
+      hierarchy: hierarchyKey(controllers),
+      from: path,
+      to: session.cgroups[at]?.path ?? path,
+    })),
+  );
   const wasThere = session.complete;
   const failure = await moveAll(adoption, session, route);
   const frozen = whyFrozen(adoption);
@@ -302,6 +345,7 @@ async function moveOne(
       if (refusal !== undefined) return refusal;
     } else if (move instanceof OwnMove) {
       await move.run(adoption.options.onFailure === 'keep');
+      if (move.stranger !== undefined) return move.stranger;
       move.prove();
     }
   } catch (error) {

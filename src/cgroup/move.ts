@@ -9,6 +9,7 @@ import { Cgroup, type WayIn, wayInto, writePid, writeProcess } from './cgroup.js
 import { directoryOf, type Hierarchy } from './hierarchies.js';
 import { hierarchyKey, type Membership } from './membership.js';
 import { type CgroupPath, cgroupPath, pathBelow } from './path.js';
+import { putBackStranger } from './pid-reuse.js';
 import { type HeldProcess, placesOfOtherThreads } from './process.js';
 import { exitOf, isExiting } from './process-end.js';
 
@@ -170,6 +171,31 @@ export class Move {
     if (ended !== undefined) throw ended;
   }
 
+  /** Once the process has ended: whether its number was given away while it was written, and a stranger was moved. */
+  protected async lookForStranger(legs: readonly Leg[]): Promise<void> {
+    if (!isExiting(this.process)) return;
+    const said = await putBackStranger(
+      this.host,
+      this.process,
+      legs.map(({ cgroup }) => cgroup),
+    );
+    const [first] = legs;
+    if (said.length === 0 || first === undefined) return;
+    const { pid } = this.process;
+    this.#stranger ??= new SlurmCgroupsError(
+      'ERR_NO_SUCH_PROCESS',
+      `Process ${pid} has ended, and ${said.join('; ')}`,
+      { pid },
+    );
+  }
+
+  #stranger: SlurmCgroupsError | undefined;
+
+  /** What a number that was given away has done, for the report. */
+  get stranger(): SlurmCgroupsError | undefined {
+    return this.#stranger;
+  }
+
   /**
    * Puts the process back to exactly where it was, the freezer first, every thread that stood apart too, and
    * looks in /proc whether it is there. What cannot be put back is `remains`, with the reason.
@@ -181,6 +207,7 @@ export class Move {
       if (leg.outcome !== 'moved' && leg.outcome !== 'remains') continue;
       try {
         this.checkAlive();
+        this.#checkOurs(leg);
         await this.#putBack(leg);
         const back = pathInHierarchyOf(this.process.memberships(), leg.cgroup);
         if (back !== leg.from.path) throw exitOf(this.process) ?? this.#notBack(leg, back);
@@ -194,6 +221,18 @@ export class Move {
         leg.outcome = leg.error.code === 'ERR_NO_SUCH_PROCESS' && isExiting(this.process) ? 'undone' : 'remains';
       }
     }
+    await this.lookForStranger(this.legs);
+  }
+
+  /** What another has moved on meanwhile is that one's: it stays, and is reported. */
+  #checkOurs({ cgroup, from, outcome }: Leg): void {
+    const here = pathInHierarchyOf(this.process.memberships(), cgroup);
+    if (outcome !== 'moved' || here === from.path || pathBelow(here, cgroup.path) !== undefined) return;
+    throw new SlurmCgroupsError(
+      'ERR_CGROUP_REFUSED',
+      `Process ${this.process.pid} is in ${quote(here)} now, where another program has moved it: it is left there`,
+      { pid: this.process.pid, path: here },
+    );
   }
 
   #notBack(leg: Leg, place: CgroupPath): SlurmCgroupsError {
@@ -275,9 +314,15 @@ export class OwnMove extends Move {
    */
   async run(keepGoing: boolean): Promise<void> {
     this.checkAlive();
+    await this.#writeAll(keepGoing);
+    await this.lookForStranger(this.#writes.map(({ leg }) => leg));
+  }
+
+  async #writeAll(keepGoing: boolean): Promise<void> {
     for (const { leg, directory, way } of this.#writes) {
       if (leg.outcome !== 'untouched') continue;
       try {
+        this.checkAlive();
         await writeProcess(this.host, directory, this.process, way);
         leg.outcome = 'moved';
       } catch (error) {

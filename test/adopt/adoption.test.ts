@@ -4,9 +4,12 @@
 import fs from 'node:fs';
 import process from 'node:process';
 import { describe, expect, it } from 'vitest';
+import { lockAdoption } from '../../src/adopt/adopting-lock.js';
 import { adopt } from '../../src/adopt/adoption.js';
+import { identityOf } from '../../src/cgroup/process.js';
 import type { Job } from '../../src/jobs/job.js';
 import { verify } from '../../src/jobs/verification.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
 import { hasCode, SystemCallError } from '../../src/machine/errors.js';
 import { failingHost } from '../../src/machine/failing.js';
 import type { Host } from '../../src/machine/host.js';
@@ -56,6 +59,58 @@ onKernels((kernel) => {
       if (v1) expect(result.hierarchies.at(-1)?.controllers).toEqual(['freezer']);
       const verified = await verify(pid, { node: await world.node() });
       expect(verified).toMatchObject({ verdict: 'contained', job: { jobId: 102, stepId: 'extern' } });
+    });
+
+    inWorld(
+      kernel,
+      'excludes another adoption of the same process: one has it wholly, the other says so',
+      async (world) => {
+        await world.twoJobs();
+        const [node, one, two] = [await world.node(), await world.job(101), await world.job(102)];
+        const pid = await world.session();
+        const results = await Promise.all([adopt(pid, one, { node }), adopt(pid, two, { node })]);
+        expect(results.map(({ outcome }) => outcome)).toEqual(['adopted', 'untouched']);
+        expect(results[1]?.error).toSatisfy((error: unknown) => hasCode(error, 'ERR_BUSY'));
+        expect(world.places(pid)).toEqual(world.leaves(101));
+        const same = await Promise.all([adopt(pid, one, { node }), adopt(pid, one, { node })]);
+        expect(same.map(({ outcome }) => outcome)).toEqual(['adopted', 'adopted']);
+      },
+    );
+
+    inWorld(kernel, 'waits for another adoption no longer than it has time', async (world) => {
+      await world.twoJobs();
+      const [node, job, pid] = [await world.node(), await world.job(102), await world.session()];
+      const { lock } = await lockAdoption(world.host, identityOf(world.host, pid), deadlineIn(world.host, 100));
+      const result = await adopt(pid, job, { node, timeoutMs: 60 });
+      lock.release();
+      expect(result).toMatchObject({ outcome: 'untouched', moved: 'none', error: { code: 'ERR_BUSY' } });
+      expect(world.places(pid)).toEqual(world.everywhere('outside'));
+    });
+
+    inWorld(kernel, 'puts back what a killed adoption had begun to move', async (world) => {
+      await world.twoJobs();
+      const [node, pid] = [await world.node(), await world.session()];
+      const file = `/run/slurm-cgroups/adopting/${pid}-${identityOf(world.host, pid).startTime}`;
+      // It was killed after its last write: the lock stays, and names an owner that is gone.
+      let note = '';
+      const killed: Host = {
+        ...world.host,
+        rename: (from, to) => {
+          world.host.rename(from, to);
+          note = fs.readFileSync(to, 'utf8');
+        },
+      };
+      await adopt(pid, await world.job(101), { node: await world.node(killed) });
+      const { owner, moves } = JSON.parse(note);
+      fs.writeFileSync(file, JSON.stringify({ owner: { ...owner, startTime: '1' }, moves }));
+      fs.writeFileSync(`${world.at('outside').cgroups[0]?.directory}/cgroup.procs`, String(pid));
+      const result = await adopt(pid, await world.job(102), { node });
+      expect(result.outcome).toBe('adopted');
+      const lines = result.trace.filter((line) => line.startsWith('an adoption that was killed had moved it to '));
+      expect(lines).toHaveLength(world.box.controllers.length - 1);
+      expect(result.trace).toContain(`process ${pid} came from ${world.box.within}/outside`);
+      expect(world.places(pid)).toEqual(world.leaves(102));
+      expect(fs.existsSync(file)).toBe(false);
     });
 
     inWorld(kernel, 'moves nothing that is there already', async (world) => {

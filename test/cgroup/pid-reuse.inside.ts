@@ -6,10 +6,11 @@ import { describe, expect } from 'vitest';
 import { Cgroup } from '../../src/cgroup/cgroup.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
 import { killMembers, signalMembers } from '../../src/cgroup/killing.js';
-import { isThere, type ProcessIdentity } from '../../src/cgroup/process.js';
+import { OwnMove } from '../../src/cgroup/move.js';
+import { isThere, type ProcessIdentity, withProcess } from '../../src/cgroup/process.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { endIfThere, startOrphan, swappingHost } from '../support/swapped-pid.js';
+import { endIfThere, startOrphan, swap, swappingHost } from '../support/swapped-pid.js';
 import { kernelTest, put, type TestCgroups } from '../support/test-cgroups.js';
 
 const live = liveHost();
@@ -94,4 +95,45 @@ describe('a pid that becomes a stranger’s', () => {
       expect(swaps).toBeGreaterThan(5);
     });
   }
+
+  kernelTest(
+    'is put back, and reported, where its number was written into a cgroup in the place of one that ended',
+    ['memory', 'freezer'],
+    async (area) => {
+      const targets = ['memory', 'freezer'].map((key) => area.at(key).create('job'));
+      const victim = orphan(area.at('memory'), area.at('freezer'));
+      let heir: ProcessIdentity | undefined;
+      const host: Host = {
+        ...live,
+        open: (path) => {
+          const directory = live.open(path);
+          return {
+            ...directory,
+            // In the middle of the write: the kernel looks the number up only after it has waited.
+            write: (name, text) => {
+              if (heir === undefined && path.endsWith('/job')) {
+                heir = swap(live, victim);
+                if (heir !== undefined) started.push(heir);
+              }
+              directory.write(name, text);
+            },
+          };
+        },
+      };
+      const before = live.read('/proc/self/cgroup');
+      await withProcess(host, victim.pid, async (held) => {
+        const opened = targets.map((cgroup) => ({ cgroup, directory: host.open(cgroup.directory) }));
+        const move = OwnMove.plan(host, held, opened);
+        await move.run(false);
+        expect(move.stranger?.message).toMatch(
+          /has ended, and its pid is that of perl \(uid 0\) now, which was moved .*: put back into /,
+        );
+        move.close();
+        for (const { directory } of opened) directory.close();
+      });
+      expect(targets.flatMap((cgroup) => cgroup.procs())).toEqual([]);
+      expect(heir === undefined ? '' : live.read(`/proc/${heir.pid}/cgroup`)).toBe(before);
+      endAll();
+    },
+  );
 });
