@@ -49,11 +49,12 @@ export function parseMountTable(text: string): MountTable {
  * `undefined`: it is none.
  */
 export function parseMountLine(line: string): Mount | undefined {
-  // A blank cannot be part of a field (it is written \040), so the first separator is the separator.
-  const split = line.indexOf(' - ');
-  if (split === -1) return undefined;
-  const [id, parent, , root, point, options] = line.slice(0, split).split(' ');
-  const [type, source, superOptions] = line.slice(split + 3).split(' ');
+  // A blank cannot be part of a field (it is written \040). Behind the options stand any number of fields, then a dash.
+  const fields = line.split(' ');
+  const dash = fields.indexOf('-', 6);
+  if (dash === -1) return undefined;
+  const [id, parent, , root, point, options] = fields;
+  const [type, source, superOptions] = [fields[dash + 1], fields[dash + 2], fields[dash + 3]];
   if (id === undefined || parent === undefined || root === undefined || point === undefined) return undefined;
   if (options === undefined || type === undefined || source === undefined || superOptions === undefined)
     return undefined;
@@ -108,7 +109,9 @@ function nearestToRoot(mounts: readonly Mount[], path: string): Mount | undefine
 }
 
 function covers(point: string, path: string): boolean {
-  return point === '/' || path === point || path.startsWith(`${point}/`);
+  // Without a string for each mount: there can be thousands, of containers.
+  if (!path.startsWith(point)) return false;
+  return path.length === point.length || point === '/' || path.charAt(point.length) === '/';
 }
 
 /**
