@@ -53,11 +53,13 @@ describe('slurm-cgroups', () => {
     `);
   });
 
-  it('the example of the README: the newest job of a user, and what a process belongs to', async () => {
-    const { discoverJobs, newestJob, readNode, verify } = library;
+  it('the example of the README: whose jobs are here, where a session goes, and what a process belongs to', async () => {
+    const { decideSession, discoverJobs, findOwners, readNode, verify } = library;
     const node = await readNode({ host: recordedHost(loadRecording('slurm-22.05-v1')) });
-    const jobs = discoverJobs(node, { uid: 1001 });
-    expect(newestJob(jobs)?.job.jobId).toBe(5);
+    const jobs = await findOwners(discoverJobs(node), { node });
+    expect(jobs.filter(({ uid }) => uid === 1001).map(({ jobId }) => jobId)).toEqual([4, 5]);
+    const { decision } = await decideSession({ uid: 1001 }, { node }); // admitSession without its effect
+    expect(decision).toMatchObject({ action: 'adopt', target: { job: { jobId: 5 } } });
     const { verdict, job } = await verify(6516, { node });
     expect([verdict, job?.jobId, job?.stepId]).toEqual(['contained', 5, 'batch']);
   });
