@@ -10,7 +10,13 @@ import { parseAddress } from '../machine/ip-address.js';
 import { type Endpoint, parseEndpoint, type TcpConnection } from '../machine/tcp-table.js';
 
 /** A connection, or why it is not known: one line, safe to print, the end of a sentence. */
-export type FoundConnection = { readonly connection: TcpConnection } | { readonly why: string };
+export type FoundConnection =
+  | { readonly connection: TcpConnection }
+  | {
+      readonly why: string;
+      /** sshd says that it does not know the caller. */
+      readonly isUnknown?: boolean;
+    };
 
 /** Two addresses with zones, two ports, three blanks: OpenSSH writes 115 characters at most. */
 const longestText = 160;
@@ -22,6 +28,9 @@ const longestText = 160;
 export function parseSshConnection(text: string): FoundConnection {
   if (text.length > longestText) return { why: `it is ${text.length} characters long` };
   const fields = text.trim().split(/ +/);
+  // What sshd writes for a connection that is no TCP socket: behind a pipe, AF_UNIX, AF_VSOCK (packet.c).
+  if (isUnknownPeer(fields))
+    return { why: `${quote(text)} names no addresses: the connection is not over TCP`, isUnknown: true };
   if (fields.length !== 4) return { why: `${quote(text)} does not have the four fields of a connection` };
   const [sourceAddress = '', sourcePort = '', destinationAddress = '', destinationPort = ''] = fields;
   const source = endpointFrom(sourceAddress, sourcePort);
@@ -31,6 +40,11 @@ export function parseSshConnection(text: string): FoundConnection {
   if (source.address.family !== destination.address.family)
     return { why: `${quote(text)} is IPv4 at one end and IPv6 at the other` };
   return { connection: { source, destination } };
+}
+
+/** `UNKNOWN 65535 UNKNOWN 65535`; one end alone may be known. */
+function isUnknownPeer(fields: readonly string[]): boolean {
+  return fields.length === 4 && [fields[0], fields[2]].includes('UNKNOWN');
 }
 
 function endpointFrom(addressText: string, portText: string): Endpoint | string {

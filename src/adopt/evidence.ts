@@ -10,8 +10,11 @@ import { withExternTimes } from '../jobs/extern-times.js';
 import type { Job } from '../jobs/job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners/find.js';
+import { askSteps, type StepdReport } from '../jobs/stepd/ask.js';
 import { reachExternStepd } from '../jobs/stepd/extern.js';
 import { isDeserted } from '../jobs/stepd/process.js';
+import { trustedOwners } from '../jobs/stepd/trusted-users.js';
+import { unplacedNote, unplacedOnNode, unplacedSteps } from '../jobs/stepd/unplaced.js';
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
@@ -124,7 +127,10 @@ const callerIdPart = 0.6;
 /** A slurmstepd that does not answer must not use up a login: at most half of its time goes into asking. */
 const askMs = { most: 2000, part: 0.5 };
 
-async function jobsFact(facts: AdoptionFacts, source: FactSource): Promise<AdoptionFacts> {
+/** slurmstepd makes its directory and its socket within this (measured: below 0.3 s). */
+const startMs = 300;
+
+async function jobsFact(facts: AdoptionFacts, source: FactSource, isRetry = false): Promise<AdoptionFacts> {
   const { node, request, options } = source;
   const { uid, jobId } = request;
   try {
@@ -132,7 +138,17 @@ async function jobsFact(facts: AdoptionFacts, source: FactSource): Promise<Adopt
     const jobTimes = options.rank.startsWith('pam_slurm_adopt');
     const all = await findOwners(discoverJobs(node, { uid, jobTimes }), { node, ...timeToAsk(source).wait() });
     const isNamed = (job: Job) => jobId !== undefined && job.jobId === jobId;
-    const own = all.filter((job) => job.uid === undefined || job.uid === uid || isNamed(job));
+    // A directory of a name of yesterday holds no job of this node.
+    const isOurs = ({ nodeName }: Job) => nodeName === undefined || nodeName === (node.nodeName ?? nodeName);
+    const own = all.filter((job) => isOurs(job) && (job.uid === undefined || job.uid === uid || isNamed(job)));
+    if (own.length === 0) {
+      const unplaced = await unplacedOf(node, uid, timeToAsk(source));
+      if (unplaced !== undefined && isRetry) return { ...facts, jobs: { unknown: unplaced } };
+      if (unplaced !== undefined) {
+        await node.host.sleep(startMs);
+        return jobsFact(facts, source, true);
+      }
+    }
     const jobs = own.length > 1 ? withExternTimes(own, node) : own;
     const states = jobs.flatMap((job) => stateOf(node, job) ?? []);
     return withJobs(facts, { known: jobs }, states);
@@ -140,6 +156,21 @@ async function jobsFact(facts: AdoptionFacts, source: FactSource): Promise<Adopt
     if (error instanceof SlurmCgroupsError) return { ...facts, jobs: { unknown: error.message } };
     throw error;
   }
+}
+
+/**
+ * A job of the user's whose slurmstepd listens and whose cgroup was not found is not known, which is not "no job". One of
+ * another user does not matter here; one whose owner is not known may be the user's. Only where no job of the user's was
+ * found: then all directories have to be looked at, and who listens without one is asked.
+ */
+async function unplacedOf(node: SlurmNode, uid: number, deadline: Deadline): Promise<string | undefined> {
+  const steps = unplacedOnNode(node).filter(({ stepId }) => stepId === 'extern');
+  if (steps.length === 0 || node.host.source === 'recording') return unplacedNote(steps);
+  const trusted = await trustedOwners(node);
+  const reports = await askSteps(steps, ['uid'], { host: node.host, deadline, trusted });
+  const isOthers = ({ answers, failures }: StepdReport) =>
+    (answers.uid !== undefined && answers.uid !== uid) || failures.some(({ failure }) => failure === 'absent');
+  return unplacedNote(steps.filter((_, index) => !reports.some((report, at) => at === index && isOthers(report))));
 }
 
 /** A slurmstepd that does not answer in time does not count as ending. */
@@ -172,9 +203,19 @@ function deadlineOf({ node, options, deadline }: FactSource): Deadline {
   return deadline ?? deadlineIn(node.host, options.budgetMs);
 }
 
+/** Whether the extern step's slurmstepd of a job listens; one whose owner does not answer is not deserted. */
+function isListening(node: SlurmNode, { jobId, nodeName }: Job): boolean {
+  return unplacedSteps(node, []).some(
+    (step) =>
+      step.stepId === 'extern' &&
+      (jobId === undefined || step.jobId === jobId) &&
+      (nodeName === undefined || step.nodeName === nodeName),
+  );
+}
+
 function stateOf(node: SlurmNode, job: Job): JobState | undefined {
   if (job.extern === undefined) return { job, state: 'starting' };
-  if (job.uid === undefined && isDeserted(node, job)) return { job, state: 'deserted' };
+  if (job.uid === undefined && isDeserted(node, job) && !isListening(node, job)) return { job, state: 'deserted' };
   const frozen = job.extern.cgroups.some((cgroup) => {
     const step = cgroupOf(node, cgroup);
     if (step === undefined) return false;

@@ -6,6 +6,7 @@ import { type Job, nameOfJob } from '../jobs/job.js';
 import type { JobName } from '../jobs/layout.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { jobIdByPlace } from '../jobs/stepd/process.js';
+import { unplacedNote, unplacedSteps } from '../jobs/stepd/unplaced.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 
 /** More would make the line long. */
@@ -29,9 +30,21 @@ export function jobsMeant(name: JobName, node: SlurmNode): readonly Job[] {
   const bySluid = all.filter((one) => one.sluid !== undefined).map((one) => identified(node, one));
   const told = bySluid.filter((one) => one.jobId === name.jobId);
   if (told.length > 0) return told;
+  requireNoStepd(node, bySluid, name.jobId);
   throw noSuchJob(
     name,
     bySluid.flatMap(({ jobId, sluid }) => (jobId === undefined && sluid !== undefined ? [sluid] : [])),
+  );
+}
+
+/** @throws SlurmCgroupsError ERR_STEPD where a slurmstepd of the job listens: it is here, and its cgroup is not known. */
+function requireNoStepd(node: SlurmNode, jobs: readonly Job[], jobId: number): void {
+  const note = unplacedNote(unplacedSteps(node, jobs).filter((step) => step.jobId === jobId));
+  if (note === undefined) return;
+  throw new SlurmCgroupsError(
+    'ERR_STEPD',
+    `Cannot tell what belongs to job ${jobId}: ${note}; "slurm-cgroups doctor" checks where Slurm keeps its cgroups`,
+    { jobId },
   );
 }
 

@@ -23,10 +23,15 @@ export interface Context {
 export const patienceMs = 5000;
 
 /** @throws SlurmCgroupsError ERR_NO_CGROUPS, ERR_CONFIG, ERR_PARSE, ERR_USAGE */
-export async function openContext(command: string, words: Words): Promise<Context> {
+export async function openContext(
+  command: string,
+  words: Words,
+  more: Pick<ReadNodeOptions, 'configurationError'> = {},
+): Promise<Context> {
   const log = await logOf(command, words);
   const host = await hostOf(words);
-  const node = await readNode({ host, timeoutMs: patienceMs, ...recordedOptions(host), ...nodeOptions(words) });
+  const options = { ...recordedOptions(host), ...nodeOptions(words, host), ...more };
+  const node = await readNode({ host, timeoutMs: patienceMs, ...options });
   log('debug', `this node has ${node.hierarchies.mode} cgroups`, { nodeName: node.nodeName, evidence: node.evidence });
   for (const note of node.notes) log('info', note);
   return { host, node, log };
@@ -37,14 +42,31 @@ export async function openContext(command: string, words: Words): Promise<Contex
  *
  * @throws SlurmCgroupsError ERR_USAGE
  */
-export function nodeOptions(words: Words): Pick<ReadNodeOptions, 'within' | 'spoolDir' | 'nodeName'> {
+export function nodeOptions(
+  words: Words,
+  host: Host,
+): Pick<ReadNodeOptions, 'within' | 'spoolDir' | 'nodeName' | 'readConfiguration'> {
   const within = flagValue(words, 'within');
   const nodeName = flagValue(words, 'node');
+  if (within === undefined) return defined({ nodeName });
+  // A sandbox keeps its spool there (sandbox.ts), which says whose jobs they are on v2, and has no configuration. Any
+  // other place is one of this node's, with its configuration and its spool.
+  const folder = `/run/slurm-cgroups${within}`;
+  const isSandbox = isThere(host, folder);
   return {
-    // A sandbox has its spool there (sandbox.ts): on v2 it tells whose jobs they are.
-    ...(within === undefined ? {} : { within: withinOf(within), spoolDir: `/run/slurm-cgroups${within}/spool` }),
+    within: withinOf(within),
+    ...(isSandbox ? { spoolDir: `${folder}/spool` } : { readConfiguration: true }),
     ...defined({ nodeName }),
   };
+}
+
+function isThere(host: Host, folder: string): boolean {
+  try {
+    return host.stat(folder) !== undefined;
+  } catch (error) {
+    if (hasCode(error, 'ERR_NOT_RECORDED')) return false;
+    throw error;
+  }
 }
 
 function withinOf(text: string): CgroupPath {

@@ -11,6 +11,7 @@ import { findOwners } from '../jobs/owners/find.js';
 import { askSteps, type StepdReport } from '../jobs/stepd/ask.js';
 import { JobSockets } from '../jobs/stepd/find.js';
 import { socketTime } from '../jobs/stepd/sockets.js';
+import { unplacedNote, unplacedOnNode } from '../jobs/stepd/unplaced.js';
 import { timeOfDayNs } from '../machine/clock.js';
 import { deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
@@ -47,7 +48,7 @@ export async function externChecks(node: SlurmNode, options: ExternChecksOptions
     return [await check('extern steps', () => Promise.reject(error))];
   }
   return Promise.all([
-    check('extern steps', () => externSteps(looks)),
+    check('extern steps', () => externSteps(looks, unplacedNote(unplacedOnNode(node)))),
     check('suspended', () => suspended(looks)),
     check('clocks', () =>
       clocks(
@@ -130,7 +131,9 @@ function frozenOf(node: SlurmNode, job: Job): ExternLook['frozenAt'] {
 }
 
 /** The worst finding, one line. */
-export function externSteps(looks: readonly ExternLook[]): Finding {
+export function externSteps(looks: readonly ExternLook[], unplaced?: string): Finding {
+  if (looks.length === 0 && unplaced !== undefined)
+    return unknown(`${unplaced}: its extern step cannot be checked`, 'see the check "layout"');
   if (looks.length === 0) return ok('no job is on this node now');
   const without = looks.filter((look) => !look.isThere);
   const there = looks.filter((look) => look.isThere);

@@ -5,6 +5,7 @@ import type { SlurmConfiguration } from '../jobs/config/read.js';
 import { mountpointElsewhere, type SlurmNode } from '../jobs/node.js';
 import { whyStrange } from '../jobs/stepd/sockets.js';
 import { trustedOwners } from '../jobs/stepd/trusted-users.js';
+import { unplacedNote, unplacedOnNode } from '../jobs/stepd/unplaced.js';
 import { someOf } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { type Check, check, type Finding, fail, ok, unknown, warn } from './check.js';
@@ -70,6 +71,12 @@ function layout(node: SlurmNode): Finding {
   if (foreign !== undefined)
     return warn(foreign, 'find out who made it and remove it: Slurm cannot create its own cgroup of that name');
   const tops = [...new Set(node.tops.map(({ version, path }) => `v${version} ${path}`))];
+  const unplaced = unplacedNote(unplacedOnNode(node));
+  if (unplaced !== undefined)
+    return fail(
+      `${unplaced}${tops.length === 0 ? '' : ` below ${someOf(tops)}`}: sessions cannot be put into ${tops.length === 0 ? 'jobs' : 'them'}`,
+      'compare cat /proc/PID/cgroup of a process of the job with CgroupSlice and CgroupPrepend in cgroup.conf; name another place with --within',
+    );
   return ok(tops.length === 0 ? 'no cgroup of Slurm yet: no job has run here since the boot' : someOf(tops));
 }
 

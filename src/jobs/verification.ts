@@ -12,6 +12,7 @@ import { formatJobPath, isSameJob, type JobName, type JobPlace } from './layout.
 import { type PlaceInJob, placeOf } from './membership-in-job.js';
 import type { LocatedTop, SlurmNode } from './node.js';
 import { findOwners } from './owners/find.js';
+import { unplacedNote, unplacedOnNode } from './stepd/unplaced.js';
 
 /**
  * contained: in the job in every hierarchy in which the job has a cgroup; partial: in some of them; outside:
@@ -76,9 +77,23 @@ export async function verify(pid: number | 'self', options: VerifyOptions): Prom
   return withProcess(node.host, one, async (held) => withJobId(verifyHeld(node, held), options));
 }
 
+/** A process that is in no job that was found may be in one whose cgroup was not. */
+function withUnplaced(found: Verification, node: SlurmNode): Verification {
+  try {
+    const note = unplacedNote(unplacedOnNode(node));
+    return note === undefined
+      ? found
+      : { ...found, notes: [...found.notes, `${note}: whether this process is in it is not known`] };
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    return { ...found, notes: [...found.notes, error.message] };
+  }
+}
+
 async function withJobId(found: Verification, { node, ...options }: VerifyOptions): Promise<Verification> {
   const { sluid, nodeName } = found.job ?? {};
-  if (found.job === null || sluid === undefined) return found;
+  if (found.job === null) return withUnplaced(found, node);
+  if (sluid === undefined) return found;
   try {
     const jobs = discoverJobs(node, { only: { sluid } }).filter((job) => job.nodeName === nodeName);
     const [job] = await findOwners(jobs, { node, ...options });

@@ -62,7 +62,7 @@ export function describeJobs(request: AdoptionRequest, here: JobsHere): string {
   const count = here.present.length;
   const who = request.user === undefined ? `uid ${request.uid}` : `uid ${request.uid} (${quote(request.user)})`;
   const parts = [
-    `${who} has ${count === 0 ? 'no jobs' : count === 1 ? '1 job' : `${count} jobs`} here${listed(here.present)}`,
+    `${who} has ${count === 0 ? (here.unknownOwnerOpen.length > 0 ? 'no known jobs' : 'no jobs') : count === 1 ? '1 job' : `${count} jobs`} here${listed(here.present)}`,
     ...(here.starting.length > 0 ? [`starting${listed(here.starting)}`] : []),
     ...(here.ending.length > 0 ? [`ending${listed(here.ending)}`] : []),
     ...(here.ofOthers.length > 0 ? [`of another user, ignored${listed(here.ofOthers)}`] : []),

@@ -143,7 +143,8 @@ describe('withFact()', () => {
     expect(await factOf({})).toEqual({ unknown: 'no connection was given' });
     expect(await factOf({ pid: 1 })).toEqual({ unknown: 'no connection was given' });
     expect(await factOf({ connection: 'UNKNOWN 65535 UNKNOWN 65535' })).toEqual({
-      unknown: 'the connection cannot be read: "UNKNOWN" is not an IP address',
+      unknown:
+        'the connection cannot be read: "UNKNOWN 65535 UNKNOWN 65535" names no addresses: the connection is not over TCP',
     });
     expect(await factOf({ connection: '192.0.2.1 51234 192.0.2.2 22' })).toEqual({
       unknown: 'a recorded node cannot be asked',

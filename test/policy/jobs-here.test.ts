@@ -50,7 +50,7 @@ describe('describeJobs()', () => {
     expect(describeJobs({ uid: 7 }, classifyJobs({ uid: 7 }, {}, []))).toBe('uid 7 has no jobs here');
     const unknown = [job(6, { uid: 'unknown' }), { ...job(7, { uid: 'unknown' }), unknownWhy: 'it is silent' }];
     expect(describeJobs({ uid: 7 }, classifyJobs({ uid: 7 }, {}, unknown))).toBe(
-      'uid 7 has no jobs here; of an unknown owner, ignored: job 6, job 7 (it is silent)',
+      'uid 7 has no known jobs here; of an unknown owner, ignored: job 6, job 7 (it is silent)',
     );
   });
 });

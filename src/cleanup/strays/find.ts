@@ -1,22 +1,21 @@
 // Strays: processes of people who have no job on this node. First form: told by uid alone. Where it is not known
 // whose jobs are here, nobody is called a stray (law 7). It only looks.
 
-import type { Membership } from '../../cgroup/membership.js';
+import { type Membership, parseMemberships } from '../../cgroup/membership.js';
 import { type HeldProcess, holdProcess } from '../../cgroup/process.js';
 import { discoverJobs } from '../../jobs/discovery.js';
 import { type Job, nameOfJob, type OwnedJob } from '../../jobs/job.js';
 import { placeOf } from '../../jobs/membership-in-job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
-import { type StepSocket, socketsInSpool } from '../../jobs/stepd/sockets.js';
+import { unplacedSteps } from '../../jobs/stepd/unplaced.js';
 import { defined } from '../../machine/defined.js';
 import { ifRecorded, ifThere, isGone, SlurmCgroupsError, someOf } from '../../machine/errors.js';
 import { withHeld } from '../../machine/held.js';
 import type { Host } from '../../machine/host.js';
-import { listeningPaths } from '../../machine/unix-table.js';
 import { isPersonsUid, readUidMin } from '../../machine/users.js';
 import { lineOfDescent } from '../spared.js';
-import { daemonUsers, serviceOf } from './people.js';
+import { containerOf, daemonUsers, isPeoplesPlace, serviceOf } from './people.js';
 import { knownUptimeMs, type ProcessRow, type ProcessTable, readProcessTable, readUse } from './process-table.js';
 
 /** A process that should not be here. */
@@ -76,18 +75,21 @@ export interface StrayRules {
   readonly slurmsUids: ReadonlySet<number>;
   /** This command and its ancestors. */
   readonly line: ReadonlySet<number>;
+  /** The node is itself a container of another machine: then every process is in one. */
+  readonly isContained?: boolean;
 }
 
 /** Why a process is a stray; `undefined`: it is none, or nobody can tell. Pure. */
 export function strayProof(
   { pid, uid, memberships }: ProcessRow,
-  { node, uidMin, jobs, slurmsUids, line }: StrayRules,
+  { node, uidMin, jobs, slurmsUids, line, isContained = false }: StrayRules,
 ): string | undefined {
   if (jobs.unknown.length > 0 || pid === 1 || line.has(pid)) return undefined;
   if (!isPersonsUid(uid, uidMin) || slurmsUids.has(uid) || jobs.owners.has(uid)) return undefined;
   // In a job's cgroup it is that job's, whoever it runs as: cleaning that job ends it.
   if (memberships.some((membership) => placeOf(node, membership)?.job !== undefined)) return undefined;
   if (serviceOf(memberships) !== undefined) return undefined;
+  if (!isContained && containerOf(memberships) !== undefined) return undefined;
   const others = jobs.count === 1 ? '1 job of others' : `${jobs.count} jobs of others`;
   return `its user has no job on this node (${jobs.count === 0 ? 'nobody has' : others}), and it is in no job's cgroup`;
 }
@@ -113,7 +115,7 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
   // After the processes: a job that began meanwhile counts, and one that ended meanwhile does not.
   const jobs = await knowJobs(node);
   const slurms = await daemonUsers(node);
-  const rules: StrayRules = { node, uidMin, jobs, slurmsUids: slurms.uids, line };
+  const rules: StrayRules = { node, uidMin, jobs, slurmsUids: slurms.uids, line, isContained: isInContainer(host) };
   const notes = [...jobs.unknown.map((why) => `Nobody is called a stray: ${why}`)];
   if (table.unknown !== undefined) notes.push(`There may be more strays: ${table.unknown}`);
   if (table.hidden > 0) notes.push(`${table.hidden} processes could not be looked at: run it as root`);
@@ -146,8 +148,10 @@ function lookCloser(host: Host, { pid }: ProcessRow, { rules, uptime, notes }: C
       const proof = strayProof({ pid, uid, memberships }, rules);
       const { isZombie, kernelThread, startTime, ...use } = readUse(held, uptime);
       if (proof === undefined || isZombie || kernelThread) return [];
-      const maker = personBehind(uidMapOf(held));
+      const uidMap = uidMapOf(held);
+      const maker = personBehind(uidMap);
       if (maker !== undefined && rules.jobs.owners.has(maker)) return [];
+      if (maker === undefined && mapsRange(uidMap) && !isPeoplesPlace(memberships)) return [];
       return [{ pid, startTime: startTime.toString(), uid, cgroup: tellingPath(memberships), proof, ...use }];
     });
   } catch (error) {
@@ -168,6 +172,27 @@ export function personBehind(uidMap: string): number | undefined {
     if (length === '1' && outside !== undefined && outside !== '0') return Number(outside);
   }
   return undefined;
+}
+
+/**
+ * Whether a user namespace gives its root a range of uids and no person's (systemd-nspawn -U, LXD, Docker's userns-remap):
+ * the machine's own containers. A user with subordinate uids can have one too, in a session or a job.
+ */
+export function mapsRange(uidMap: string): boolean {
+  return uidMap.split('\n').some((line) => {
+    const [inside, outside, length] = line.trim().split(/\s+/);
+    return inside === '0' && outside !== '0' && Number(length) > 1;
+  });
+}
+
+/** As a pod that sees its host's cgroups: pid 1 is in one. */
+function isInContainer(host: Host): boolean {
+  try {
+    return containerOf(parseMemberships(host.read('/proc/1/cgroup'))) !== undefined;
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return false;
+    throw error;
+  }
 }
 
 function uidMapOf(held: HeldProcess): string {
@@ -204,33 +229,9 @@ function ownersUnknown(jobs: readonly OwnedJob[]): readonly string[] {
   return [`the owner of ${someOf(jobs.map(nameOfJob), 5)} is not known${why}`];
 }
 
-/**
- * Jobs that have a slurmstepd but no cgroup (proctrack without cgroups): by their sockets in the spool. A slurmstepd that
- * crashed leaves its socket behind, on which nothing listens any more. A user can make it look as if something did
- * (machine/unix-table.ts): then a job is not known, which names no stray, rather than none.
- */
+/** Jobs that have a slurmstepd but no cgroup. */
 function jobsBySocket(node: SlurmNode, jobs: readonly Job[]): readonly string[] {
-  const sockets = [...node.spools]
-    .flatMap(([nodeName, spool]) => socketsThere(node.host, spool, nodeName))
-    .filter(({ jobId, nodeName }) => !jobs.some((job) => isThatJob(job, jobId, nodeName)));
-  if (sockets.length === 0) return [];
-  const listening = pathsOfListeners(node.host);
-  const found = sockets.filter(({ folder, name }) => listening?.has(`${folder}/${name}`) ?? true);
-  return [...new Set(found.map(({ jobId }) => jobId))].map(
+  return [...new Set(unplacedSteps(node, jobs).map(({ jobId }) => jobId))].map(
     (jobId) => `job ${jobId} has a slurmstepd here but no cgroup, and its owner is not known`,
   );
-}
-
-/** A job named by its SLUID can be any, and its owner is asked for anyway. */
-function isThatJob(job: Job, jobId: number, nodeName: string): boolean {
-  return job.jobId === undefined || (job.jobId === jobId && (job.nodeName ?? nodeName) === nodeName);
-}
-
-function socketsThere(host: Host, spool: string, nodeName: string): readonly StepSocket[] {
-  return ifRecorded(() => socketsInSpool(host, spool, { nodeName })) ?? [];
-}
-
-/** `undefined`: a recording without that table; then the socket alone has to do. */
-function pathsOfListeners(host: Host): ReadonlySet<string> | undefined {
-  return ifRecorded(() => new Set(listeningPaths(host)));
 }

@@ -27,11 +27,34 @@ export async function daemonUsers(node: Pick<SlurmNode, 'host' | 'configuration'
   return { uids, notes };
 }
 
+/** Places of containers that the machine itself runs: kubelet's pods, systemd's machines, LXC's payloads. */
+const ofContainers = /^(?:kubepods(?:[-.].*)?|machine\.slice|lxc\.payload(?:\..*)?|lxc)$/;
+
+/** The container of the machine's own that a process is in: by the first names of its path, which users cannot make. */
+export function containerOf(memberships: readonly Membership[]): string | undefined {
+  for (const { path } of memberships) {
+    const [first = '', second = ''] = partsOf(path);
+    const name = [first, first === 'kubelet.slice' || first === 'kubelet' ? second.replace(/^kubelet-/, '') : ''].find(
+      (one) => ofContainers.test(one),
+    );
+    if (name !== undefined) return name;
+  }
+  return undefined;
+}
+
 /**
  * Services in which what people start stands: slurmd's (name=systemd on v1, also what a job left behind), sshd's and
  * login's where pam_systemd is off, as Slurm asks, and those of timed jobs.
  */
 const forPeople = /^(?:slurmd|sshd?|crond?|atd|getty|serial-getty|console-getty|autovt)(?:@.*)?\.service$/;
+
+/** Whether a process stands where people's sessions and what they start stand. */
+export function isPeoplesPlace(memberships: readonly Membership[]): boolean {
+  return memberships.some(({ path }) => {
+    const [slice, ...below] = partsOf(path);
+    return slice === 'user.slice' || (slice === 'system.slice' && below.some((name) => forPeople.test(name)));
+  });
+}
 
 /** The unit of the machine's own that a process belongs to: below system.slice, in systemd's tree or on v2. */
 export function serviceOf(memberships: readonly Membership[]): string | undefined {

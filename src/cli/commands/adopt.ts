@@ -140,11 +140,13 @@ function namedJob(words: Words): number | undefined {
   return jobIdOf(text);
 }
 
-/** A login goes on without a connection that cannot be read; a person who wrote one here wants to know. */
+/**
+ * A login goes on without a connection that cannot be read; a person who wrote one here wants to know. sshd's own
+ * word for an unknown caller is no mistake. */
 function connectionIn(words: Words): string | undefined {
   const text = flagValue(words, 'connection');
   const found = text === undefined ? undefined : parseSshConnection(text);
-  if (found !== undefined && 'why' in found)
+  if (found !== undefined && 'why' in found && found.isUnknown !== true)
     throw usageError(
       `Cannot read the connection: ${found.why}; --connection takes what SSH_CONNECTION holds, "SRC SPORT DST DPORT"`,
     );

@@ -97,10 +97,14 @@ interface Examination {
 
 /** @throws SlurmCgroupsError ERR_NO_CGROUPS, ERR_NOT_SLURM */
 async function examine(host: Host, words: Words, machine: Finding | undefined): Promise<Examination> {
-  const { node, unread } = await readAnyway(host, words);
+  const node = await readAnyway(host, words);
+  const unread = node.configurationError === undefined ? undefined : unreadable(node.configurationError);
   if (unread === undefined) await requireSlurm(node);
   const [ofNode, ofSteps, ofLogins] = await Promise.all([
-    nodeChecks(node, { isPart: words.flags.has('within'), ...defined({ unread }) }),
+    nodeChecks(node, {
+      isPart: words.flags.has('within') && node.configuration === undefined && unread === undefined,
+      ...defined({ unread }),
+    }),
     externChecks(node),
     loginChecks(host),
   ]);
@@ -109,21 +113,14 @@ async function examine(host: Host, words: Words, machine: Finding | undefined): 
 }
 
 /** A configuration that cannot be read is a finding; the rest is checked all the same. */
-async function readAnyway(
-  host: Host,
-  words: Words,
-): Promise<{ readonly node: SlurmNode; readonly unread: Finding | undefined }> {
-  const options = { timeoutMs: patienceMs, ...recordedOptions(host), ...nodeOptions(words) };
-  try {
-    return { node: await readNode({ host, ...options }), unread: undefined };
-  } catch (error) {
-    if (!isAboutConfiguration(error)) throw error;
-    return { node: await readNode({ host, within: rootPath, ...options }), unread: unreadable(error) };
-  }
-}
-
-function isAboutConfiguration(error: unknown): error is SlurmCgroupsError {
-  return hasCode(error, 'ERR_CONFIG', 'ERR_PARSE', 'ERR_NOT_PERMITTED', 'ERR_TIMEOUT', 'ERR_NOT_FOUND');
+function readAnyway(host: Host, words: Words): Promise<SlurmNode> {
+  return readNode({
+    host,
+    timeoutMs: patienceMs,
+    ...recordedOptions(host),
+    ...nodeOptions(words, host),
+    configurationError: 'note',
+  });
 }
 
 /** Facts of the machine, kept beside the host's answers under a name that is no path. */
@@ -171,7 +168,8 @@ async function writeRecording(file: string, lines: string[], { host, words, foun
     const options = {
       ...(configuration?.file === undefined ? { within: rootPath } : { configFile: configuration.file }),
       ...defined({ nodeName }),
-      ...nodeOptions(words),
+      ...nodeOptions(words, host),
+      configurationError: 'note' as const,
     };
     const played: Host = {
       ...host,

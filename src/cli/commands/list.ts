@@ -6,6 +6,7 @@ import { type Job, nameOfJob, type OwnedJob, type Step } from '../../jobs/job.js
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
 import { processSeen, seenOfStep } from '../../jobs/processes.js';
+import { unplacedNote, unplacedOnNode } from '../../jobs/stepd/unplaced.js';
 import { deadlineIn } from '../../machine/deadline.js';
 import { defined } from '../../machine/defined.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
@@ -78,14 +79,16 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   const said = whose(words);
   const jobId = flagValue(words, 'job');
   const wanted = jobId === undefined ? undefined : jobIdOf(jobId);
-  const { node, log } = await openContext('list', words);
+  const { node, log } = await openContext('list', words, { configurationError: 'note' });
   await requireSlurm(node);
   const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await requireUid(node.host, said.user);
   const found = await findOwners(discoverJobs(node, defined({ uid })), { node });
   const all = found.filter((job) => uid === undefined || job.uid === uid);
   const newest = newestByUser(all, node);
   const jobs = wanted === undefined ? all : all.filter((job) => job.jobId === wanted);
-  const hidden = hiddenFrom(found, uid, wanted);
+  const unplaced = unplacedOnNode(node).filter(({ jobId: id }) => wanted === undefined || id === wanted);
+  const unplacedWord = unplacedNote(unplaced);
+  const hidden = [...hiddenFrom(found, uid, wanted), ...(unplacedWord === undefined ? [] : [unplacedWord])];
   if (wanted !== undefined && jobs.length === 0) {
     throw new SlurmCgroupsError(
       'ERR_NO_SUCH_JOB',

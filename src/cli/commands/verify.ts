@@ -34,14 +34,15 @@ export async function runVerify(words: Words, output: Output = standardOutput())
   const pid = operand === 'self' ? operand : pidOf(operand);
   const job = flagValue(words, 'job');
   const wanted = job === undefined ? undefined : jobIdOf(job);
-  const { node, log } = await openContext('verify', words);
+  const { node, log } = await openContext('verify', words, { configurationError: 'note' });
   const found = await verify(pid, { node });
   log('verbose', `process ${found.pid}: ${found.verdict}`, { job: found.job });
   const yes = found.verdict === 'contained' && (wanted === undefined || found.job?.jobId === wanted);
+  const told = node.configurationError === undefined ? found.notes : [...node.notes, ...found.notes];
   const notes =
     node.evidence === undefined
-      ? [...found.notes, 'this is not a Slurm node: it has neither a Slurm cgroup nor a slurmd spool']
-      : found.notes;
+      ? [...told, 'this is not a Slurm node: it has neither a Slurm cgroup nor a slurmd spool']
+      : told;
   if (words.flags.has('json')) output.print(json({ ...found, notes }));
   else {
     const names = await namesOf(node.host, [found.uid]);

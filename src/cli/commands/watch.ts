@@ -38,10 +38,10 @@ export const watchSpec: CommandSpec = {
 };
 
 export async function runWatch(words: Words, output: Output = standardOutput()): Promise<number> {
-  const { node, log } = await openContext('watch', words);
+  const { node, host, log } = await openContext('watch', words, { configurationError: 'note' });
   await requireSlurm(node);
   const asTable = !words.flags.has('json') && canDraw();
-  const options = { ...nodeOptions(words), steps: asTable || words.flags.has('steps') };
+  const options = { ...nodeOptions(words, host), steps: asTable || words.flags.has('steps') };
   return stoppable(
     async (stop) => {
       const over = new AbortController();

@@ -3,6 +3,7 @@
 
 import path from 'node:path';
 import { deadlineIn } from '../../machine/deadline.js';
+import { defined } from '../../machine/defined.js';
 import { ConfigError, hasCode, quote } from '../../machine/errors.js';
 import { type ConfigFiles, configFiles, type LocatedFile } from '../../machine/guarded-files.js';
 import type { Host } from '../../machine/host.js';
@@ -46,10 +47,13 @@ export async function readSlurmConfiguration(
   const files = configFiles(host, deadlineIn(host, options.timeoutMs ?? 2000, options.signal));
   const notes: string[] = [];
   let slurmd: SlurmdProcess | undefined;
+  let slurmdNames: readonly string[] | undefined;
   if (options.lookForSlurmd === true && options.file === undefined) {
     const found = await findSlurmds(host, files);
     notes.push(...found.notes);
     slurmd = slurmdOf(found.slurmds, options.nodeName);
+    const names = found.slurmds.flatMap(({ nodeName }) => nodeName ?? []);
+    if (names.length > 0 && names.length === found.slurmds.length) slurmdNames = [...new Set(names)].sort();
   }
   for (const candidate of candidatesFor(options, slurmd)) {
     try {
@@ -58,13 +62,22 @@ export async function readSlurmConfiguration(
       const { slurm, cgroup, unreadable } = await loadBoth(host, files, main, options);
       const owners = main.ownersUnknown ? [`Whose ${quote(main.path)} is, the recording does not tell`] : [];
       const said = [...notes, ...owners, ...slurm.notes, ...(cgroup?.notes ?? []), ...unreadable];
-      return { ...settingsOf(slurm, cgroup), file: main.path, foundBy: candidate.foundBy, slurmd, notes: said };
+      return {
+        ...settingsOf(slurm, cgroup),
+        file: main.path,
+        foundBy: candidate.foundBy,
+        slurmd,
+        ...defined({ slurmdNames }),
+        notes: said,
+      };
     } catch (error) {
       if (host.source !== 'recording' || !hasCode(error, 'ERR_NOT_RECORDED')) throw error;
       notes.push(error.message);
     }
   }
-  return notes.length === 0 ? undefined : { files: [], slurmd, nodes: [], places: new Map(), notes };
+  return notes.length === 0
+    ? undefined
+    : { files: [], slurmd, ...defined({ slurmdNames }), nodes: [], places: new Map(), notes };
 }
 
 interface Candidate {

@@ -18,6 +18,8 @@ export interface SlurmConfiguration {
   readonly files: readonly string[];
   /** The slurmd that reads it, where it was looked for and found. */
   readonly slurmd?: SlurmdProcess | undefined;
+  /** NodeNames that slurmds were started with (`-N`); only where each of them says its own. */
+  readonly slurmdNames?: readonly string[] | undefined;
   readonly clusterName?: string | undefined;
   /** Name or number. Not set: root. */
   readonly slurmUser?: string | undefined;

@@ -3,7 +3,14 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Membership, parseProcCgroup } from '../../../src/cgroup/membership.js';
 import { cgroupPath } from '../../../src/cgroup/path.js';
-import { findStrays, type JobsKnown, knowJobs, personBehind, strayProof } from '../../../src/cleanup/strays/find.js';
+import {
+  findStrays,
+  type JobsKnown,
+  knowJobs,
+  mapsRange,
+  personBehind,
+  strayProof,
+} from '../../../src/cleanup/strays/find.js';
 import { readProcessTable } from '../../../src/cleanup/strays/process-table.js';
 import { Sandbox } from '../../../src/cli/sandbox.js';
 import { readNode, type SlurmNode } from '../../../src/jobs/node.js';
@@ -300,4 +307,16 @@ describe('findStrays()', () => {
       }
     }),
   );
+});
+
+describe('mapsRange()', () => {
+  it.each([
+    ['         0          0 4294967295\n', false],
+    ['         0 1878982656      65536\n', true],
+    ['         0       1005          1\n         1     100000      65536\n', false],
+    ['         0    1000000 1000000000\n', true],
+    ['', false],
+  ])('%j: %s', (text, isRange) => {
+    expect(mapsRange(text)).toBe(isRange);
+  });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { parseProcCgroup } from '../../../src/cgroup/membership.js';
-import { daemonUsers, serviceOf } from '../../../src/cleanup/strays/people.js';
+import { containerOf, daemonUsers, isPeoplesPlace, serviceOf } from '../../../src/cleanup/strays/people.js';
 import { nodeWith } from '../../support/config-sandbox.js';
 
 describe('daemonUsers()', () => {
@@ -43,4 +43,25 @@ it.each([
   ['0::/\n', undefined],
 ])('serviceOf() of %j is %s', (text, service) => {
   expect(serviceOf(parseProcCgroup(text))).toBe(service);
+});
+
+describe('containerOf()', () => {
+  const at = (path: string) => parseProcCgroup(`0::${path}\n`);
+  it.each([
+    ['/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0.slice/cri-containerd-4.scope', 'kubepods.slice'],
+    ['/kubepods/burstable/pod0/4567', 'kubepods'],
+    ['/kubelet.slice/kubelet-kubepods.slice/x', 'kubepods.slice'],
+    ['/machine.slice/systemd-nspawn@cn1.service/payload/x.service', 'machine.slice'],
+    ['/lxc.payload.cn1/init.scope', 'lxc.payload.cn1'],
+    ['/user.slice/user-1000.slice/user@1000.service/kubepods.slice/x', undefined],
+    ['/system.slice/sshd.service', undefined],
+  ])('%s: %s', (path, name) => {
+    expect(containerOf(at(path))).toBe(name);
+  });
+
+  it('knows where sessions of people stand', () => {
+    expect(isPeoplesPlace(at('/user.slice/user-1000.slice/session-3.scope'))).toBe(true);
+    expect(isPeoplesPlace(at('/system.slice/sshd.service'))).toBe(true);
+    expect(isPeoplesPlace(at('/system.slice/docker-4567.scope'))).toBe(false);
+  });
 });
