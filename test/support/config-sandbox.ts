@@ -94,6 +94,11 @@ export interface NodeFile {
 
 /** A node in memory: these files, the folders above them root's unless they are given too, and nothing else. */
 export function nodeWith(files: Readonly<Record<string, NodeFile>>): Host {
+  return recordedHost(recordingOf(files));
+}
+
+/** The same as the text of a recording. */
+export function recordingOf(files: Readonly<Record<string, NodeFile>>): string {
   const lines: object[] = [{ recording: 'slurm-cgroups', version: 1, self: { pid: 4711, uid: 0 } }];
   const listings = new Map<string, Record<string, string>>([['/', {}]]);
   const add = (where: string, kind: string) => {
@@ -122,5 +127,5 @@ export function nodeWith(files: Readonly<Record<string, NodeFile>>): Host {
     lines.push({ list: where, entries });
     if (files[where] === undefined) stat(where, 0o040755, 0);
   }
-  return recordedHost(lines.map((line) => JSON.stringify(line)).join('\n'));
+  return lines.map((line) => JSON.stringify(line)).join('\n');
 }
