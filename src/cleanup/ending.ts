@@ -18,7 +18,7 @@ import { ifThere, quote, SlurmCgroupsError } from '../machine/errors.js';
 import { askToEnd, emptyAndRemove, membersIn } from './emptying.js';
 import { jobsMeant } from './named-job.js';
 import type { CleanReport, EndedProcess, SparedProcess } from './report.js';
-import { isSlurmstepd, lineOfDescent, proofOf, spareReason } from './spared.js';
+import { endedJobsOf, isSlurmstepd, lineOfDescent, proofOf, spareReason } from './spared.js';
 import { closeLookMs, describeSurvivor } from './survivors/describe.js';
 
 export interface CleanOptions {
@@ -33,6 +33,9 @@ export interface CleanOptions {
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }
+
+/** For the question whether other jobs live, in which members stand too. */
+const otherJobsMs = 1000;
 
 /** What one survivor's children get at least: of hundreds none may be startable, and all would wait for long. */
 const leastLookMs = 500;
@@ -86,6 +89,8 @@ export interface CleanPlan {
   readonly inodes: ReadonlyMap<Cgroup, bigint>;
   readonly members: readonly Member[];
   readonly spared: readonly SparedProcess[];
+  /** Places in these spare no process: see endedJobsOf. */
+  readonly ended: ReadonlySet<string>;
   readonly refused?: string;
   /** Why there may be more members than were seen. */
   readonly unknown?: string;
@@ -95,7 +100,16 @@ export interface CleanPlan {
 /** Lists, and decides, without touching anything. */
 export async function planJob(asked: JobName, options: CleanOptions): Promise<CleanPlan> {
   const { node, force = false, signal, timeoutMs = defaults.timeoutMs } = options;
-  const nothing = { ...namesOf(asked), found: [], cgroups: [], inodes: new Map(), members: [], spared: [], notes: [] };
+  const nothing = {
+    ...namesOf(asked),
+    found: [],
+    cgroups: [],
+    inodes: new Map(),
+    members: [],
+    spared: [],
+    ended: new Set<string>(),
+    notes: [],
+  };
   try {
     const found = jobsMeant(asked, node);
     const several = severalOf(found);
@@ -115,8 +129,9 @@ export async function planJob(asked: JobName, options: CleanOptions): Promise<Cl
     let stepd: Member | undefined;
     const { all, unknown } = await membersIn(node.host, cgroups, deadlineIn(node.host, timeoutMs, signal));
     if (unknown !== undefined) stepd = slurmstepdOf(node, found);
+    const ended = await endedJobsOf(all, { node, job, deadline: deadlineIn(node.host, otherJobsMs, signal) });
     for (const member of all) {
-      const why = spareReason(member, { node, job, line });
+      const why = spareReason(member, { node, job, line, ended });
       if (why === undefined) members.push(member);
       else spared.push({ pid: member.pid, comm: member.comm, why });
       if (isSlurmstepd(node, member)) stepd ??= member;
@@ -132,6 +147,7 @@ export async function planJob(asked: JobName, options: CleanOptions): Promise<Cl
       inodes,
       members,
       spared,
+      ended,
       notes: [],
       ...defined({ refused, unknown }),
     };
@@ -180,6 +196,7 @@ async function carryOut(
   const { host } = node;
   const { job, cgroups } = plan;
   const line = lineOfDescent(host);
+  let { ended } = plan;
   const madeAnew = (top: Cgroup) => {
     const stat = host.stat(top.directory);
     if (stat === undefined || stat.ino === plan.inodes.get(top)) return undefined;
@@ -187,11 +204,16 @@ async function carryOut(
   };
   const spare = (member: Member) => {
     const top = cgroups.find((one) => holds(one, member.seenIn));
-    return (top === undefined ? undefined : madeAnew(top)) ?? spareReason(member, { node, job, line });
+    return (top === undefined ? undefined : madeAnew(top)) ?? spareReason(member, { node, job, line, ended });
   };
   const graceMs = options.graceMs ?? defaults.graceMs;
   const timeoutMs = options.timeoutMs ?? defaults.timeoutMs;
   const asked = graceMs > 0 ? await askToEnd(host, cgroups, { spare, graceMs, ...defined({ signal }) }) : [];
+  ended = await endedJobsOf((await membersIn(host, cgroups, deadlineIn(host, otherJobsMs, signal))).all, {
+    node,
+    job,
+    deadline: deadlineIn(host, otherJobsMs, signal),
+  });
   const { killed, removal } = await emptyAndRemove(host, cgroups, {
     spare,
     madeAnew,

@@ -3,11 +3,15 @@
 
 import type { Member } from '../cgroup/killing.js';
 import { placesLine } from '../cgroup/membership.js';
-import { type HeldProcess, holdProcess, parseProcStat } from '../cgroup/process.js';
+import { type HeldProcess, holdProcess, parseProcStat, processKey } from '../cgroup/process.js';
+import { discoverJobs } from '../jobs/discovery.js';
+import { type Job, nameOfJob } from '../jobs/job.js';
 import { isSameJob, type JobName } from '../jobs/layout.js';
+import { isJobLiving } from '../jobs/living.js';
 import { placeOf } from '../jobs/membership-in-job.js';
 import type { SlurmNode } from '../jobs/node.js';
-import { isAtSlurmstepdsPlace, rootExecutable } from '../jobs/protected.js';
+import { isAtSlurmstepdsPlace, protectedProgramOf, rootExecutable } from '../jobs/protected.js';
+import type { Deadline } from '../machine/deadline.js';
 import { ifThere } from '../machine/errors.js';
 import { withHeld } from '../machine/held.js';
 import type { Host } from '../machine/host.js';
@@ -28,6 +32,34 @@ export interface SpareOptions {
   readonly node: SlurmNode;
   readonly job: JobName;
   readonly line: ReadonlySet<number>;
+  /** Of `endedJobsOf`: a place in one of them spares nothing. */
+  readonly ended?: ReadonlySet<string>;
+}
+
+/**
+ * Which of the other jobs that members stand in have ended: a job that lives keeps its processes, a directory that one
+ * has left behind keeps nothing. Asked for each process, which alone does not keep its other job alive.
+ */
+export async function endedJobsOf(
+  members: readonly Member[],
+  { node, job, deadline }: Pick<SpareOptions, 'node' | 'job'> & { readonly deadline: Deadline },
+): Promise<ReadonlySet<string>> {
+  const ended = new Set<string>();
+  const found = new Map<string, readonly Job[]>();
+  for (const member of members) {
+    const other = otherJobOf(node, member, job);
+    if (other === undefined) continue;
+    const key = jobKey(other);
+    const there = found.get(key) ?? discoverJobs(node, { only: other });
+    found.set(key, there);
+    const lives = await Promise.all(there.map((one) => isJobLiving(node, one, { except: member.pid, deadline })));
+    if (!lives.includes(true)) ended.add(`${key} ${processKey(member)}`);
+  }
+  return ended;
+}
+
+function jobKey(job: JobName): string {
+  return 'jobId' in job ? String(job.jobId) : job.sluid;
 }
 
 /** Why a member of the job's cgroups is not ended; `undefined`: it is. */
@@ -38,28 +70,19 @@ export function spareReason(member: Member, options: SpareOptions): string | und
   if (line.has(member.pid))
     return member.pid === node.host.self().pid ? 'is this command itself' : 'is an ancestor of this command';
   if (isAtSlurmstepdsPlace(node, member.memberships)) return "is at slurmstepd's place in the job";
-  if (isRoot(member)) {
-    const name = executableOf(node.host, member);
+  if (member.uids.every((uid) => uid === 0)) {
+    const name = protectedProgramOf(node.host, member);
     if (name === 'slurmstepd' || name === 'slurmd') return `is ${name}`;
     if (isPlaceholder(node, member)) return "is slurmstepd's own placeholder, and slurmstepd lives";
   }
   const other = otherJobOf(node, member, job);
-  return other === undefined ? undefined : `is also in ${other}`;
+  if (other === undefined || options.ended?.has(`${jobKey(other)} ${processKey(member)}`) === true) return undefined;
+  return `is also in ${nameOfJob(other)}`;
 }
 
-/** Whether the member is the slurmstepd of a step: by place on v2, else by uids and executable. */
+/** Whether the member is the slurmstepd of a step: by uids and executable. */
 export function isSlurmstepd(node: SlurmNode, member: Member): boolean {
-  if (!isRoot(member)) return false;
-  return executableOf(node.host, member) === 'slurmstepd';
-}
-
-function isRoot(member: Member): boolean {
-  return member.uids.every((uid) => uid === 0);
-}
-
-function executableOf(host: Host, { pid, startTime }: Member): string | undefined {
-  const look = (held: HeldProcess) => (held.startTime === startTime ? rootExecutable(host, held) : undefined);
-  return ifThere(() => withHeld(holdProcess(host, pid), look));
+  return protectedProgramOf(node.host, member) === 'slurmstepd';
 }
 
 /** `sleep 100000000` in the extern step, a child of slurmstepd (up to 24.11): ending it ends the step of a living job. */
@@ -72,11 +95,11 @@ function isPlaceholder(node: SlurmNode, member: Member): boolean {
 }
 
 /** On v1 memberships differ by hierarchy: a process that stands in another job anywhere is that job's, too. */
-function otherJobOf(node: SlurmNode, member: Member, job: JobName): string | undefined {
+function otherJobOf(node: SlurmNode, member: Pick<Member, 'memberships'>, job: JobName): JobName | undefined {
   for (const membership of member.memberships) {
     const place = placeOf(node, membership);
     if (place?.job === undefined || isSameJob(place.job, job)) continue;
-    return 'jobId' in place.job ? `job ${place.job.jobId}` : `job ${place.job.sluid}`;
+    return place.job;
   }
   return undefined;
 }

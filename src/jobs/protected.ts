@@ -3,7 +3,7 @@
 // place in the tree, or all four uids 0 together with a root-owned executable of that name.
 
 import type { Membership } from '../cgroup/membership.js';
-import { childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
+import { childrenOf, type HeldProcess, holdProcess, type ProcessIdentity } from '../cgroup/process.js';
 import { ifReadable, ifThere, SlurmCgroupsError } from '../machine/errors.js';
 import { withHeld } from '../machine/held.js';
 import { type Host, isRegularFile } from '../machine/host.js';
@@ -115,6 +115,16 @@ export function rootExecutable(host: Host, held: HeldProcess): string | undefine
   const stat = host.stat(file);
   const trusted = stat === undefined ? file !== link : stat.uid === 0n && isRegularFile(stat);
   return trusted ? name : undefined;
+}
+
+/** The same of a process that was listed; `undefined` also where it is not root's with all four uids, or has ended. */
+export function protectedProgramOf(
+  host: Host,
+  { pid, startTime, uids }: ProcessIdentity & { readonly uids: readonly number[] },
+): string | undefined {
+  if (!uids.every((uid) => uid === 0)) return undefined;
+  const look = (held: HeldProcess) => (held.startTime === startTime ? rootExecutable(host, held) : undefined);
+  return ifThere(() => withHeld(holdProcess(host, pid), look));
 }
 
 /** A child that runs as another person: then the connection is that person's, not `uid`'s. */

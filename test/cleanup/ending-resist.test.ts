@@ -233,11 +233,14 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
     const program = firstThreadEnded(uid, context);
     const { pid } = await sandbox.startScript(0, `exec ${program.line}`, job);
     await untilFirstThreadEnded(pid);
-    const [cgroup] = (await sandbox.addJob({ jobId: 3, uid })).cgroups;
+    const other = await sandbox.addJob({ jobId: 3, uid });
+    const { pid: neighbour } = await sandbox.startScript(uid, 'exec sleep 100', other);
+    const [cgroup] = other.cgroups;
     host.write(`${cgroup?.directory}/cgroup.procs`, String(pid));
     const report = await cleanJob({ jobId: 1 }, { node: await sandbox.node(), graceMs: 0, timeoutMs: 500 });
     expect([report.ended, report.spared]).toEqual([[], [{ pid, comm: 'node', why: 'is also in job 3' }]]);
     host.signal(pid, 'SIGKILL');
+    host.signal(neighbour, 'SIGKILL');
   });
 
   it('ends one that renames its cgroups without a pause, as their owner can on v1', async (context) => {

@@ -5,10 +5,12 @@ import { type Membership, parseMemberships } from '../../cgroup/membership.js';
 import { type HeldProcess, holdProcess } from '../../cgroup/process.js';
 import { discoverJobs } from '../../jobs/discovery.js';
 import { type Job, nameOfJob, type OwnedJob } from '../../jobs/job.js';
+import { isJobLiving } from '../../jobs/living.js';
 import { placeOf } from '../../jobs/membership-in-job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
 import { unplacedSteps } from '../../jobs/stepd/unplaced.js';
+import { deadlineIn } from '../../machine/deadline.js';
 import { defined } from '../../machine/defined.js';
 import { ifRecorded, ifThere, isGone, SlurmCgroupsError, someOf } from '../../machine/errors.js';
 import { withHeld } from '../../machine/held.js';
@@ -207,12 +209,15 @@ function tellingPath(memberships: readonly Membership[]): string {
 }
 
 /** Whose jobs are here. A list that cannot be read is a reason not to know, and so is a job without cgroup or owner. */
+/** What is not known by then counts as living. */
+const livingMs = 2000;
+
 export async function knowJobs(node: SlurmNode): Promise<JobsKnown> {
   const nothing = { count: 0, owners: new Set<number>() };
   if (node.evidence === undefined)
     return { ...nothing, unknown: ["nothing here is Slurm's, so nothing tells whose jobs are here"] };
   try {
-    const jobs = await findOwners(discoverJobs(node), { node });
+    const jobs = await findOwners(await livingJobs(node), { node });
     const owners = new Set(jobs.flatMap((job) => job.uid ?? []));
     const unknown = [...ownersUnknown(jobs.filter((job) => job.uid === undefined)), ...jobsBySocket(node, jobs)];
     return { count: jobs.length, owners, unknown };
@@ -220,6 +225,16 @@ export async function knowJobs(node: SlurmNode): Promise<JobsKnown> {
     if (!(error instanceof SlurmCgroupsError)) throw error;
     return { ...nothing, unknown: [`the jobs here could not be read: ${error.message}`] };
   }
+}
+
+/** A directory that an ended job left behind makes nobody a user with a job. A recording keeps too little to tell. */
+async function livingJobs(node: SlurmNode): Promise<readonly Job[]> {
+  const jobs = discoverJobs(node);
+  if (node.host.source === 'recording') return jobs;
+  const deadline = deadlineIn(node.host, livingMs);
+  const living: Job[] = [];
+  for (const job of jobs) if (await isJobLiving(node, job, { deadline })) living.push(job);
+  return living;
 }
 
 function ownersUnknown(jobs: readonly OwnedJob[]): readonly string[] {

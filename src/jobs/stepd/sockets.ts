@@ -3,7 +3,7 @@
 // lies there is looked at by ask.ts before it is asked.
 
 import path from 'node:path';
-import { ifThere, SlurmCgroupsError } from '../../machine/errors.js';
+import { ifRecorded, ifThere, SlurmCgroupsError } from '../../machine/errors.js';
 import { type FileStat, type Host, isDirectory, isSocket } from '../../machine/host.js';
 import { answersAtOnce, readMountTable } from '../../machine/mount-table.js';
 import { othersCanWrite } from '../../machine/ownership.js';
@@ -187,4 +187,9 @@ function isWanted(name: SocketName, { nodeName, jobId, stepId }: SocketFilter): 
 
 function byJob(a: StepSocket, b: StepSocket): number {
   return a.jobId - b.jobId || (a.name < b.name ? -1 : 1);
+}
+
+/** `undefined`: a recording without that table; then the socket alone has to do. */
+export function pathsOfListeners(host: Host): ReadonlySet<string> | undefined {
+  return ifRecorded(() => new Set(listeningPaths(host)));
 }

@@ -3,11 +3,10 @@
 
 import { ifRecorded, someOf } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
-import { listeningPaths } from '../../machine/unix-table.js';
 import { discoverJobs } from '../discovery.js';
 import type { Job } from '../job.js';
 import type { SlurmNode } from '../node.js';
-import { type StepSocket, socketsInSpool } from './sockets.js';
+import { pathsOfListeners, type StepSocket, socketsInSpool } from './sockets.js';
 
 /**
  * A slurmstepd that crashed leaves its socket behind, on which nothing listens any more. A user can make it look as if
@@ -45,9 +44,4 @@ function isThatJob(job: Job, jobId: number, nodeName: string): boolean {
 
 function socketsThere(host: Host, spool: string, nodeName: string): readonly StepSocket[] {
   return ifRecorded(() => socketsInSpool(host, spool, { nodeName })) ?? [];
-}
-
-/** `undefined`: a recording without that table; then the socket alone has to do. */
-function pathsOfListeners(host: Host): ReadonlySet<string> | undefined {
-  return ifRecorded(() => new Set(listeningPaths(host)));
 }

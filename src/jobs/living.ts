@@ -1,0 +1,71 @@
+// Whether a job lives. Its directories prove nothing: an ended job leaves them behind, also because a user keeps a
+// process in one of them. A job lives while its slurmstepd does, or a process that is in all of its hierarchies.
+
+import type { Cgroup } from '../cgroup/cgroup.js';
+import { CgroupSet } from '../cgroup/cgroup-set.js';
+import type { Member } from '../cgroup/killing.js';
+import { hierarchyKey } from '../cgroup/membership.js';
+import { pathBelow } from '../cgroup/path.js';
+import type { Deadline } from '../machine/deadline.js';
+import { ifThere, SlurmCgroupsError } from '../machine/errors.js';
+import { Pace } from '../machine/pace.js';
+import { cgroupOf } from './discovery.js';
+import type { Job } from './job.js';
+import type { SlurmNode } from './node.js';
+import { protectedProgramOf } from './protected.js';
+import { JobSockets } from './stepd/find.js';
+import { pathsOfListeners } from './stepd/sockets.js';
+
+export interface LifeOptions {
+  /** Not counted: the process about which the question is asked. */
+  readonly except?: number;
+  readonly deadline: Deadline;
+}
+
+/**
+ * Whether a job lives: something listens on the socket of one of its steps, something is at slurmstepd's place (v2) or
+ * is slurmstepd, or a process is in the job in every hierarchy that has it. What could not be looked at counts as
+ * living: unknown is never "none".
+ */
+export async function isJobLiving(node: SlurmNode, job: Job, options: LifeOptions): Promise<boolean> {
+  try {
+    if (isAtStepdsPlace(node, job) || (await hasListener(node, job))) return true;
+    const cgroups = job.cgroups.flatMap((cgroup) => cgroupOf(node, cgroup) ?? []);
+    const seen = await new CgroupSet(node.host, cgroups).listMembers({ pace: new Pace(node.host, options.deadline) });
+    if (seen.unknown !== undefined) return true;
+    return seen.all.some(
+      (member) =>
+        member.pid !== options.except &&
+        (isInAll(member, cgroups) || protectedProgramOf(node.host, member) === 'slurmstepd'),
+    );
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return true;
+    throw error;
+  }
+}
+
+/** v2: no process of a user can be in `step_X/slurm`. */
+function isAtStepdsPlace(node: SlurmNode, job: Job): boolean {
+  return job.steps
+    .flatMap((step) => step.cgroups)
+    .filter(({ controllers }) => controllers.length === 0)
+    .some(({ path }) => (ifThere(() => node.host.read(`${path}/slurm/cgroup.procs`)) ?? '') !== '');
+}
+
+/** A slurmstepd that crashed leaves its socket behind, on which nothing listens any more. */
+async function hasListener(node: SlurmNode, job: Job): Promise<boolean> {
+  if (job.jobId === undefined) return false; // named by a SLUID: that is v2, where the place tells
+  const { sockets } = await new JobSockets(node).of(job);
+  if (sockets.length === 0) return false;
+  const listening = pathsOfListeners(node.host);
+  return sockets.some(({ folder, name }) => listening?.has(`${folder}/${name}`) ?? true);
+}
+
+function isInAll(member: Pick<Member, 'memberships'>, cgroups: readonly Cgroup[]): boolean {
+  return cgroups.every((cgroup) =>
+    member.memberships.some(
+      ({ controllers, path }) =>
+        hierarchyKey(controllers) === cgroup.hierarchy.key && pathBelow(path, cgroup.path) !== undefined,
+    ),
+  );
+}
