@@ -286,12 +286,12 @@ export type WalkedCgroup = Walked<Cgroup>;
  * above it, which is in the walk, has them all.
  */
 export function procsAt(at: WalkedCgroup): readonly number[] {
-  return listedAt(at, () => readProcs(at.value.hierarchy, (file) => at.read(file)));
+  return listedAt(at, () => readProcs(at.top.value.hierarchy, (file) => at.read(file)));
 }
 
 /** Thread ids in a cgroup that is visited. */
 export function threadsAt(at: WalkedCgroup): readonly number[] {
-  return listedAt(at, () => readThreads(at.value.hierarchy, (file) => at.read(file)));
+  return listedAt(at, () => readThreads(at.top.value.hierarchy, (file) => at.read(file)));
 }
 
 function listedAt(at: WalkedCgroup, list: () => readonly number[]): readonly number[] {

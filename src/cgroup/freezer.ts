@@ -177,7 +177,7 @@ export function isToldToFreeze(host: Host, cgroup: Cgroup): boolean {
 
 /** The same of one that a walk visits. */
 export function isToldToFreezeAt(at: WalkedCgroup): boolean {
-  return isTold(at.value, (file) => at.read(file));
+  return isTold(at.top.value, (file) => at.read(file));
 }
 
 function isTold({ hierarchy }: Cgroup, read: (file: string) => string): boolean {

@@ -54,11 +54,12 @@ export interface WalkEnd {
   readonly unknown?: string;
 }
 
-/** The top, or what is above, must be held to get at a directory. */
+/** How the files of a directory are come by: in one that is held, or by their paths. */
 interface Reach {
-  readonly directory: Directory;
+  readonly by: Pick<Directory, 'read' | 'write' | 'stat' | 'open'>;
   /** What stands before the names of its files. */
   readonly prefix: string;
+  readonly remove?: () => void;
 }
 
 /** A directory of a walk. Its files can be read while it is visited; what it is stays. */
@@ -68,18 +69,21 @@ export class Walked<V> {
   readonly depth: number;
   readonly inode: bigint;
   readonly parent: Walked<V> | undefined;
+  /** Where the walk began. */
+  readonly top: Walked<V>;
   /** Some below could not be seen, since they changed their names faster than they were listed. Known when it is left. */
   restless = false;
+  /** While it is visited. */
+  reach: Reach | undefined = undefined;
   readonly #make: (at: Walked<V>) => V;
-  #value: V | undefined;
-  #reach: Reach | undefined;
-  #remove: (() => void) | undefined;
+  #value: V | undefined = undefined;
 
   constructor(name: string, inode: bigint, parent: Walked<V> | undefined, make: (at: Walked<V>) => V) {
     this.name = name;
     this.depth = parent === undefined ? 0 : parent.depth + 1;
     this.inode = inode;
     this.parent = parent;
+    this.top = parent === undefined ? this : parent.top;
     this.#make = make;
   }
 
@@ -94,58 +98,52 @@ export class Walked<V> {
   }
 
   read(file: string): string {
-    const { directory, prefix } = this.#at();
-    return directory.read(prefix + file);
+    const { by, prefix } = this.#at();
+    return by.read(prefix + file);
   }
 
   write(file: string, text: string): void {
-    const { directory, prefix } = this.#at();
-    directory.write(prefix + file, text);
+    const { by, prefix } = this.#at();
+    by.write(prefix + file, text);
   }
 
   stat(file = ''): FileStat | undefined {
-    const { directory, prefix } = this.#at();
-    return directory.stat(file === '' ? prefix.slice(0, -1) : prefix + file);
+    const { by, prefix } = this.#at();
+    return by.stat(file === '' ? prefix.slice(0, -1) : prefix + file);
   }
 
   /** Holds it for longer than the visit. The caller closes it. */
   hold(): Directory {
-    const { directory, prefix } = this.#at();
-    return prefix === '' ? directory.open('.', directory.path) : directory.open(prefix.slice(0, -1));
+    const { by, prefix } = this.#at();
+    return by.open(prefix === '' ? '.' : prefix.slice(0, -1));
   }
 
-  /** Removes it, when it is left. */
+  /** Removes it, when it is left: before that others may be below. */
   remove(): void {
-    if (this.#remove === undefined) throw new TypeError(`${quote(this.name)} can only be removed when it is left`);
-    this.#remove();
+    const { remove } = this.#at();
+    if (remove === undefined) throw new TypeError(`${quote(this.name)} can only be removed when it is left`);
+    remove();
   }
 
   #at(): Reach {
-    if (this.#reach === undefined) throw new TypeError(`${quote(this.name)} can only be read while it is visited`);
-    return this.#reach;
+    if (this.reach === undefined) throw new TypeError(`${quote(this.name)} can only be read while it is visited`);
+    return this.reach;
   }
+}
 
-  /** While `act` runs, and what it promises, its files can be read. */
-  visited(reach: Reach, act: () => Onward | Promise<Onward>, remove?: () => void): Onward | Promise<Onward> {
-    this.#reach = reach;
-    this.#remove = remove;
-    const done = (onward: Onward): Onward => {
-      this.#reach = undefined;
-      this.#remove = undefined;
-      return onward;
-    };
-    let onward: Onward | Promise<Onward>;
-    try {
-      onward = act();
-    } catch (error) {
-      done(undefined);
-      throw error;
-    }
-    if (!(onward instanceof Promise)) return done(onward);
-    return onward.then(done, (error: unknown) => {
-      done(undefined);
-      throw error;
+/** While the visitor is at work, and until what it promises is there, the files of the directory can be read. */
+function visited<V>(at: Walked<V>, reach: Reach, visit: Visit<V>): Onward | Promise<Onward> {
+  at.reach = reach;
+  let isLater = false;
+  try {
+    const onward = visit(at);
+    if (!(onward instanceof Promise)) return onward;
+    isLater = true;
+    return onward.finally(() => {
+      at.reach = undefined;
     });
+  } finally {
+    if (!isLater) at.reach = undefined;
   }
 }
 
@@ -190,6 +188,7 @@ class Walking<V> {
   readonly #levels: Level<V>[] = [];
   /** Inodes that were visited by their paths, before it turned out that directories must be held. */
   readonly #visited = new Set<bigint>();
+  readonly #skipped = new Set<Walked<V>>();
   #held = 0;
   /** All levels above this one have been let go of. */
   #heldFrom = 0;
@@ -213,9 +212,10 @@ class Walking<V> {
 
   async run(): Promise<void> {
     const { held, leave } = this.#options;
-    if (held === undefined && leave === undefined) {
-      const plan = this.#plan();
-      if (plan !== undefined && (await this.#visitAll(plan))) return;
+    const plan = held === undefined ? this.#plan() : undefined;
+    if (plan !== undefined && (leave === undefined || plan.length === 1)) {
+      const seen = this.#visitFrom(plan, 0);
+      if (seen instanceof Promise ? await seen : seen) return;
     }
     const directory = held ?? this.#host.open(this.#top);
     try {
@@ -258,48 +258,69 @@ class Walking<V> {
     return plan;
   }
 
-  /** `false`: a directory was not there any more. It may only be called otherwise now. */
-  async #visitAll(plan: readonly Planned<V>[]): Promise<boolean> {
-    const { enter, pace } = this.#options;
-    const skipped = new Set<Walked<V>>();
-    for (const { at, path } of plan) {
-      if (pace.isDue() && (await this.#isStopped())) return true;
-      if (at.parent !== undefined && skipped.has(at.parent)) {
-        skipped.add(at);
-        continue;
-      }
-      try {
-        const onward = at.visited({ directory: this.#byPath(path), prefix: '' }, () => enter(at));
-        const wish = onward instanceof Promise ? await onward : onward;
-        if (wish === 'stop') return true;
-        if (wish === 'skip') skipped.add(at);
-      } catch (error) {
-        if (at.depth === 0 || !isGone(error)) throw error;
-        return false;
-      }
-      this.#visited.add(at.inode);
+  /**
+   * Visits them one after the other, without a promise where the visitor makes none. `false`: a directory was not there
+   * any more; it may only be called otherwise now.
+   */
+  #visitFrom(plan: readonly Planned<V>[], first: number): boolean | Promise<boolean> {
+    const { pace } = this.#options;
+    for (let next = first; next < plan.length; next++) {
+      const planned = plan[next];
+      if (planned === undefined) break;
+      if (pace.isDue())
+        return this.#visitLater(
+          plan,
+          next,
+          this.#isStopped().then((isOver) => isOver || undefined),
+        );
+      const end = this.#visitByPath(planned);
+      if (end instanceof Promise) return this.#visitLater(plan, next + 1, end);
+      if (end !== undefined) return end;
     }
     return true;
   }
 
-  #byPath(path: string): Directory {
-    const host = this.#host;
-    const inside = (name: string) => knownBelow(path, name);
-    return {
-      path,
-      read: (name) => host.read(inside(name)),
-      names: (name = '') => host.names(inside(name)),
-      entries: (name = '') => host.entries(inside(name)),
-      readlink: (name) => host.readlink(inside(name)),
-      stat: (name = '') => host.stat(inside(name)),
-      write: (name, text) => host.write(inside(name), text),
-      open: (name) => host.open(name === '.' ? path : inside(name)),
-      rmdir: (name) => host.rmdir(inside(name)),
-      connect: async () => {
-        throw new TypeError('Nothing listens in a directory that is walked through');
-      },
-      close: () => {},
+  async #visitLater(plan: readonly Planned<V>[], next: number, before: Promise<End>): Promise<boolean> {
+    return (await before) ?? this.#visitFrom(plan, next);
+  }
+
+  #visitByPath({ at, path }: Planned<V>): End | Promise<End> {
+    const { enter, leave } = this.#options;
+    if (at.parent !== undefined && this.#skipped.has(at.parent)) {
+      this.#skipped.add(at);
+      return undefined;
+    }
+    const reach: Reach = {
+      by: this.#host,
+      prefix: `${path}/`,
+      remove: () => this.#host.rmdir(path),
     };
+    if (leave !== undefined) return this.#visitAlone(at, reach, leave);
+    let onward: Onward | Promise<Onward>;
+    try {
+      onward = visited(at, reach, enter);
+    } catch (error) {
+      return endAt(at, error);
+    }
+    return onward instanceof Promise
+      ? onward.then(
+          (wish) => this.#wished(at, wish),
+          (error: unknown) => endAt(at, error),
+        )
+      : this.#wished(at, onward);
+  }
+
+  /** A top without children. */
+  async #visitAlone(at: Walked<V>, reach: Reach, leave: Visit<V>): Promise<End> {
+    const wish = await visited(at, reach, this.#options.enter);
+    if (wish !== 'stop') await visited(at, reach, leave);
+    return true;
+  }
+
+  #wished(at: Walked<V>, wish: Onward): End {
+    this.#visited.add(at.inode);
+    if (wish === 'skip') this.#skipped.add(at);
+    return wish === 'stop' ? true : undefined;
   }
 
   /** What errors call it. It is not kept: of ten thousand levels that would be a hundred megabytes. */
@@ -399,21 +420,17 @@ class Walking<V> {
   /** One without children is not opened: its files are read by its name. */
   async #leaf(level: Level<V>, directory: Directory, at: Walked<V>): Promise<Onward> {
     const { enter, leave } = this.#options;
-    const reach = { directory, prefix: `${at.name}/` };
+    const reach: Reach = { by: directory, prefix: `${at.name}/`, remove: () => directory.rmdir(at.name) };
     try {
       if (!this.#visited.has(at.inode)) {
-        const entered = at.visited(reach, () => enter(at));
+        const entered = visited(at, reach, enter);
         const onward = entered instanceof Promise ? await entered : entered;
         if (onward === 'stop') return onward;
       }
       this.#count++;
       level.found.add(at.inode);
       if (leave === undefined) return undefined;
-      const left = at.visited(
-        reach,
-        () => leave(at),
-        () => directory.rmdir(at.name),
-      );
+      const left = visited(at, reach, leave);
       return (left instanceof Promise ? await left : left) === 'stop' ? 'stop' : undefined;
     } catch (error) {
       if (!isGone(error)) throw error;
@@ -483,7 +500,7 @@ class Walking<V> {
     if (level?.directory === undefined || this.#visited.has(level.at.inode)) return undefined;
     const { directory, at } = level;
     try {
-      const entered = at.visited({ directory, prefix: '' }, () => this.#options.enter(at));
+      const entered = visited(at, { by: directory, prefix: '' }, this.#options.enter);
       const onward = entered instanceof Promise ? await entered : entered;
       if (onward !== 'skip') return onward;
       level.names = [];
@@ -503,7 +520,7 @@ class Walking<V> {
     if (leave !== undefined && directory !== undefined) {
       try {
         const remove = () => (parent === undefined ? this.#host.rmdir(this.#top) : parent.directory?.rmdir(at.name));
-        const left = at.visited({ directory, prefix: '' }, () => leave(at), remove);
+        const left = visited(at, { by: directory, prefix: '', remove }, leave);
         if ((left instanceof Promise ? await left : left) === 'stop') return 'stop';
       } catch (error) {
         if (!isGone(error)) throw error;
@@ -552,6 +569,15 @@ class Walking<V> {
     this.#unknown ??= `${quote(this.#known(child))} was moved elsewhere while it was looked through`;
     return false;
   }
+}
+
+/** `true`: nothing else is to be visited; `false`: begin anew with directories held; `undefined`: go on. */
+type End = boolean | undefined;
+
+/** Of the top it is an error when it is gone. */
+function endAt<V>(at: Walked<V>, error: unknown): End {
+  if (at.depth === 0 || !isGone(error)) throw error;
+  return false;
 }
 
 interface Planned<V> {

@@ -172,7 +172,7 @@ export const longestPath = 4095;
 
 /** What errors call a name in a directory. */
 export function knownBelow(path: string, name: string): string {
-  if (name === '') return path;
+  if (name === '' || name === '.') return path;
   return path === '/' ? `/${name}` : `${path}/${name}`;
 }
 
