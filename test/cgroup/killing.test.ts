@@ -1,7 +1,12 @@
 // Ending processes of real cgroups that resist in every way an unprivileged user has.
 
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import process from 'node:process';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Cgroup } from '../../src/cgroup/cgroup.js';
 import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
+import { isToldToFreeze } from '../../src/cgroup/freezer.js';
 import { killMembers, MemberReader, signalMembers } from '../../src/cgroup/killing.js';
 import { isThere } from '../../src/cgroup/process.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
@@ -134,6 +139,90 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
     };
     const report = await killMembers(notReaching, job.cgroups, { timeoutMs: 300 });
     expect([report.remaining.map((member) => member.pid), report.ended.length]).toEqual([[deaf.pid], 1]);
+  });
+
+  it('thaws 300 nested cgroups that were told to freeze, within its time', async () => {
+    const top = freezer();
+    if (top === undefined) throw new Error('no freezer');
+    const [file, on] = top.hierarchy.version === 2 ? ['cgroup.freeze', '1'] : ['freezer.state', 'FROZEN'];
+    let deep = top;
+    const nested: Cgroup[] = [];
+    for (let level = 0; level < 300; level++) {
+      deep = deep.create('n');
+      host.write(`${deep.directory}/${file}`, on);
+      nested.push(deep);
+    }
+    let ticks = 0;
+    const timer = setInterval(() => ticks++, 5);
+    const before = host.now();
+    const report = await killMembers(host, job.cgroups, { timeoutMs: 10_000 });
+    clearInterval(timer);
+    expect(host.now() - before).toBeLessThan(10_000);
+    expect(ticks).toBeGreaterThan(0);
+    expect([report.remaining, report.unknown, new Set(report.thawed)]).toEqual([
+      [],
+      undefined,
+      new Set(nested.map((one) => one.directory)),
+    ]);
+    for (const one of nested) expect(isToldToFreeze(host, one)).toBe(false);
+  });
+
+  it('is over soon after its time, however long a look would take, and says what it could not see', async () => {
+    const cgroup = freezer();
+    if (cgroup === undefined) throw new Error('no freezer');
+    for (let at = 0; at < 100; at++) cgroup.create(`d${at}`);
+    const slow: Host = {
+      ...host,
+      open: (path) => {
+        const held = host.open(path);
+        return {
+          ...held,
+          read: (name) => {
+            const begin = host.now();
+            while (host.now() - begin < 20); // two seconds for all of them
+            return held.read(name);
+          },
+        };
+      },
+    };
+    const before = host.now();
+    const top = new Cgroup(slow, cgroup.hierarchy, cgroup.path);
+    const report = await killMembers(slow, [top], { timeoutMs: 200 });
+    expect(host.now() - before).toBeLessThan(1500);
+    expect(report.unknown).toBe(`the time was over before all below "${cgroup.directory}" was looked at`);
+  });
+
+  it('stops where it is when it is told to, and leaves nothing frozen', async () => {
+    await sandbox.startScript(uid, 'i=0; while [ $i -lt 200 ]; do sleep 60 & i=$((i+1)); done; wait', job);
+    while ((await job.procs()).length < 201) await host.sleep(10);
+    const stopping = new AbortController();
+    setImmediate(() => stopping.abort(new Error('stop')));
+    const killing = killMembers(host, job.cgroups, { timeoutMs, signal: stopping.signal });
+    await expect(killing).rejects.toThrow('stop');
+    for (const one of job.cgroups) expect(isToldToFreeze(host, one)).toBe(false);
+    expect((await kill()).remaining).toEqual([]);
+  });
+
+  it('ends a process that renames its cgroups without a pause, or says that somebody was not seen', async () => {
+    const cgroup = freezer();
+    if (cgroup === undefined || cgroup.hierarchy.version === 2) return; // there nothing can be renamed
+    const inside = cgroup.create('r0').create('inside');
+    for (let at = 0; at < 200; at++) cgroup.create(`w${at}`); // so that a list takes long
+    const script = `const fs = require('fs'); process.chdir(${JSON.stringify(cgroup.directory)});
+      fs.writeFileSync('r0/inside/cgroup.procs', String(process.pid)); console.log('in');
+      for (let k = 0; ; k++) fs.renameSync('r' + k, 'r' + (k + 1));`;
+    const renamer = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const exited = once(renamer, 'exit');
+    try {
+      await once(renamer.stdout, 'data');
+      while (host.stat(inside.directory) !== undefined) await host.sleep(1);
+      const report = await killMembers(host, [cgroup], { timeoutMs });
+      const ended = report.ended.map((member) => member.pid);
+      expect([ended, report.unknown]).toEqual([[renamer.pid], undefined]);
+    } finally {
+      renamer.kill('SIGKILL');
+      await exited;
+    }
   });
 
   it('two at once: both find everything gone', async () => {
