@@ -265,14 +265,18 @@ class Killing {
     if (this.#byThreads) return false;
     for (const top of this.#cgroups) {
       if (top.hierarchy.version === 1) continue; // there a process is listed where any thread of it is (measured)
-      this.#byThreads ||= await top.populated({ pace: this.#pace() });
+      try {
+        this.#byThreads ||= await top.populated({ pace: this.#pace() });
+      } catch (error) {
+        if (!isGone(error)) throw error; // removed by slurmd meanwhile
+      }
     }
     return this.#byThreads;
   }
 
   #pidsAt(at: WalkedCgroup): readonly number[] {
     const pids = pidsAt(at);
-    if (!this.#byThreads || at.value.hierarchy.version === 1) return pids;
+    if (!this.#byThreads || at.top.value.hierarchy.version === 1) return pids;
     const known = new Set(pids);
     for (const tid of threadsAt(at)) {
       const tgid = known.has(tid) ? tid : ifThere(() => parseProcStatus(this.#host.read(`/proc/${tid}/status`)).tgid);
