@@ -82,11 +82,11 @@ function withinOf(text: string): CgroupPath {
  *
  * @throws SlurmCgroupsError ERR_PARSE where the file is no recording
  */
-export async function hostOf(words: Words): Promise<Host> {
+export async function hostOf(words: Words, live: Host = liveHost()): Promise<Host> {
   const file = flagValue(words, 'from');
-  if (file === undefined) return liveHost();
+  if (file === undefined) return live;
   const { recordedHost } = await import('../machine/recording.js');
-  return recordedHost(liveHost().read(file));
+  return recordedHost(live.read(file));
 }
 
 /** What slurmd told while the node was recorded. Its name is no path: a recording holds no command lines. */

@@ -30,7 +30,7 @@ describe('The program', () => {
       'slurm-cgroups: Unknown command "bogus"; there are list, verify, adopt, clean, strays, watch, doctor, demo',
     ],
     [['list', '--foo'], 'slurm-cgroups list: Unknown option "--foo"; there are --uid --user'],
-    [['list', 'x'], 'slurm-cgroups list: Too many arguments'],
+    [['list', 'x'], 'slurm-cgroups list: Unexpected argument "x"'],
     [['\u001b[31mred'], 'slurm-cgroups: Unknown command "\\x1b[31mred"'],
   ])('%j is one line and exit code 2', (words, line) => {
     const { exitCode, stdout, stderr } = runProgramFile(...words);

@@ -44,11 +44,11 @@ export const doctorSpec: CommandSpec = {
   ],
 };
 
-export async function runDoctor(words: Words, output: Output = standardOutput()): Promise<number> {
+export async function runDoctor(words: Words, output: Output = standardOutput(), live?: Host): Promise<number> {
   const asked = askedFor(words);
   const log = await logOf('doctor', words);
   const lines: string[] = [];
-  const source = await hostOf(words);
+  const source = await hostOf(words, live);
   if (asked.record !== undefined) await (await import('../record/file.js')).checkRecordingFile(asked.record, asked);
   const host = asked.record === undefined ? source : (await import('../record/reads.js')).recorder(source, lines);
   const machine = asked.brief ? undefined : await machineOf(host, lines);

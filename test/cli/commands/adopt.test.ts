@@ -62,7 +62,7 @@ describe('adopt --dry-run', () => {
     [['6502'], 2, 'say whose session it is'],
     [['6516', '--action-unknown', 'oldest'], 2, 'allowed are newest, allow, deny, user'],
     [['6516', '--job', '4', '--action-unknown', 'deny'], 2, '--job and --action-unknown'],
-    [['6516', '--uid', '1001', '--user', 'alice'], 2, '--uid and --user'],
+    [['6516', '--uid', '1001', '--user', 'alice'], 2, 'Give --uid or --user, not both'],
     [['77777', '--uid', '1001'], 1, 'There is no process 77777'],
     [['0', '--uid', '1001'], 2, 'is not a process id'],
     [['-7', '--uid', '1001'], 2, 'is not a process id'],

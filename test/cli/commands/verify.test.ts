@@ -55,7 +55,7 @@ describe('verify', () => {
     [['-1'], 2, '"-1" is not a process id'],
     [['four'], 2, '"four" is not a process id'],
     [[], 2, 'Missing'],
-    [['1', '2'], 2, 'Too many'],
+    [['1', '2'], 2, 'Unexpected argument "2"'],
     [['1', '--job', '4294967294'], 2, 'is not a job id'],
   ])('refuses %j with exit code %i', (words, exitCode, message) => {
     const ran = runProgramFile('verify', ...words);
