@@ -2,17 +2,16 @@
 // process in one of them. A job lives while its slurmstepd does, or a process that is in all of its hierarchies.
 
 import type { Cgroup } from '../cgroup/cgroup.js';
-import { CgroupSet } from '../cgroup/cgroup-set.js';
-import type { Member } from '../cgroup/killing.js';
-import { hierarchyKey } from '../cgroup/membership.js';
-import { pathBelow } from '../cgroup/path.js';
+import { CgroupSet, type SetMember } from '../cgroup/cgroup-set.js';
+import { type HeldProcess, holdProcess } from '../cgroup/process.js';
 import type { Deadline } from '../machine/deadline.js';
 import { ifThere, SlurmCgroupsError } from '../machine/errors.js';
+import { withHeld } from '../machine/held.js';
 import { Pace } from '../machine/pace.js';
 import { cgroupOf } from './discovery.js';
 import type { Job } from './job.js';
 import type { SlurmNode } from './node.js';
-import { protectedProgramOf } from './protected.js';
+import { rootExecutable } from './protected.js';
 import { JobSockets } from './stepd/find.js';
 import { pathsOfListeners } from './stepd/sockets.js';
 
@@ -31,13 +30,11 @@ export async function isJobLiving(node: SlurmNode, job: Job, options: LifeOption
   try {
     if (isAtStepdsPlace(node, job) || (await hasListener(node, job))) return true;
     const cgroups = job.cgroups.flatMap((cgroup) => cgroupOf(node, cgroup) ?? []);
-    const seen = await new CgroupSet(node.host, cgroups).listMembers({ pace: new Pace(node.host, options.deadline) });
-    if (seen.unknown !== undefined) return true;
-    return seen.all.some(
-      (member) =>
-        member.pid !== options.except &&
-        (isInAll(member, cgroups) || protectedProgramOf(node.host, member) === 'slurmstepd'),
-    );
+    const pace = new Pace(node.host, options.deadline);
+    // By the lists of the cgroups: before Linux 6.8 /proc does not show the path of a process that is nested too deep.
+    const members = await new CgroupSet(node.host, cgroups).procs({ pace });
+    const others = members.filter(({ pid }) => pid !== options.except);
+    return others.some((one) => isInAll(one, cgroups)) || others.some(({ pid }) => isSlurmstepd(node, pid));
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return true;
     throw error;
@@ -61,11 +58,12 @@ async function hasListener(node: SlurmNode, job: Job): Promise<boolean> {
   return sockets.some(({ folder, name }) => listening?.has(`${folder}/${name}`) ?? true);
 }
 
-function isInAll(member: Pick<Member, 'memberships'>, cgroups: readonly Cgroup[]): boolean {
-  return cgroups.every((cgroup) =>
-    member.memberships.some(
-      ({ controllers, path }) =>
-        hierarchyKey(controllers) === cgroup.hierarchy.key && pathBelow(path, cgroup.path) !== undefined,
-    ),
-  );
+function isInAll({ seenIn }: SetMember, cgroups: readonly Cgroup[]): boolean {
+  return cgroups.every(({ hierarchy }) => seenIn.some((one) => one.hierarchy.key === hierarchy.key));
+}
+
+function isSlurmstepd({ host }: SlurmNode, pid: number): boolean {
+  const look = (held: HeldProcess) =>
+    held.status().uids.every((uid) => uid === 0) && rootExecutable(host, held) === 'slurmstepd';
+  return ifThere(() => withHeld(holdProcess(host, pid), look)) ?? false;
 }

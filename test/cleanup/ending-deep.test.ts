@@ -60,10 +60,8 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that is dee
     const node = { ...(await sandbox.node()), host: on };
     const strays = await findStrays({ node });
     expect([strays.complete, strays.strays.filter((one) => one.uid === uid)]).toEqual([true, []]);
-    if (on === olderKernel)
-      expect(strays.notes).toEqual([
-        expect.stringMatching(/^1 processes are in cgroups of which the kernel tells no path/),
-      ]);
+    // Its user has a job: it is no stray wherever it is.
+    if (on === olderKernel) expect(strays.notes).toEqual([]);
     const report = await cleanJob({ jobId: 1 }, { node, ...quick });
     expect([report.refused, report.survivors, report.left]).toEqual([undefined, [], []]);
     expect(report.ended.map((one) => one.pid)).toEqual([sleeper.pid]);

@@ -121,9 +121,11 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
   const notes = [...jobs.unknown.map((why) => `Nobody is called a stray: ${why}`)];
   if (table.unknown !== undefined) notes.push(`There may be more strays: ${table.unknown}`);
   if (table.hidden > 0) notes.push(`${table.hidden} processes could not be looked at: run it as root`);
-  if (table.unplaced > 0)
+  // Who has a job has no strays by this rule, wherever they are.
+  const unplaced = table.unplaced.filter((one) => !jobs.owners.has(one.uid)).length;
+  if (unplaced > 0)
     notes.push(
-      `${table.unplaced} processes are in cgroups of which the kernel tells no path: none of them is called a stray`,
+      `The kernel shows no cgroup path of ${unplaced} ${unplaced === 1 ? 'process' : 'processes'} (nested too deep): whether ${unplaced === 1 ? 'it is a stray' : 'they are strays'} is not known`,
     );
   const uptime = knownUptimeMs(host);
   const strays = table.rows
@@ -131,7 +133,8 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
     .flatMap((row) => lookCloser(host, row, { rules, uptime, notes }))
     .filter((stray) => isWanted(stray.uid));
   if (strays.length > 0) notes.push(...slurms.notes);
-  return { strays, complete: jobs.unknown.length === 0 && table.unknown === undefined, notes };
+  const complete = jobs.unknown.length === 0 && table.unknown === undefined && unplaced === 0;
+  return { strays, complete, notes };
 }
 
 interface Closer {

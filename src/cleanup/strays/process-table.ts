@@ -32,7 +32,7 @@ export interface ProcessTable {
   /** How many processes could not be looked at for want of permission. */
   readonly hidden: number;
   /** How many stand where /proc/PID/cgroup cannot tell: deeper than a path may be long, or under a name with a line break. */
-  readonly unplaced: number;
+  readonly unplaced: readonly { readonly pid: number; readonly uid: number }[];
   /** Why there may be more. */
   readonly unknown?: string;
 }
@@ -67,7 +67,8 @@ export async function readProcessTable(
     }
     return memberships;
   };
-  let [hidden, unplaced] = [0, 0];
+  let hidden = 0;
+  const unplaced: { pid: number; uid: number }[] = [];
   let unknown: string | undefined;
   for (const pid of listPids(host)) {
     if (pace.isDue()) {
@@ -78,19 +79,21 @@ export async function readProcessTable(
       }
     }
     const folder = `/proc/${pid}`;
+    let person: number | undefined;
     try {
       const stat = host.stat(folder);
       if (stat === undefined) continue;
       const owner = Number(stat.uid);
       const uid = owner === 0 ? parseProcStatus(host.read(`${folder}/status`)).uids[0] : owner;
       if (uid === undefined || !isPerson(uid)) continue;
+      person = uid;
       const first = host.read(`${folder}/cgroup`);
       const text = mayHaveEnded(placed(first)) ? standingText(host, pid, first) : first;
       rows.push({ pid, uid, memberships: placed(text) });
     } catch (error) {
       if (hasCode(error, 'ERR_NOT_PERMITTED')) hidden++;
       // Whoever nests his cgroups that deep must not keep everybody's strays from being found.
-      else if (isUntold(error)) unplaced++;
+      else if (isUntold(error) && person !== undefined) unplaced.push({ pid, uid: person });
       else if (!isGone(error)) throw error; // it ended between being listed and being looked at
     }
   }

@@ -69,7 +69,9 @@ function renderStrays(
 
 function straysHead(node: SlurmNode, { strays, complete }: StraysReport, output: Output): string {
   const name = output.style('bold', node.nodeName === undefined ? 'this node' : `node ${visible(node.nodeName)}`);
-  if (!complete) return `${name}: ${output.style('yellow', 'cannot tell which processes are strays')}`;
+  if (!complete && strays.length === 0)
+    return `${name}: ${output.style('yellow', 'cannot tell which processes are strays')}`;
+  if (!complete) return `${name}: ${output.style('red', `at least ${count(strays.length, 'stray')}`)}`;
   return `${name}: ${output.style(strays.length === 0 ? 'green' : 'red', strays.length === 0 ? 'no strays' : count(strays.length, 'stray'))}`;
 }
 

@@ -291,6 +291,27 @@ describe('findStrays()', () => {
     }),
   );
 
+  rootTest('is not complete where the kernel shows no path of a process: nested too deep, before Linux 6.8', () =>
+    withSandbox(async (sandbox) => {
+      await sandbox.addJob({ jobId: 3, uid: alice });
+      const { pid } = await sandbox.startSleeper(bob);
+      const other = await sandbox.startSleeper(bob);
+      const node = await sandbox.node();
+      const host: Host = {
+        ...node.host,
+        read: (file) => {
+          if (file === `/proc/${pid}/cgroup`) throw new SystemCallError('read', file, 'ENAMETOOLONG');
+          return node.host.read(file);
+        },
+      };
+      const { strays, complete, notes } = await findStrays({ node: { ...node, host }, uid: bob });
+      expect([strays.map((one) => one.pid), complete]).toEqual([[other.pid], false]);
+      expect(notes).toContain(
+        'The kernel shows no cgroup path of 1 process (nested too deep): whether it is a stray is not known',
+      );
+    }),
+  );
+
   rootTest('names nobody where a call fails, and never throws', () =>
     withSandbox(async (sandbox) => {
       await sandbox.startSleeper(bob, await sandbox.addJob({ jobId: 3, uid: alice }));

@@ -48,7 +48,7 @@ describe('readProcessTable()', () => {
         throw new SystemCallError('read', path, errno);
       },
     });
-    expect(await readProcessTable(refusing('EACCES'), isPerson)).toEqual({ rows: [], hidden: 4, unplaced: 0 });
+    expect(await readProcessTable(refusing('EACCES'), isPerson)).toEqual({ rows: [], hidden: 4, unplaced: [] });
     await expect(readProcessTable(refusing('EIO'), isPerson)).rejects.toThrow(SystemCallError);
   });
 
@@ -63,7 +63,7 @@ describe('readProcessTable()', () => {
   ])('counts who hides in a cgroup that %s, and gives the others', async (_, answer) => {
     const host: Host = { ...node, read: (path) => (path === '/proc/10/cgroup' ? answer() : node.read(path)) };
     const { rows, hidden, unplaced } = await readProcessTable(host, isPerson);
-    expect([rows.map(({ pid }) => pid), hidden, unplaced]).toEqual([[11], 0, 1]);
+    expect([rows.map(({ pid }) => pid), hidden, unplaced]).toEqual([[11], 0, [{ pid: 10, uid: expect.any(Number) }]]);
   });
 
   it('finds this process', async () => {
