@@ -80,7 +80,7 @@ export class CgroupSet {
   }
 
   /** The same; where not all could be seen, what was seen and why it is not all. */
-  async listProcs(options: LookOptions = {}): Promise<Seen<SetMember>> {
+  listProcs(options: LookOptions = {}): Promise<Seen<SetMember>> {
     return this.#members(procsAt, options);
   }
 
@@ -113,7 +113,9 @@ export class CgroupSet {
     let unknown: string | undefined;
     for (const top of this.cgroups) {
       try {
-        unknown ??= (await walkCgroups(top, options)).unknown;
+        const end = walkCgroups(top, options);
+        const seen = end instanceof Promise ? await end : end;
+        unknown ??= seen.unknown;
       } catch (error) {
         if (!isGone(error)) throw error;
       }

@@ -2,7 +2,6 @@
 // hierarchies at once is a CgroupSet.
 
 import { deadlineIn } from '../machine/deadline.js';
-import { defined } from '../machine/defined.js';
 import { hasCode, isGone, ParseError, quote, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
 import { type Directory, type Host, knownBelow, longestPath, shortened } from '../machine/host.js';
 import { Pace } from '../machine/pace.js';
@@ -125,12 +124,12 @@ export class Cgroup {
 
   /** Pids in this very cgroup, each once, ascending. A process of another pid namespace (0) is left out. */
   procs(): readonly number[] {
-    return this.#ask('read', () => readProcs(this.hierarchy, (file) => this.host.read(`${this.directory}/${file}`)));
+    return this.#ask('read', () => readProcs(this.hierarchy, this.#files()));
   }
 
   /** Thread ids in this very cgroup (v1 `tasks`, v2 `cgroup.threads`). */
   threads(): readonly number[] {
-    return this.#ask('read', () => readThreads(this.hierarchy, (file) => this.host.read(`${this.directory}/${file}`)));
+    return this.#ask('read', () => readThreads(this.hierarchy, this.#files()));
   }
 
   /** The cgroups directly below. One that vanishes meanwhile is not there. */
@@ -250,6 +249,10 @@ export class Cgroup {
     }
   }
 
+  #files(): Files {
+    return { read: (file) => this.host.read(`${this.directory}/${file}`) };
+  }
+
   /** Here ENOENT means that the cgroup is gone: what is asked for are files every cgroup has. */
   #ask<T>(attempt: string, act: () => T): T {
     try {
@@ -260,22 +263,25 @@ export class Cgroup {
   }
 }
 
-type Read = (file: string) => string;
+/** What the files of a cgroup are read from. */
+interface Files {
+  read(file: string): string;
+}
 
 /** RHEL 6 had hierarchies without cgroup.procs; there its `tasks` stands in (thread ids, the leader among them). */
-function readProcs({ version }: Hierarchy, read: Read): readonly number[] {
+function readProcs({ version }: Hierarchy, files: Files): readonly number[] {
   let text: string;
   try {
-    text = read('cgroup.procs');
+    text = files.read('cgroup.procs');
   } catch (error) {
     if (version === 2 || !isGone(error)) throw error;
-    text = read('tasks'); // gone too if the cgroup is
+    text = files.read('tasks'); // gone too if the cgroup is
   }
   return readPids(text);
 }
 
-function readThreads({ version }: Hierarchy, read: Read): readonly number[] {
-  return readPids(read(version === 1 ? 'tasks' : 'cgroup.threads'));
+function readThreads({ version }: Hierarchy, files: Files): readonly number[] {
+  return readPids(files.read(version === 1 ? 'tasks' : 'cgroup.threads'));
 }
 
 /** A cgroup in a walk: `value` is to keep, its files are read while it is visited. */
@@ -286,17 +292,17 @@ export type WalkedCgroup = Walked<Cgroup>;
  * above it, which is in the walk, has them all.
  */
 export function procsAt(at: WalkedCgroup): readonly number[] {
-  return listedAt(at, () => readProcs(at.top.value.hierarchy, (file) => at.read(file)));
+  return listedAt(at, readProcs);
 }
 
 /** Thread ids in a cgroup that is visited. */
 export function threadsAt(at: WalkedCgroup): readonly number[] {
-  return listedAt(at, () => readThreads(at.top.value.hierarchy, (file) => at.read(file)));
+  return listedAt(at, readThreads);
 }
 
-function listedAt(at: WalkedCgroup, list: () => readonly number[]): readonly number[] {
+function listedAt(at: WalkedCgroup, list: (of: Hierarchy, files: Files) => readonly number[]): readonly number[] {
   try {
-    return list();
+    return list(at.top.value.hierarchy, at);
   } catch (error) {
     if (at.depth > 0 && hasCode(error, 'ERR_NOT_SUPPORTED')) return [];
     throw error;
@@ -314,19 +320,23 @@ export interface WalkCgroupsOptions extends LookOptions {
  *
  * @throws SlurmCgroupsError ERR_CGROUP_GONE of the top.
  */
-export async function walkCgroups(top: Cgroup, options: WalkCgroupsOptions): Promise<WalkEnd> {
-  const { enter, leave, held, likely } = options;
+export function walkCgroups(top: Cgroup, options: WalkCgroupsOptions): WalkEnd | Promise<WalkEnd> {
+  const { enter, leave, held, likely, pace } = options;
+  const failed = (error: unknown): never => {
+    throw goneAs(error, top, 'look into');
+  };
   try {
-    return await walk<Cgroup>(top.host, top.directory, {
-      pace: paceOf(top.host, options),
+    const end = walk<Cgroup>(top.host, top.directory, {
+      pace: pace ?? paceOf(top.host, options),
       make: (at) => (at.parent === undefined ? top : at.parent.value.listed(at.name)),
       enter,
-      ...defined({ leave }),
-      ...defined({ held }),
-      ...defined({ likely }),
+      leave,
+      held,
+      likely,
     });
+    return end instanceof Promise ? end.catch(failed) : end;
   } catch (error) {
-    throw goneAs(error, top, 'look into');
+    return failed(error);
   }
 }
 

@@ -41,11 +41,11 @@ export interface WalkOptions<V> {
   /** Parents before children. */
   readonly enter: Visit<V>;
   /** Children before parents. */
-  readonly leave?: Visit<V>;
+  readonly leave?: Visit<V> | undefined;
   /** The top, where it is held already; whoever opened it closes it. */
-  readonly held?: Directory;
+  readonly held?: Directory | undefined;
   /** Names of children that are looked for first: where no others are, the directory need not be listed. */
-  readonly likely?: readonly string[];
+  readonly likely?: readonly string[] | undefined;
   readonly limits?: WalkLimits;
 }
 
@@ -165,19 +165,14 @@ interface Level<V> {
 }
 
 /**
- * Walks through a directory and all below, parents before children, and in the order in which they are listed.
+ * Walks through a directory and all below, parents before children, and in the order in which they are listed. Without
+ * a promise where nothing was waited for: most of the walks of a list are over within microseconds.
  *
  * @throws SystemCallError of the top, when it is not there; what a visitor throws, unless it says that a directory
  * below is gone.
  */
-export async function walk<V>(host: Host, top: string, options: WalkOptions<V>): Promise<WalkEnd> {
-  const walking = new Walking(host, top, options);
-  try {
-    await walking.run();
-    return walking.end();
-  } finally {
-    walking.close();
-  }
+export function walk<V>(host: Host, top: string, options: WalkOptions<V>): WalkEnd | Promise<WalkEnd> {
+  return new Walking(host, top, options).run();
 }
 
 class Walking<V> {
@@ -187,8 +182,8 @@ class Walking<V> {
   readonly #limits: WalkLimits;
   readonly #levels: Level<V>[] = [];
   /** Inodes that were visited by their paths, before it turned out that directories must be held. */
-  readonly #visited = new Set<bigint>();
-  readonly #skipped = new Set<Walked<V>>();
+  #visited: Set<bigint> | undefined;
+  #skipped: Set<Walked<V>> | undefined;
   #held = 0;
   /** All levels above this one have been let go of. */
   #heldFrom = 0;
@@ -202,21 +197,30 @@ class Walking<V> {
     this.#limits = options.limits ?? walkLimits;
   }
 
-  end(): WalkEnd {
+  #end(): WalkEnd {
     return this.#unknown === undefined ? {} : { unknown: this.#unknown };
   }
 
-  close(): void {
-    for (const level of this.#levels) this.#letGo(level);
-  }
-
-  async run(): Promise<void> {
+  run(): WalkEnd | Promise<WalkEnd> {
     const { held, leave } = this.#options;
     const plan = held === undefined ? this.#plan() : undefined;
-    if (plan !== undefined && (leave === undefined || plan.length === 1)) {
-      const seen = this.#visitFrom(plan, 0);
-      if (seen instanceof Promise ? await seen : seen) return;
+    if (plan === undefined || (leave !== undefined && plan.length > 1)) return this.#byHandles();
+    const seen = this.#visitFrom(plan, 0);
+    if (seen instanceof Promise) return seen.then((isSeen) => (isSeen ? this.#end() : this.#byHandles()));
+    return seen ? this.#end() : this.#byHandles();
+  }
+
+  async #byHandles(): Promise<WalkEnd> {
+    try {
+      await this.#fromTop();
+      return this.#end();
+    } finally {
+      for (const level of this.#levels) this.#letGo(level);
     }
+  }
+
+  async #fromTop(): Promise<void> {
+    const { held } = this.#options;
     const directory = held ?? this.#host.open(this.#top);
     try {
       const stat = directory.stat();
@@ -286,16 +290,12 @@ class Walking<V> {
 
   #visitByPath({ at, path }: Planned<V>): End | Promise<End> {
     const { enter, leave } = this.#options;
-    if (at.parent !== undefined && this.#skipped.has(at.parent)) {
+    if (at.parent !== undefined && this.#skipped?.has(at.parent)) {
       this.#skipped.add(at);
       return undefined;
     }
-    const reach: Reach = {
-      by: this.#host,
-      prefix: `${path}/`,
-      remove: () => this.#host.rmdir(path),
-    };
-    if (leave !== undefined) return this.#visitAlone(at, reach, leave);
+    const reach: Reach = { by: this.#host, prefix: `${path}/` };
+    if (leave !== undefined) return this.#visitAlone(at, { ...reach, remove: () => this.#host.rmdir(path) }, leave);
     let onward: Onward | Promise<Onward>;
     try {
       onward = visited(at, reach, enter);
@@ -318,8 +318,12 @@ class Walking<V> {
   }
 
   #wished(at: Walked<V>, wish: Onward): End {
+    this.#visited ??= new Set();
     this.#visited.add(at.inode);
-    if (wish === 'skip') this.#skipped.add(at);
+    if (wish === 'skip') {
+      this.#skipped ??= new Set();
+      this.#skipped.add(at);
+    }
     return wish === 'stop' ? true : undefined;
   }
 
@@ -422,7 +426,7 @@ class Walking<V> {
     const { enter, leave } = this.#options;
     const reach: Reach = { by: directory, prefix: `${at.name}/`, remove: () => directory.rmdir(at.name) };
     try {
-      if (!this.#visited.has(at.inode)) {
+      if (this.#visited?.has(at.inode) !== true) {
         const entered = visited(at, reach, enter);
         const onward = entered instanceof Promise ? await entered : entered;
         if (onward === 'stop') return onward;
@@ -497,7 +501,7 @@ class Walking<V> {
 
   /** Not below one that is gone by now, or that the visitor skips. */
   async #enter(level: Level<V> | undefined): Promise<Onward> {
-    if (level?.directory === undefined || this.#visited.has(level.at.inode)) return undefined;
+    if (level?.directory === undefined || this.#visited?.has(level.at.inode) === true) return undefined;
     const { directory, at } = level;
     try {
       const entered = visited(at, { by: directory, prefix: '' }, this.#options.enter);

@@ -5,8 +5,9 @@ import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
 import { cgroupPath } from '../../src/cgroup/path.js';
 import { SlurmCgroupsError } from '../../src/machine/errors.js';
 import { failingHost } from '../../src/machine/failing.js';
-import type { Host } from '../../src/machine/host.js';
+import type { Directory, Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
+import { asCgroup, withTree } from '../support/directory-trees.js';
 import {
   descriptors,
   isIn,
@@ -40,6 +41,34 @@ test('CgroupSet() without cgroups has no member and takes nobody', async () => {
     undefined,
   ]);
   await expect(empty.add(liveHost().self().pid)).rejects.toMatchObject({ code: 'ERR_CGROUP_GONE' });
+});
+
+test('CgroupSet looks into every hierarchy, also where one of them could not be seen whole', async () => {
+  await withTree(async (top) => {
+    for (const name of ['a', 'a/restless0', 'a/restless0/below', 'b', 'b/below']) {
+      fs.mkdirSync(`${top}/${name}`);
+      fs.writeFileSync(`${top}/${name}/cgroup.procs`, name === 'b/below' ? '7\n' : '');
+    }
+    const host = liveHost();
+    let round = 0;
+    const renaming = (held: Directory): Directory => ({
+      ...held,
+      stat: (name = '') => {
+        if (name.startsWith('restless')) fs.renameSync(`${top}/a/${name}`, `${top}/a/restless${++round}`);
+        return held.stat(name);
+      },
+    });
+    const restless: Host = { ...host, open: (where) => renaming(host.open(where)) };
+    const set = new CgroupSet(host, [asCgroup(restless, `${top}/a`), asCgroup(host, `${top}/b`)]);
+    const { all, unknown } = await set.listProcs();
+    expect(all.map(({ pid, seenIn }) => [pid, seenIn.map((one) => one.path)])).toEqual([[7, ['/below']]]);
+    expect(unknown).toBe(`what is below "${top}/a" is renamed or made faster than it can be listed`);
+    for (const asked of [() => set.procs(), () => set.descendants()])
+      await expect(asked()).rejects.toMatchObject({ code: 'ERR_INCOMPLETE' });
+    expect(await set.populated()).toBe(true);
+    const first = new CgroupSet(host, [asCgroup(restless, `${top}/a`)]);
+    await expect(first.populated()).rejects.toMatchObject({ code: 'ERR_INCOMPLETE' });
+  });
 });
 
 kernelTest(
