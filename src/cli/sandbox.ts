@@ -8,7 +8,7 @@ import { discoverHierarchies, type Hierarchy } from '../cgroup/hierarchies.js';
 import { type CgroupPath, childPath, rootPath } from '../cgroup/path.js';
 import { identityOf, isThere } from '../cgroup/process.js';
 import { readNode, type SlurmNode } from '../jobs/node.js';
-import { SlurmCgroupsError } from '../machine/errors.js';
+import { ifThere, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 
 /** Controllers for which Slurm makes job directories on v1 (recorded, 20.11 to 26.05). */
@@ -125,7 +125,11 @@ export class Sandbox {
 
   /** Starts `sleep` as that user, in these cgroups or outside every job. */
   async startSleeper(uid: number, where?: CgroupSet): Promise<Sleeper> {
-    return this.startScript(uid, `exec sleep ${sleeperSeconds}`, where);
+    const sleeper = await this.startScript(uid, `exec sleep ${sleeperSeconds}`, where);
+    // Until then it is a shell, and would be shown as one. Not for ever: it may have ended, or its cgroup be frozen.
+    const isShell = () => ifThere(() => this.host.read(`/proc/${sleeper.pid}/comm`)) === 'sh\n';
+    for (let tries = 0; tries < 500 && isShell(); tries++) await this.host.sleep(2);
+    return sleeper;
   }
 
   /** Starts a shell as that user, in these cgroups or outside every job, that ends when this process ends. */

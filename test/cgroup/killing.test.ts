@@ -79,7 +79,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
   it('spares whom the caller spares, and ends everybody round them', async () => {
     const spared = await sandbox.startSleeper(uid, job);
     await sandbox.startScript(uid, 'sleep 60 & sleep 60', job);
-    await host.sleep(50);
+    while ((await job.procs()).length < 4) await host.sleep(5);
     const report = await killMembers(host, job.cgroups, {
       timeoutMs,
       spare: (member) => (member.pid === spared.pid ? 'is spared' : undefined),
@@ -137,7 +137,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
       },
       stat: (path) => (path.endsWith('/cgroup.kill') ? undefined : host.stat(path)),
     };
-    const report = await killMembers(notReaching, job.cgroups, { timeoutMs: 300 });
+    const report = await killMembers(notReaching, job.cgroups, { timeoutMs: 3000 });
     expect([report.remaining.map((member) => member.pid), report.ended.length]).toEqual([[deaf.pid], 1]);
   });
 

@@ -54,7 +54,7 @@ export async function lineFrom(child: ChildProcess): Promise<string> {
 
 export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   for (let tries = 0; !(await holds()); tries++) {
-    if (tries === 500) throw new Error(`It did not come to this: ${what}`);
+    if (tries === 3000) throw new Error(`It did not come to this: ${what}`);
     await pause(10);
   }
 }
