@@ -8,6 +8,7 @@ import { makeStateFolder, requireRootsFolder, stateFolder } from '../machine/sta
 import { Cgroup } from './cgroup.js';
 import { thawAt } from './freezer.js';
 import { type Hierarchies, hierarchyOfKey } from './hierarchies.js';
+import { bootIdOf } from './note-owner.js';
 import { type CgroupPath, cgroupPath } from './path.js';
 import { identityOf, isThere, listPids } from './process.js';
 
@@ -158,10 +159,6 @@ function pathIn(note: Note): CgroupPath | undefined {
     if (hasCode(error, 'ERR_PARSE')) return undefined;
     throw error;
   }
-}
-
-function bootIdOf(host: Host): string {
-  return host.read('/proc/sys/kernel/random/boot_id').trim();
 }
 
 function removeFile(host: Host, file: string): void {
