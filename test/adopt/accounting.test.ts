@@ -6,7 +6,7 @@ import { describe, expect } from 'vitest';
 import { type AdoptionResult, type AdoptOptions, adopt } from '../../src/adopt/adoption.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import type { Host } from '../../src/machine/host.js';
-import { ExternStep, type Oddities } from '../support/extern-step.js';
+import { ExternStep, type Oddities, spoolConfiguration } from '../support/extern-step.js';
 import { childrenOf, inWorld, obeys, onKernels, stateOf, until, type World } from '../support/kernel-jobs.js';
 
 const ADD = 22;
@@ -35,7 +35,7 @@ onKernels((kernel) => {
       await world.twoJobs();
       await ExternStep.with(world, oddities, async (step) => {
         const pid = await start(world);
-        const into: Session['into'] = async (options = {}, configuration = undefined) =>
+        const into: Session['into'] = async (options = {}, configuration = spoolConfiguration) =>
           adopt(pid, await world.job(102), {
             node: { ...(await step.node()), configuration },
             ...long,
@@ -436,9 +436,7 @@ onKernels((kernel) => {
     });
 
     const limits: NonNullable<SlurmNode['configuration']> = {
-      files: [],
-      nodes: [],
-      notes: [],
+      ...spoolConfiguration,
       launchParameters: ['enable_nss_slurm', 'ULIMIT_PAM_ADOPT'],
       places: new Map([['launchParameters', { file: '/etc/slurm/slurm.conf', line: 12 }]]),
     };

@@ -8,7 +8,7 @@ import { externGoals } from '../../src/jobs/leaves.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import { hasCode } from '../../src/machine/errors.js';
 import { failingHost } from '../../src/machine/failing.js';
-import { ExternStep, type Oddities } from '../support/extern-step.js';
+import { ExternStep, type Oddities, spoolConfiguration } from '../support/extern-step.js';
 import { inWorld, onKernels, type World } from '../support/kernel-jobs.js';
 
 const NODEID = 21;
@@ -90,7 +90,8 @@ onKernels((kernel) => {
     ] as const) {
       inStep(`puts slurmstepd first with LaunchParameters=${parameters}: ${first}`, {}, async (step, world) => {
         const configuration = {
-          ...{ files: [], nodes: [], notes: [], launchParameters: parameters },
+          ...spoolConfiguration,
+          launchParameters: parameters,
           places: new Map([['launchParameters', { file: '/etc/slurm/slurm.conf', line: 3 }]]),
         };
         const { route } = await routeOf(step, world, { configuration });

@@ -5,12 +5,13 @@ import fs from 'node:fs';
 import { expect } from 'vitest';
 import type { Cgroup } from '../../src/cgroup/cgroup.js';
 import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
+import type { SlurmConfiguration } from '../../src/jobs/config/read.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import { formatSocketName } from '../../src/jobs/stepd/sockets.js';
 import type { Host } from '../../src/machine/host.js';
 import { alice, type World } from './kernel-jobs.js';
 import { type RecordedStepd, speakAs } from './stepd-server.js';
-import { type Sandbox, unixSandbox } from './unix-server.js';
+import { type Sandbox, spoolUser, unixSandbox } from './unix-server.js';
 
 /** What slurmstepd does otherwise than usual. */
 export interface Oddities {
@@ -28,6 +29,15 @@ export interface Oddities {
   readonly instead?: (socket: string, sandbox: Sandbox) => void | Promise<void>;
   readonly server?: number;
 }
+
+/** What the configuration says of a node with such a slurmstepd. */
+export const spoolConfiguration: SlurmConfiguration = {
+  files: [],
+  nodes: [],
+  places: new Map(),
+  notes: [],
+  slurmUser: String(spoolUser),
+};
 
 export class ExternStep {
   readonly world: World;
@@ -48,7 +58,7 @@ export class ExternStep {
     oddities: Oddities | 'absent' | 'dead',
     act: (step: ExternStep) => Promise<void>,
   ): Promise<void> {
-    const step = new ExternStep(world, 102, unixSandbox());
+    const step = new ExternStep(world, 102, unixSandbox({ owner: spoolUser }));
     try {
       fs.writeFileSync(`${step.#sandbox.folder}/cred_state`, '');
       if (oddities === 'dead') await step.#die();
@@ -63,7 +73,12 @@ export class ExternStep {
   /** The node whose spool it listens in. */
   async node(host: Host = this.world.host): Promise<SlurmNode> {
     const node = await this.world.node(host);
-    return { ...node, nodeName: 'node1', spools: new Map([['node1', this.#sandbox.folder]]) };
+    return {
+      ...node,
+      configuration: spoolConfiguration,
+      nodeName: 'node1',
+      spools: new Map([['node1', this.#sandbox.folder]]),
+    };
   }
 
   /** Until nobody is connected any more: what it was told, it has done. */

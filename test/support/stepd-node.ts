@@ -1,6 +1,8 @@
 // A node of v2 in memory whose slurmstepds listen for real, in a folder of this process: for what has to find them,
 // ask them, and tie them to the directories of their jobs.
 
+import fs from 'node:fs';
+import process from 'node:process';
 import { rootPath } from '../../src/cgroup/path.js';
 import { readNode, type SlurmNode } from '../../src/jobs/node.js';
 import { formatSocketName } from '../../src/jobs/stepd/sockets.js';
@@ -9,7 +11,7 @@ import { liveHost } from '../../src/machine/live-host.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import { mountPoint, treeText } from './small-trees.js';
 import { type RecordedStepd, speakAs } from './stepd-server.js';
-import type { Sandbox } from './unix-server.js';
+import { type Sandbox, spoolUser } from './unix-server.js';
 
 export const scope = 'unified/system.slice/slurmstepd.scope';
 
@@ -73,13 +75,15 @@ export async function nodeOfStepds(
       stepd.is === 'silent' ? () => {} : speakAs(recordedOf(stepd, name), { asked: (one) => numbers.push(one) }),
     );
   }
+  const owner = process.geteuid?.() === 0 ? spoolUser : process.geteuid?.();
+  if (owner === spoolUser) fs.chownSync(sandbox.folder, owner, owner); // other tests ask nobody there
   const memory = recordedHost(
     treeText({ hierarchies: ['unified'], directories: [scope, ...directories] }) +
       lines.map((line) => `${JSON.stringify(line)}\n`).join(''),
   );
   const host = mixed(memory, sandbox.folder);
   const node = await readNode({ host, within: rootPath });
-  const configuration = { files: [], nodes: [], places: new Map(), notes: [], slurmUser: String(host.self().uid) };
+  const configuration = { files: [], nodes: [], places: new Map(), notes: [], slurmUser: String(owner) };
   const spools = new Map([['node1', sandbox.folder]]);
   return { node: { ...node, configuration, spools, ...more.changes }, asked };
 }

@@ -19,9 +19,18 @@ export interface Sandbox {
   close(): Promise<void>;
 }
 
-/** A folder that only we can write in, below the folder for temporary files. */
-export function unixSandbox(): Sandbox {
+/** Whose the spools of tests are, where their node names it as SlurmUser. No passwd knows it. */
+export const spoolUser = 64_813;
+
+/**
+ * A folder that only its owner can write in, below the folder for temporary files.
+ *
+ * @param owner uid; default: ours. What listens in a folder of root's is asked by every command that runs on this
+ *   machine and knows no spool, those of other tests too: a test that counts what was asked gives another's.
+ */
+export function unixSandbox({ owner }: { readonly owner?: number } = {}): Sandbox {
   const folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-unix-')));
+  if (owner !== undefined) fs.chownSync(folder, owner, owner);
   const servers: net.Server[] = [];
   const children: ChildProcess[] = [];
   const sockets = new Set<net.Socket>();
