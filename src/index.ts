@@ -1,8 +1,6 @@
 // The public names of the library, one by one. What a name promises is said where it is made.
 
 export {
-  type AdoptionOutcome,
-  type AdoptionResult,
   type AdoptOptions,
   adopt,
   type UserTarget,
@@ -16,6 +14,7 @@ export type {
   RecordedTarget,
   Stage,
 } from './adopt/record.js';
+export type { AdoptionOutcome, AdoptionResult } from './adopt/result.js';
 export {
   admitSession,
   decideSession,

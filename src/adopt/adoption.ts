@@ -3,7 +3,7 @@
 
 import { frozenAt } from '../cgroup/freezer.js';
 import { hierarchyKey, placesLine } from '../cgroup/membership.js';
-import { type HierarchyMove, Move, OwnMove } from '../cgroup/move.js';
+import { Move, OwnMove } from '../cgroup/move.js';
 import { type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { exitOf } from '../cgroup/process-end.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
@@ -18,6 +18,7 @@ import { putBackAbandoned } from './abandoned.js';
 import { mayStillAccept, type Registration, register, settle, whyIncomplete } from './accounting.js';
 import { type AdoptingLock, lockAdoption } from './adopting-lock.js';
 import { moveDescendants } from './descendants.js';
+import { type AdoptionOutcome, type AdoptionResult, isElsewhere, placesOf, summaryOf } from './result.js';
 import {
   type CgroupRoute,
   type Counted,
@@ -71,43 +72,6 @@ export interface AdoptOptions {
    * registered.
    */
   readonly isCounted?: boolean;
-}
-
-/**
- * - `adopted`: in the job in every hierarchy, proven.
- * - `untouched`: nothing was moved (also where the step is ending).
- * - `undone`: everything was put back.
- * - `partial`: `hierarchies` says where the process is.
- * - `suspended`: the job is frozen, so nothing was moved into it, or everything was moved back.
- */
-export type AdoptionOutcome = 'adopted' | 'untouched' | 'undone' | 'partial' | 'suspended';
-
-export interface AdoptionResult {
-  readonly outcome: AdoptionOutcome;
-  /** Who was to move it: writes to cgroup.procs, or slurmstepd; `none`: nothing was tried. */
-  readonly route: 'stepd' | 'cgroup' | 'none';
-  /** Who moved it; `none`: it was already there, or nothing was moved. */
-  readonly moved: 'cgroup' | 'stepd' | 'none';
-  /**
-   * Whether Slurm counts what it uses: slurmstepd accepted it (`stepd`, even where it was put back afterwards) or
-   * refused it. `none`: slurmstepd was not told, or did not answer; then Slurm counts it only where its plugin reads
-   * the cgroups.
-   */
-  readonly accounting: 'stepd' | 'none' | 'refused';
-  /** Of an adopted process: why `accounting` is not `stepd`, for people. */
-  readonly uncountedWhy?: string;
-  readonly hierarchies: readonly HierarchyMove[];
-  /** Why it is not adopted; with `adopted`, why the session has to be ended (`onProven`). */
-  readonly error?: SlurmCgroupsError;
-  /** Nothing was moved because the job's extern step accepts no process any more: it is ending, has ended, or died. */
-  readonly ending?: true;
-  /** Children moved along, by writes. Slurm counts them with the process: slurmstepd is not told of each. */
-  readonly descendants: readonly {
-    readonly pid: number;
-    readonly outcome: 'adopted' | 'already' | 'undone' | 'partial';
-  }[];
-  /** Lines for an administrator. */
-  readonly trace: readonly string[];
 }
 
 const defaultTimeoutMs = 5000;
@@ -517,22 +481,4 @@ function resultOf(adoption: Adoption, outcome: AdoptionOutcome, error?: SlurmCgr
     descendants: others.map((move) => ({ pid: move.process.pid, outcome: summaryOf(move) })),
     trace: [...trace],
   };
-}
-
-/** `/user.slice` or, where hierarchies differ, `/a in memory, cpuset; /b in freezer`. */
-function placesOf({ sources }: Move): string {
-  const [first] = sources;
-  return first !== undefined && sources.every(({ path }) => path === first.path) ? first.path : placesLine(sources);
-}
-
-/** Not where it was before. */
-function isElsewhere({ report }: Move): boolean {
-  return report.some((one) => one.outcome === 'moved' || one.outcome === 'remains');
-}
-
-function summaryOf(move: Move): 'adopted' | 'already' | 'undone' | 'partial' {
-  const outcomes = move.report.map((one) => one.outcome);
-  if (outcomes.every((one) => one === 'already')) return 'already';
-  if (move.complete) return 'adopted';
-  return outcomes.includes('remains') || outcomes.includes('moved') ? 'partial' : 'undone';
 }

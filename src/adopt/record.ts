@@ -8,8 +8,8 @@ import { type ErrorCode, ifReadable, type SlurmCgroupsError } from '../machine/e
 import type { Host } from '../machine/host.js';
 import type { AdoptDecision, AdoptionTarget, AnswerDecision, Rule } from '../policy/answer.js';
 import type { FactName } from '../policy/facts.js';
-import type { AdoptionResult } from './adoption.js';
 import type { EvidenceRequest } from './evidence.js';
+import type { AdoptionResult } from './result.js';
 
 /** What a login spends its time on: gathering each fact, waiting for jobs, adopting. */
 export type Stage = FactName | 'wait' | 'adoption';

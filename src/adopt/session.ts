@@ -9,9 +9,10 @@ import type { AdoptDecision, AnswerDecision } from '../policy/answer.js';
 import { decideAdoption, decideAfterAdoption } from '../policy/decision.js';
 import { type AdoptionFacts, afterWaiting, type FactName, withEnding, withExcluded } from '../policy/facts.js';
 import { type AdoptionOptions, defaultOptions } from '../policy/options.js';
-import { type AdoptionResult, type AdoptOptions, adopt } from './adoption.js';
+import { type AdoptOptions, adopt } from './adoption.js';
 import { type EvidenceRequest, withFact } from './evidence.js';
 import { type AdoptionRecord, type Ending, Recorder, type Stage } from './record.js';
+import type { AdoptionResult } from './result.js';
 
 /** A session at the door: whose it is, the process that is to be adopted, and the connection if sshd tells it. */
 export interface SessionRequest extends EvidenceRequest {

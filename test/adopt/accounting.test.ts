@@ -3,7 +3,8 @@
 
 import fs from 'node:fs';
 import { describe, expect } from 'vitest';
-import { type AdoptionResult, type AdoptOptions, adopt } from '../../src/adopt/adoption.js';
+import { type AdoptOptions, adopt } from '../../src/adopt/adoption.js';
+import type { AdoptionResult } from '../../src/adopt/result.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import type { Host } from '../../src/machine/host.js';
 import { ExternStep, type Oddities, spoolConfiguration } from '../support/extern-step.js';

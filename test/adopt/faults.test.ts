@@ -3,7 +3,8 @@
 // failing host.
 
 import { describe, expect } from 'vitest';
-import { type AdoptionResult, adopt } from '../../src/adopt/adoption.js';
+import { adopt } from '../../src/adopt/adoption.js';
+import type { AdoptionResult } from '../../src/adopt/result.js';
 import type { Job } from '../../src/jobs/job.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import { SlurmCgroupsError } from '../../src/machine/errors.js';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { AdoptionResult } from '../../src/adopt/adoption.js';
 import { type Ending, Recorder } from '../../src/adopt/record.js';
+import type { AdoptionResult } from '../../src/adopt/result.js';
 import { SlurmCgroupsError, SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';

@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import process from 'node:process';
 import { describe, expect, it } from 'vitest';
-import type { AdoptionResult } from '../../src/adopt/adoption.js';
+import type { AdoptionResult } from '../../src/adopt/result.js';
 import { admitSession, decideSession } from '../../src/adopt/session.js';
 import { readNode } from '../../src/jobs/node.js';
 import { hasCode } from '../../src/machine/errors.js';
