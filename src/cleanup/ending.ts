@@ -47,8 +47,10 @@ const defaults = { graceMs: 5000, timeoutMs: 15_000 };
  *
  * @param job its id, or its SLUID where that names the directory. There the id is known while a slurmstepd of the
  * job lives.
- * @throws SlurmCgroupsError ERR_NO_SUCH_JOB; ERR_NOT_PERMITTED. A list that cannot be read is no error: the
- * report is `refused`, and nothing was ended.
+ * Where nothing of the job is here, there is nothing to end: the report says so (`found: false`). Where that cannot be
+ * told, or a list cannot be read, the report is `refused`, and nothing was ended.
+ *
+ * @throws SlurmCgroupsError ERR_NOT_PERMITTED, and others where the effect itself fails
  */
 export async function cleanJob(job: JobName, options: CleanOptions): Promise<CleanReport> {
   const { node, dryRun = false } = options;
@@ -60,8 +62,9 @@ export async function cleanJob(job: JobName, options: CleanOptions): Promise<Cle
       ),
     );
   const plan = await planJob(job, options);
-  const base = { ...reportedNames(plan), dryRun, notes: [...notes, ...plan.notes] };
-  if (dryRun || plan.refused !== undefined) {
+  const found = plan.found === undefined ? null : plan.found.length > 0;
+  const base = { ...reportedNames(plan), dryRun, found, notes: [...notes, ...plan.notes] };
+  if (dryRun || !found || plan.refused !== undefined) {
     const ended =
       plan.refused === undefined ? plan.members.map((member) => endedAs(member, 'none', { node, job: plan.job })) : [];
     return {
@@ -83,7 +86,8 @@ export interface CleanPlan {
   readonly job: JobName;
   /** Also where a SLUID names the directory, if a slurmstepd tells it. */
   readonly jobId?: number;
-  readonly found: readonly Job[];
+  /** Empty: nothing of the job is here. Absent: that cannot be told (`refused`). */
+  readonly found?: readonly Job[];
   readonly cgroups: readonly Cgroup[];
   /** Which directories those are: another of the same name is that of a later run of the job. */
   readonly inodes: ReadonlyMap<Cgroup, bigint>;
@@ -102,7 +106,6 @@ export async function planJob(asked: JobName, options: CleanOptions): Promise<Cl
   const { node, force = false, signal, timeoutMs = defaults.timeoutMs } = options;
   const nothing = {
     ...namesOf(asked),
-    found: [],
     cgroups: [],
     inodes: new Map(),
     members: [],
@@ -112,6 +115,7 @@ export async function planJob(asked: JobName, options: CleanOptions): Promise<Cl
   };
   try {
     const found = jobsMeant(asked, node);
+    if (found.length === 0) return { ...nothing, found };
     const several = severalOf(found);
     if (several !== undefined)
       return { ...nothing, found, refused: `${nameOfJob(asked)} is there more than once ${several}` };
@@ -152,7 +156,7 @@ export async function planJob(asked: JobName, options: CleanOptions): Promise<Cl
       ...defined({ refused, unknown }),
     };
   } catch (error) {
-    if (!(error instanceof SlurmCgroupsError) || error.code === 'ERR_NO_SUCH_JOB') throw error;
+    if (!(error instanceof SlurmCgroupsError)) throw error;
     return {
       ...nothing,
       refused: `nothing was ended, since what belongs to the job could not be read: ${error.message}`,
@@ -189,7 +193,7 @@ function cgroupsOf(node: SlurmNode, found: readonly Job[]): readonly Cgroup[] {
 
 async function carryOut(
   plan: CleanPlan,
-  base: Pick<CleanReport, 'jobId' | 'sluid' | 'dryRun' | 'notes'>,
+  base: Pick<CleanReport, 'jobId' | 'sluid' | 'dryRun' | 'found' | 'notes'>,
   options: CleanOptions,
 ): Promise<CleanReport> {
   const { node, signal } = options;

@@ -7,33 +7,40 @@ import type { JobName } from '../jobs/layout.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { jobIdByPlace } from '../jobs/stepd/process.js';
 import { unplacedNote, unplacedSteps } from '../jobs/stepd/unplaced.js';
-import { SlurmCgroupsError } from '../machine/errors.js';
+import { SlurmCgroupsError, someOf } from '../machine/errors.js';
 
 /** More would make the line long. */
 const sluidsNamed = 3;
 
 /**
  * The jobs of that name; those named by SLUID with their ids, where that is told. A directory that is named by the
- * job id is meant before any whose id is only told.
+ * job id is meant before any whose id is only told. Empty: nothing of the job is here.
  *
- * @throws SlurmCgroupsError ERR_NO_SUCH_JOB; others when a directory that is there cannot be read.
+ * @throws SlurmCgroupsError ERR_STEPD, ERR_NOT_SLURM where it may be here and nothing tells; others when a directory that
+ * is there cannot be read.
  */
 export function jobsMeant(name: JobName, node: SlurmNode): readonly Job[] {
   const all = discoverJobs(node);
-  if ('sluid' in name) {
-    const named = all.filter((one) => one.sluid === name.sluid);
-    if (named.length > 0) return named.map((one) => identified(node, one));
-    throw noSuchJob(name);
-  }
+  if (all.length === 0) requireEvidence(node, name);
+  if ('sluid' in name) return all.filter((one) => one.sluid === name.sluid).map((one) => identified(node, one));
   const named = all.filter((one) => one.jobId === name.jobId);
   if (named.length > 0) return named;
   const bySluid = all.filter((one) => one.sluid !== undefined).map((one) => identified(node, one));
   const told = bySluid.filter((one) => one.jobId === name.jobId);
   if (told.length > 0) return told;
+  const untold = bySluid.flatMap(({ jobId, sluid }) => (jobId === undefined && sluid !== undefined ? [sluid] : []));
   requireNoStepd(node, bySluid, name.jobId);
-  throw noSuchJob(
-    name,
-    bySluid.flatMap(({ jobId, sluid }) => (jobId === undefined && sluid !== undefined ? [sluid] : [])),
+  requireAllTold(untold, name.jobId);
+  return [];
+}
+
+/** @throws SlurmCgroupsError ERR_NOT_SLURM where neither Slurm's cgroups nor its spool were found: no list says "none". */
+function requireEvidence({ evidence }: SlurmNode, name: JobName): void {
+  if (evidence !== undefined) return;
+  throw new SlurmCgroupsError(
+    'ERR_NOT_SLURM',
+    `Cannot tell whether ${nameOfJob(name)} is on this node: neither Slurm's cgroups nor the spool of slurmd were found`,
+    'jobId' in name ? { jobId: name.jobId } : {},
   );
 }
 
@@ -48,24 +55,21 @@ function requireNoStepd(node: SlurmNode, jobs: readonly Job[], jobId: number): v
   );
 }
 
+/** @throws SlurmCgroupsError ERR_STEPD where there are directories of which nothing tells whether one is the job's. */
+function requireAllTold(untold: readonly string[], jobId: number): void {
+  const sluids = [...new Set(untold)];
+  if (sluids.length === 0) return;
+  const directories =
+    sluids.length === 1 ? '1 directory is named by a SLUID' : `${sluids.length} directories are named by a SLUID`;
+  const [them, it] = sluids.length === 1 ? ['it', 'it'] : ['them', 'one of them'];
+  throw new SlurmCgroupsError(
+    'ERR_STEPD',
+    `Cannot tell whether job ${jobId} is on this node: ${directories}, and no slurmstepd of ${them} is left to tell the job (${someOf(sluids, sluidsNamed)}); if ${it} is job ${jobId}, name the SLUID: "slurm-cgroups clean ${sluids[0]}"`,
+    { jobId },
+  );
+}
+
 function identified(node: SlurmNode, job: Job): Job {
   const jobId = jobIdByPlace(node, job);
   return jobId === undefined ? job : { ...job, jobId };
-}
-
-/** @param untold SLUIDs of which nobody tells the job: one of them may be the one that is meant */
-function noSuchJob(name: JobName, untold: readonly string[] = []): SlurmCgroupsError {
-  const sluids = [...new Set(untold)];
-  const some = [...sluids.slice(0, sluidsNamed), ...(sluids.length > sluidsNamed ? ['…'] : [])].join(', ');
-  const directories =
-    sluids.length === 1 ? '1 directory is named by a SLUID' : `${sluids.length} directories are named by a SLUID`;
-  const hint =
-    sluids.length === 0
-      ? ''
-      : `, but ${directories} whose job nobody tells (${some}): if one of them is it, name the SLUID, "slurm-cgroups clean sXXXXXXXXXXXXX"`;
-  return new SlurmCgroupsError(
-    'ERR_NO_SUCH_JOB',
-    `There is no ${nameOfJob(name)} on this node${hint}`,
-    'jobId' in name ? { jobId: name.jobId } : {},
-  );
 }

@@ -38,6 +38,8 @@ export interface CleanReport {
   readonly jobId: number | null;
   readonly sluid?: string;
   readonly dryRun: boolean;
+  /** Whether anything of the job is here. `false`: there was nothing to do. `null`: that cannot be told (`refused`). */
+  readonly found: boolean | null;
   readonly ended: readonly EndedProcess[];
   readonly survivors: readonly Survivor[];
   readonly spared: readonly SparedProcess[];

@@ -293,7 +293,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
       }),
     );
     const codes = (await Promise.all(programs.map((one) => once(one, 'close')))).map(([code]) => code);
-    // The slower may find no such job any more: the answer is no.
+    // The slower may find nothing of the job any more: that is 0, too.
     expect(codes.every((code) => code === 0 || code === 1)).toBe(true);
     expect(codes).toContain(0);
     expect(await job.procs()).toEqual([]);

@@ -18,7 +18,7 @@ export const cleanSpec: CommandSpec = {
     "Ends every process in the job's cgroups: SIGTERM, after --grace SIGKILL, again until no new process appears. Then " +
     'removes the empty cgroups. Only membership in these cgroups counts, never a user name. slurmstepd, this command and ' +
     'its ancestors are spared. Without --force, a job whose slurmstepd still runs is not touched. Exit code 0: nothing of ' +
-    'the job is left.',
+    'the job is left, also where nothing of it was here. 1: something is left, or that cannot be told.',
   operands: ['<job>'],
   flags: [
     { name: 'dry-run', description: 'show what would be ended, and end nothing' },
@@ -69,7 +69,9 @@ async function clean(words: Words, output: Output, signal: AbortSignal): Promise
   const report = await cleanJob(job, options);
   log(
     'info',
-    `${nameOfJob(job)}: ${count(report.ended.length, 'process')} ended, ${count(report.survivors.length, 'survivor')}`,
+    report.found === false
+      ? `nothing of ${nameOfJob(job)} is on this node`
+      : `${nameOfJob(job)}: ${count(report.ended.length, 'process')} ended, ${count(report.survivors.length, 'survivor')}`,
     { refused: report.refused },
   );
   if (words.flags.has('json')) output.print(json(report));
@@ -120,6 +122,7 @@ function headNameOf({ jobId, sluid }: CleanReport): string {
 }
 
 function cleanHead(name: string, report: CleanReport, output: Output): string {
+  if (report.found === false) return `Nothing of ${visible(name)} is on this node.`;
   if (report.refused !== undefined)
     return output.style('red', `${visible(name)} was not touched: ${visible(report.refused)}`);
   if (report.dryRun)
