@@ -22,10 +22,14 @@ export async function putBackAbandoned(
     const { hierarchy, from, to } = move;
     try {
       await putBack(host, hierarchies, { held, move });
-      lines.push(`an adoption that was killed had moved it to ${to} in ${hierarchy}: put back to ${from}`);
+      lines.push(
+        `an adoption that was killed had moved process ${held.pid} to ${to} in ${hierarchy}: put back to ${from}`,
+      );
     } catch (error) {
       if (!(error instanceof SlurmCgroupsError)) throw error;
-      lines.push(`an adoption that was killed had moved it to ${to} in ${hierarchy}, where it stays: ${error.message}`);
+      lines.push(
+        `an adoption that was killed had moved process ${held.pid} to ${to} in ${hierarchy}, where it stays: ${error.message}`,
+      );
     }
   }
   return lines;

@@ -2,12 +2,12 @@
 // hand beside them. A lock is a file that names its owner and what was moved from where, so that what a killed
 // adoption left half done can be put back.
 
-import { isOwnerRunning, type NoteOwner, ownerIn, selfAsOwner } from '../cgroup/note-owner.js';
-import type { ProcessIdentity } from '../cgroup/process.js';
+import { isOfThisNamespace, isOwnerRunning, type NoteOwner, ownerIn, selfAsOwner } from '../cgroup/note-owner.js';
+import { isThere, type ProcessIdentity } from '../cgroup/process.js';
 import type { Deadline } from '../machine/deadline.js';
 import { ifThere, isGone, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
-import { makeStateFolder, stateFolder } from '../machine/state-folder.js';
+import { makeStateFolder, requireRootsFolder, stateFolder } from '../machine/state-folder.js';
 
 const folder = stateFolder('adopting');
 const pauseMs = { first: 1, longest: 20 };
@@ -67,6 +67,28 @@ export async function lockAdoption(host: Host, process: ProcessIdentity, deadlin
     if (deadline.isOver()) throw busy(process.pid, readNote(host, file));
     waited = true;
     await host.sleep(Math.min(pause, deadline.leftMs()), deadline.signal);
+  }
+}
+
+/** At most so many are looked at, so that a full folder holds up no login. */
+const mostLooked = 64;
+
+/** Removes the locks of processes that have ended: a killed adoption leaves one for each process that it had locked. */
+export function removeLeftLocks(host: Host): void {
+  try {
+    if (host.stat(folder) === undefined) return;
+    requireRootsFolder(host, folder);
+    for (const name of host.names(folder).slice(0, mostLooked)) {
+      const [, pid, startTime] = /^(\d{1,10})-(\d{1,20})(?:\.|$)/.exec(name) ?? [];
+      if (pid === undefined || startTime === undefined) continue;
+      const file = `${folder}/${name}`;
+      const note = readNote(host, file);
+      if (note === 'gone' || (note !== 'broken' && !isOfThisNamespace(host, note.owner))) continue;
+      // An adoption that still holds it finds it gone, as after another took it over: there is nothing left to exclude.
+      if (!isThere(host, { pid: Number(pid), startTime: BigInt(startTime) })) removeQuietly(host, file);
+    }
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error; // they stay until the next adoption
   }
 }
 

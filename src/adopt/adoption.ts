@@ -16,8 +16,8 @@ import { hasCode, SlurmCgroupsError } from '../machine/errors.js';
 import { poolingHost } from '../machine/handle-pool.js';
 import { putBackAbandoned } from './abandoned.js';
 import { mayStillAccept, type Registration, register, settle, whyIncomplete } from './accounting.js';
-import { type AdoptingLock, lockAdoption } from './adopting-lock.js';
-import { moveDescendants } from './descendants.js';
+import { type AdoptingLock, lockAdoption, removeLeftLocks } from './adopting-lock.js';
+import { moveDescendants, yieldEvery } from './descendants.js';
 import { type AdoptionOutcome, type AdoptionResult, isElsewhere, placesOf, summaryOf } from './result.js';
 import {
   type CgroupRoute,
@@ -99,6 +99,7 @@ export async function adopt(pid: number, target: Job | UserTarget, options: Adop
   const adoption = new Adoption({ uid, name, options });
   try {
     const held = holdMovable(adoption, pid);
+    removeLeftLocks(adoption.node.host);
     const locked = await lock(adoption, held);
     if ('busy' in locked) return resultOf(adoption, 'untouched', locked.busy);
     const route = await routeTo(adoption, target, pid);
@@ -126,8 +127,8 @@ class Adoption {
   readonly processes: HeldProcess[] = [];
   /** One for each of the processes, in the same order. */
   readonly moves: Move[] = [];
-  /** Against another adoption of the same process. */
-  lock: AdoptingLock | undefined;
+  /** Against other adoptions of these processes. */
+  readonly locks: AdoptingLock[] = [];
   route: Route | undefined;
   /** Where slurmstepd moves the process. */
   routeForChildren: CgroupRoute | undefined;
@@ -157,7 +158,7 @@ class Adoption {
   }
 
   close(): void {
-    this.lock?.release();
+    for (const lock of this.locks) lock.release();
     for (const move of this.moves) move.close();
     for (const process of this.processes) process.close();
     if (this.route !== undefined) closeRoute(this.route);
@@ -185,7 +186,7 @@ async function lock(
   const before = placesLine(held.memberships());
   try {
     const taken = await lockAdoption(node.host, held, deadline);
-    adoption.lock = taken.lock;
+    adoption.locks.push(taken.lock);
     if (taken.abandoned !== undefined)
       trace.push(...(await putBackAbandoned(node.host, node.hierarchies, { held, abandoned: taken.abandoned })));
     return { movedMeanwhile: taken.waited && placesLine(held.memberships()) !== before };
@@ -193,6 +194,17 @@ async function lock(
     if (hasCode(error, 'ERR_BUSY')) return { busy: error };
     throw error;
   }
+}
+
+/** Writes into the lock that was taken last what is about to be moved: if this program is killed, the next puts it back. */
+function note({ locks }: Adoption, move: Move): void {
+  locks.at(-1)?.note(
+    move.sources.map(({ controllers, path }, at) => ({
+      hierarchy: hierarchyKey(controllers),
+      from: path,
+      to: move.cgroups[at]?.path ?? path,
+    })),
+  );
 }
 
 /** Both were to move it, and the other was first: to move it on would make a lie of what the other has answered. */
@@ -238,13 +250,7 @@ async function moveAndProve(
   const before = frozenPlace(adoption);
   if (before !== undefined) return resultOf(adoption, 'suspended', suspended(name, before));
   trace.push(`process ${session.process.pid} came from ${placesOf(session)}`);
-  adoption.lock?.note(
-    session.sources.map(({ controllers, path }, at) => ({
-      hierarchy: hierarchyKey(controllers),
-      from: path,
-      to: session.cgroups[at]?.path ?? path,
-    })),
-  );
+  note(adoption, session);
   const wasThere = session.complete;
   const failure = await moveAll(adoption, session, route);
   const frozen = whyFrozen(adoption);
@@ -267,7 +273,9 @@ async function moveAll(
     options.signal?.throwIfAborted();
     if (failure !== undefined || options.descendants !== true) return failure;
     return await moveDescendants({
-      ...{ node: adoption.nodeForChildren, uid, deadline, family: processes },
+      ...{ node: adoption.nodeForChildren, uid, family: processes },
+      // What was moved by then takes about as long to put back.
+      deadline: options.onFailure === 'keep' ? deadline : deadline.part(deadline.leftMs() / 2),
       move: (held) => moveChild(adoption, held, { session, route }),
       say: (line) => trace.push(line),
     });
@@ -291,9 +299,14 @@ async function moveChild(
   adoption.options.signal?.throwIfAborted();
   if (route.by === 'stepd') adoption.routeForChildren ??= routeForChildren(adoption.node.host, session);
   const childRoute = adoption.routeForChildren ?? route;
+  const locked = await lock(adoption, held);
+  if ('busy' in locked) throw locked.busy;
   const move = planMove(adoption, adoption.nodeForChildren, held, childRoute);
   adoption.processes.push(held);
   const wasThere = move.complete;
+  const elsewhere = locked.movedMeanwhile && !wasThere ? movedByAnother(move) : undefined;
+  if (elsewhere !== undefined) return elsewhere;
+  note(adoption, move);
   return (await moveOne(adoption, move, childRoute)) ?? (wasThere ? 'already' : 'moved');
 }
 
@@ -423,8 +436,11 @@ async function failed(adoption: Adoption, session: Move, failure: SlurmCgroupsEr
   return resultOf(adoption, remains(adoption) ? 'partial' : wasTouched ? 'undone' : 'untouched', failure);
 }
 
-async function undo({ moves, accounting, trace }: Adoption): Promise<void> {
-  for (const move of [...moves].reverse()) await move.undo();
+async function undo({ node, moves, accounting, trace }: Adoption): Promise<void> {
+  for (const [at, move] of [...moves].reverse().entries()) {
+    await move.undo();
+    if (at % yieldEvery === 0) await node.host.turn();
+  }
   if (accounting === 'stepd') trace.push('slurmstepd had accepted it, and may go on counting it');
 }
 

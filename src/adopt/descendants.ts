@@ -21,7 +21,7 @@ export interface Descent {
 }
 
 /** After so many children all else in this process has its turn: a signal that stops it. */
-const yieldEvery = 32;
+export const yieldEvery = 32;
 
 /** Rounds in a row in which no child was outside, though some had ended before they could be looked at. */
 const quietRounds = 5;
@@ -81,7 +81,7 @@ async function moveRound(
       if (seen.has(pid)) continue;
       if (deadline.isOver()) return tooMany();
       seen.add(pid);
-      if (seen.size % yieldEvery === 0) await node.host.sleep(0);
+      if (seen.size % yieldEvery === 0) await node.host.turn();
       const outcome = await moveChild(descent, parent, pid);
       if (outcome instanceof SlurmCgroupsError) return outcome;
       if (outcome === 'gone') seen.delete(pid); // if it is listed again, it is there
@@ -95,7 +95,7 @@ async function moveRound(
 function tooMany(): SlurmCgroupsError {
   return new SlurmCgroupsError(
     'ERR_TIMEOUT',
-    'Not all child processes could be moved before the deadline: there are many, or new ones kept appearing outside the job; --budget gives more time',
+    'Not all child processes could be moved in time: there are many, or new ones kept appearing outside the job; --budget gives more time (half of it is kept for putting them back)',
   );
 }
 

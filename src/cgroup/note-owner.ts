@@ -31,6 +31,11 @@ export function isOwnerRunning(host: Host, owner: NoteOwner): boolean {
   return isThere(host, { pid: owner.pid, startTime: BigInt(owner.startTime) });
 }
 
+/** Whether the pids that its owner wrote name the same processes here: of an earlier boot none is left. */
+export function isOfThisNamespace(host: Host, owner: NoteOwner): boolean {
+  return owner.bootId !== bootIdOf(host) || owner.pidNamespace === host.readlink('/proc/self/ns/pid');
+}
+
 /** The owner in a parsed note; `undefined` where it is none. */
 export function ownerIn(value: unknown): NoteOwner | undefined {
   if (typeof value !== 'object' || value === null) return undefined;

@@ -35,7 +35,7 @@ const foldersOfAll = '/run/slurm-cgroups';
 
 export class Sandbox {
   readonly host: Host;
-  /** `/slurm-cgroups-demo-<pid>-<start time>`: the cgroup of that path in each hierarchy. */
+  /** `/slurm-cgroups-demo-<pid>-<start time>-<number>`: the cgroup of that path in each hierarchy. */
   readonly within: CgroupPath;
   readonly version: 1 | 2;
   readonly #top: CgroupSet;
@@ -55,7 +55,13 @@ export class Sandbox {
   static async create(host: Host, prefix: string): Promise<Sandbox> {
     const hierarchies = usable(host);
     const { pid } = host.self();
-    const name = `${prefix}-${pid}-${identityOf(host, pid).startTime}`;
+    const owner = `${prefix}-${pid}-${identityOf(host, pid).startTime}`;
+    // One that could not be removed does not stand in the way of the next.
+    const isTaken = (number: number) =>
+      hierarchies.some(({ mountPoint }) => host.stat(`${mountPoint}/${owner}-${number}`) !== undefined);
+    let number = 1;
+    while (isTaken(number)) number++;
+    const name = `${owner}-${number}`;
     const roots = new CgroupSet(
       host,
       hierarchies.map((hierarchy) => new Cgroup(host, hierarchy, hierarchy.root)),
@@ -117,8 +123,11 @@ export class Sandbox {
   #ensure(...names: readonly string[]): CgroupSet {
     let set = this.#top;
     for (const name of names) {
-      const child = set.child(name);
-      set = child.cgroups.length === set.cgroups.length ? child : set.create(name);
+      // A clean-up may have removed it in some hierarchies, and not in all.
+      const there = new Set(set.child(name).cgroups.map(({ hierarchy }) => hierarchy.key));
+      const missing = set.cgroups.filter(({ hierarchy }) => !there.has(hierarchy.key));
+      new CgroupSet(this.host, missing).create(name);
+      set = set.child(name);
     }
     return set;
   }
@@ -167,7 +176,7 @@ export class Sandbox {
  * Removes sandboxes of that prefix whose maker has ended; gives their names. One whose maker lives is left alone.
  */
 export async function removeLeftovers(host: Host, prefix: string): Promise<readonly string[]> {
-  const pattern = new RegExp(`^${prefix}-(\\d+)-(\\d+)$`);
+  const pattern = new RegExp(`^${prefix}-(\\d+)-(\\d+)-\\d+$`);
   const names = new Set<string>(await namesIn(foldersOfAll));
   const hierarchies = discoverHierarchies({ host });
   for (const hierarchy of hierarchies.all) for (const name of host.names(hierarchy.mountPoint)) names.add(name);
@@ -195,8 +204,8 @@ function folderOf(name: string): string {
   return `${foldersOfAll}/${name}`;
 }
 
-/** How long processes may take to die, and then their cgroups to be empty. */
-const timeoutMs = 5000;
+/** How long processes may take to die, and then their cgroups to be empty: long, since an emulated machine is slow. */
+const timeoutMs = 30_000;
 
 async function removeSandbox(name: string, top: CgroupSet): Promise<void> {
   const { remaining } = await top.kill({ timeoutMs });

@@ -18,20 +18,20 @@ interface Entry {
 
 /** The same host; of the directories opened through it at most `most` are open at once. Same paths share one. */
 export function poolingHost(host: Host, most: number = Math.min(mostOpen, limitOf(host))): Host {
-  /** The one used last stands last. */
   const entries = new Map<string, Entry>();
+  /** Those that are really open; the one used last stands last. */
+  const inUse = new Set<Entry>();
 
   const closeOthers = (): void => {
-    let open = 0;
-    for (const entry of [...entries.values()].reverse()) {
-      if (entry.open === undefined || ++open <= most) continue;
-      entry.open.close();
+    for (const entry of inUse) {
+      if (inUse.size <= most) return;
+      inUse.delete(entry);
+      entry.open?.close();
       entry.open = undefined;
     }
   };
 
   const use = (entry: Entry): Directory => {
-    const key = keyOf(entry);
     if (entry.open === undefined) {
       const opened = host.open(entry.path);
       if (identityOf(opened) !== entry.identity) {
@@ -40,8 +40,8 @@ export function poolingHost(host: Host, most: number = Math.min(mostOpen, limitO
       }
       entry.open = opened;
     }
-    entries.delete(key);
-    entries.set(key, entry);
+    inUse.delete(entry);
+    inUse.add(entry);
     closeOthers();
     return entry.open;
   };
@@ -84,6 +84,7 @@ export function poolingHost(host: Host, most: number = Math.min(mostOpen, limitO
         isOpen = false;
         if (--entry.users > 0) return;
         entries.delete(keyOf(entry));
+        inUse.delete(entry);
         entry.open?.close();
         entry.open = undefined;
       },

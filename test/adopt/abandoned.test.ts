@@ -20,12 +20,12 @@ onKernels((kernel) => {
       expect(await put({ from: here, to: within })).toEqual([]);
       expect(await put({ from: `${within}/gone`, to: here })).toEqual([
         expect.stringMatching(
-          `^an adoption that was killed had moved it to ${here} in ${key}, where it stays: Cannot open`,
+          `^an adoption that was killed had moved process ${pid} to ${here} in ${key}, where it stays: Cannot open`,
         ),
       ]);
       world.at().create('home');
       expect(await put({ from: `${within}/home`, to: here })).toEqual([
-        `an adoption that was killed had moved it to ${here} in ${key}: put back to ${within}/home`,
+        `an adoption that was killed had moved process ${pid} to ${here} in ${key}: put back to ${within}/home`,
       ]);
       expect(world.places(pid)[key]).toBe(`${within}/home`);
     });

@@ -299,7 +299,7 @@ onKernels((kernel) => {
       async (step, { pid, into }, world) => {
         const begun = Date.now();
         const result = await into({ timeoutMs: 400 });
-        expect(Date.now() - begun).toBeLessThan(5000);
+        expect(Date.now() - begun).toBeLessThan(30_000);
         expect(result).toMatchObject({ outcome: 'adopted', moved: 'cgroup', accounting: 'none' });
         expect([result.error, result.uncountedWhy]).toEqual([
           undefined,

@@ -1,10 +1,11 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { build } from 'esbuild';
 import { afterEach, describe, expect, it } from 'vitest';
-import { lockAdoption } from '../../src/adopt/adopting-lock.js';
+import { lockAdoption, removeLeftLocks } from '../../src/adopt/adopting-lock.js';
 import { identityOf } from '../../src/cgroup/process.js';
 import { deadlineIn } from '../../src/machine/deadline.js';
 import { hasCode } from '../../src/machine/errors.js';
@@ -16,11 +17,13 @@ const live = liveHost();
 const folder = '/run/slurm-cgroups/adopting';
 const isRoot = process.getuid?.() === 0;
 const files: string[] = [];
-let number = 0;
+const sleepers: ChildProcess[] = [];
 
-/** A process that does not exist, so that no other test has its lock. */
+/** A process of this test, so that no other has its lock. It lives: the lock of one that has ended is anybody's to remove. */
 function somebody(): { readonly pid: number; readonly startTime: bigint } {
-  const one = { pid: 4_100_000 + (process.pid % 90_000), startTime: BigInt(Date.now()) * 1000n + BigInt(number++) };
+  const sleeper = spawn('/bin/sleep', ['60'], { stdio: 'ignore' });
+  sleepers.push(sleeper);
+  const one = identityOf(live, sleeper.pid ?? expect.unreachable());
   files.push(`${folder}/${one.pid}-${one.startTime}`);
   return one;
 }
@@ -46,6 +49,7 @@ function ofTheDead(file: string, change: Readonly<Record<string, unknown>> = {},
 
 describe.skipIf(!isRoot && mayBeSkipped)('lockAdoption() (needs root)', () => {
   afterEach(() => {
+    for (const sleeper of sleepers.splice(0)) sleeper.kill('SIGKILL');
     for (const file of files.splice(0)) {
       const name = file.slice(file.lastIndexOf('/') + 1);
       if (!fs.existsSync(folder)) continue;
@@ -133,6 +137,21 @@ describe.skipIf(!isRoot && mayBeSkipped)('lockAdoption() (needs root)', () => {
     await expect(lockAdoption(host, one, soon(20))).rejects.toSatisfy((thrown) => hasCode(thrown, 'ERR_BUSY'));
     expect(JSON.parse(fs.readFileSync(file, 'utf8')).owner.pid).toBe(process.ppid);
     other?.lock.release();
+  });
+
+  it('is removed once its process has ended, unless that is of another pid namespace', async () => {
+    const [living, ended, elsewhere] = [somebody(), somebody(), somebody()];
+    for (const one of [living, ended]) ofTheDead(fileOf(one));
+    ofTheDead(`${fileOf(ended)}.1-2.next`);
+    ofTheDead(fileOf(elsewhere), { pidNamespace: 'pid:[1]' });
+    for (const sleeper of sleepers.slice(1)) {
+      const exited = once(sleeper, 'exit');
+      sleeper.kill('SIGKILL');
+      await exited;
+    }
+    removeLeftLocks(live);
+    expect([living, ended, elsewhere].map((one) => fs.existsSync(fileOf(one)))).toEqual([true, false, true]);
+    expect(fs.existsSync(`${fileOf(ended)}.1-2.next`)).toBe(false);
   });
 
   it('is of real processes: of many that try at once one has it at a time, and killed ones do not keep it', async () => {

@@ -106,11 +106,59 @@ onKernels((kernel) => {
       fs.writeFileSync(`${world.at('outside').cgroups[0]?.directory}/cgroup.procs`, String(pid));
       const result = await adopt(pid, await world.job(102), { node });
       expect(result.outcome).toBe('adopted');
-      const lines = result.trace.filter((line) => line.startsWith('an adoption that was killed had moved it to '));
+      const lines = result.trace.filter((line) =>
+        line.startsWith(`an adoption that was killed had moved process ${pid} to `),
+      );
       expect(lines).toHaveLength(world.box.controllers.length - 1);
       expect(result.trace).toContain(`process ${pid} came from ${world.box.within}/outside`);
       expect(world.places(pid)).toEqual(world.leaves(102));
       expect(fs.existsSync(file)).toBe(false);
+    });
+
+    inWorld(kernel, 'puts back the children that a killed adoption had begun to move', async (world) => {
+      await world.twoJobs();
+      const pid = await world.shell('sleep 60 & sleep 60 & sleep 60 & wait');
+      await until('three children', () => childrenOf(pid).length === 3);
+      const family = [pid, ...childrenOf(pid)];
+      const fileOf = (one: number) => `/run/slurm-cgroups/adopting/${one}-${identityOf(world.host, one).startTime}`;
+      // Killed at the last child, on v1 in the middle of it: after that call nothing is done any more.
+      const killing = new Error('killed');
+      const most = world.box.controllers.length * 3 + Math.floor(world.box.controllers.length / 2);
+      let writes = 0;
+      const dies =
+        <Args extends unknown[], T>(act: (...args: Args) => T, counts = false) =>
+        (...args: Args): T => {
+          if (counts) writes++;
+          if (writes > most) throw killing;
+          return act(...args);
+        };
+      const open: Host['open'] = (path) => {
+        const held = world.host.open(path);
+        return { ...held, write: dies(held.write, path.includes('/step_extern')) };
+      };
+      const killed: Host = {
+        ...world.host,
+        open,
+        unlink: dies(world.host.unlink),
+        rename: dies(world.host.rename),
+        create: dies(world.host.create),
+      };
+      const job = await world.job(101);
+      await expect(adopt(pid, job, { node: await world.node(killed), descendants: true })).rejects.toBe(killing);
+      for (const one of family) {
+        const { owner, moves } = JSON.parse(fs.readFileSync(fileOf(one), 'utf8'));
+        fs.writeFileSync(fileOf(one), JSON.stringify({ owner: { ...owner, startTime: '1' }, moves }));
+      }
+      const result = await adopt(pid, await world.job(102), { node: await world.node(), descendants: true });
+      expect(result.outcome).toBe('adopted');
+      for (const one of family.slice(0, -1)) {
+        const said = `an adoption that was killed had moved process ${one} to`;
+        expect(result.trace.some((line) => line.startsWith(said))).toBe(true);
+      }
+      for (const one of family) {
+        expect(world.places(one)).toEqual(world.leaves(102));
+        expect(fs.existsSync(fileOf(one))).toBe(false);
+      }
     });
 
     inWorld(kernel, 'moves nothing that is there already', async (world) => {

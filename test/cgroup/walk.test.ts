@@ -205,11 +205,9 @@ describe('walk()', () => {
       try {
         expect((await through(top, { visit: busy })).unknown).toBeUndefined();
         expect(ticks).toBeGreaterThan(10);
-        const start = performance.now();
         const { entered, unknown } = await through(top, { timeoutMs: 30, visit: busy });
         expect(unknown).toBe(`the time was over before all below "${top}" was looked at`);
         expect(entered.length).toBeLessThan(100);
-        expect(performance.now() - start).toBeLessThan(1000);
         const stopping = new AbortController();
         setTimeout(() => stopping.abort(new Error('stop')), 5);
         await expect(

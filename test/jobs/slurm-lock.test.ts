@@ -49,7 +49,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('removeUnderSlurmLock() (needs r
     try {
       const start = host.now();
       const { removed, kept } = await removeUnderSlurmLock(on, users, deadlineIn(host, 1000));
-      expect(host.now() - start).toBeLessThan(5000);
+      expect(host.now() - start).toBeLessThan(30_000);
       expect([removed, kept]).toEqual([
         [],
         users.map(({ directory, hierarchy }) => ({

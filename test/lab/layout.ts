@@ -21,13 +21,13 @@ export function testsOn({ cgroup, demo, tests, leaveOut, skipped = [] }: Layout)
       cgroup,
       tests,
       first: ['node', 'dist/bin/slurm-cgroups.js', 'demo'],
-      timeoutMs: 800_000,
+      timeoutMs: 1_500_000,
       env: { CI: 'false' }, // what is skipped is judged here
       ...(leaveOut === undefined ? {} : { leaveOut }),
     });
     const reports = [...ran.files.values()].map(summaryOf);
     console.log(reports.concat(`${cgroup}: ${ran.seconds.toFixed(0)} s in all`).join('\n'));
-  }, 900_000);
+  }, 1_600_000);
 
   it('the demo does the main job', () => {
     expect(ran.first.output).toContain(demo);

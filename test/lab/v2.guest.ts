@@ -15,7 +15,7 @@ const onlyOnV1: readonly (readonly [RegExp, string])[] = [
   [/cpuset/, 'a cpuset that takes nobody: v2 fills it in by itself'],
   [/the cgroup that is, freezer$|frozenAt\(\) sees a frozen v1 cgroup/, 'the freezer of v1; that of v2 has a test too'],
   [
-    /through tasks|looks again for threads|counts every thread|passes over a thread|stand apart|stood apart|first thread is there|has one of its threads/,
+    /through tasks|makes threads without pause|looks again for threads|counts every thread|passes over a thread|stand apart|stood apart|first thread is there|has one of its threads/,
     'v1 lets single threads move between any two cgroups',
   ],
   [

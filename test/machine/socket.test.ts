@@ -96,7 +96,7 @@ describe('Directory.connect()', () => {
     const connection = await connectTo('silent');
     const begun = host.now();
     await expect(connection.receive(4, soon)).rejects.toMatchObject({ errno: 'ETIMEDOUT', code: 'ERR_IO' });
-    expect(host.now() - begun).toBeLessThan(5000);
+    expect(host.now() - begun).toBeLessThan(30_000);
     answer[0]?.write('late');
     expect(text(await connection.receive(4, patient))).toBe('late');
     const stop = new AbortController();

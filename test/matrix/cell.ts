@@ -40,7 +40,7 @@ export async function runCell(cell: Cell): Promise<CellResult> {
       cgroup: cell.cgroup,
       replacing: { 'test/matrix/inside/cell.mjs': await programOf(fileOf(cell)) },
       command: ['/bin/sh', '-c', script],
-      timeoutMs: full ? 900_000 : 500_000,
+      timeoutMs: full ? 1_500_000 : 900_000,
       env: {
         CI: 'false', // what is skipped is judged here
         BOOT: cell.boot,

@@ -109,7 +109,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('demo (needs root and cgroups)',
     expect([exitCode, stderr]).toEqual([0, '']);
     expect(stdout).toContain('The session is in job 102');
     expect(stdout).toMatch(/of uid 64731 is in job 102 step extern, in every hierarchy the job has/);
-    expect(stdout).toMatch(/Ended what was started and removed \/slurm-cgroups-demo-\d+-\d+ from /);
+    expect(stdout).toMatch(/Ended what was started and removed \/slurm-cgroups-demo-\d+-\d+-\d+ from /);
     expect(leftBehind(pid)).toEqual([]);
   });
 

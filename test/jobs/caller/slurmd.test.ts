@@ -96,7 +96,7 @@ describe('askSlurmd()', () => {
         expect.stringMatching(/^the slurmd at 192\.0\.2\.1 did not answer within \d+ ms$/),
         true,
       ]);
-      expect(tookMs).toBeLessThan(2000);
+      expect(tookMs).toBeLessThan(20_000);
     }
   });
 

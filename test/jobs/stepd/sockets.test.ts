@@ -117,7 +117,7 @@ describe('socketsInSpool()', () => {
       }
       const begun = host.now();
       const all = socketsInSpool(host, sandbox.folder);
-      expect(host.now() - begun).toBeLessThan(5000); // a hundredth of that on a quiet machine
+      expect(host.now() - begun).toBeLessThan(30_000);
       expect(all.length).toBe(7000);
       expect(all.slice(0, 2).map(({ name }) => name)).toEqual(['vm_1.4294967291', 'vm_1.4294967292']);
       expect(socketsInSpool(host, sandbox.folder, { nodeName: 'other' }).length).toBe(1000);

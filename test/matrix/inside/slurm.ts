@@ -270,7 +270,7 @@ export type Tally = Readonly<Record<string, readonly number[]>>;
 
 /** A report of doctor, again while the machine is too busy for what has a deadline, with its recording. */
 export async function examined(file: string): Promise<Said> {
-  for (let left = 4; ; left -= 1) {
+  for (let left = 9; ; left -= 1) {
     const said = await command('doctor', '--json', '--record', file, '--force');
     if (left === 0 || !/does not answer (?:in time|within)/.test(said.text)) return said;
   }
