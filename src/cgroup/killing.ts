@@ -4,10 +4,10 @@
 
 import { type Deadline, deadlineAt, deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
-import { hasCode, ifThere, isGone } from '../machine/errors.js';
+import { hasCode, ifReadable, ifThere, isGone } from '../machine/errors.js';
 import type { Host, Libc, Signal } from '../machine/host.js';
 import { Pace } from '../machine/pace.js';
-import { type Cgroup, holdCgroup, procsAt, threadsAt, type WalkedCgroup, walkCgroups } from './cgroup.js';
+import { Cgroup, holdCgroup, procsAt, threadsAt, type WalkedCgroup, walkCgroups } from './cgroup.js';
 import { canFreeze, freezeAll, frozenAt, type HeldCgroup, isToldToFreezeAt, thaw } from './freezer.js';
 import { type FrozenNote, writeFrozenNote } from './frozen-note.js';
 import type { Hierarchy } from './hierarchies.js';
@@ -79,7 +79,7 @@ export async function killMembers(host: Host, cgroups: readonly Cgroup[], option
   let again = timing.againMs;
   let lookAt = host.now() + again;
   let blind = 0;
-  let unreached: readonly Member[] = [];
+  let isLate = false;
   for (;;) {
     // Dying takes far longer than killing, so waiting costs little: pids alone are compared until one is new. From
     // time to time all are looked at closely, since a pid can have become another's.
@@ -94,26 +94,25 @@ export async function killMembers(host: Host, cgroups: readonly Cgroup[], option
       again *= 2;
       lookAt = host.now() + again;
     }
-    if (deadline.isOver() && !killing.isFirst) {
-      unreached = await killing.look();
-      break;
-    }
+    isLate = deadline.isOver();
+    if (isLate && !killing.isFirst) break;
     const trySeeing = isBlind && !fresh && blind < blindRounds;
     if (trySeeing) blind++;
     if (fresh || trySeeing || (isTime && (await killing.hasUnsignalled()))) {
       await killing.round();
       pause = timing.firstPauseMs;
     }
-    if (deadline.isOver()) {
-      unreached = await killing.look();
-      break;
-    }
+    isLate = deadline.isOver();
+    if (isLate) break;
     await host.sleep(Math.min(pause, deadline.leftMs()), options.signal);
     pause = Math.min(pause * 2, timing.longestPauseMs);
   }
+  const seen = isLate ? await killing.look() : [];
   const { unknown } = killing;
+  const isReached = await killing.endSeen(seen);
   await killing.thawOthers();
-  return killing.report(unreached, unknown);
+  if (isReached) await killing.settle();
+  return killing.report(seen, unknown);
 }
 
 /** Sends a signal to every member, one by one. Gives those it reached. */
@@ -420,12 +419,66 @@ class Killing {
     if ([...members.keys()].some((pid) => !done.has(pid))) {
       await this.#eachPid(pace, (pid, place) => {
         const member = members.get(pid);
-        if (member !== undefined && !done.has(pid)) this.#signal(pid, place, 'SIGKILL', member);
+        if (member === undefined || done.has(pid)) return undefined;
+        this.#signal(pid, place, 'SIGKILL', member);
+        done.add(pid);
         return undefined;
       });
     }
+    await this.endSeen([...members.values()].filter(({ pid }) => !done.has(pid)));
+    if (unknown !== undefined || this.unknown !== undefined) await this.#endUnlisted();
     await this.thawOthers();
     this.unknown ??= unknown;
+  }
+
+  /**
+   * Those that were seen, where the time was over before they were found in their cgroups once more: a tree that is wide
+   * or restless costs its own removal time, and does not save its processes. Which process it is, and that it is still in
+   * the set, is looked at as always. Gives whether a signal reached one.
+   */
+  async endSeen(members: readonly Member[]): Promise<boolean> {
+    const turns = new Pace(this.#host, this.#deadline);
+    let reached = false;
+    for (const member of members) {
+      if (this.#signalled.has(processKey(member))) continue;
+      if (this.#signal(member.pid, seenPlace(member.seenIn), 'SIGKILL', member) !== undefined) reached = true;
+      if (turns.isDue()) await turns.pause();
+    }
+    return reached;
+  }
+
+  /**
+   * Where not every cgroup could be looked through, each process is asked where it is: a user can make more cgroups, or
+   * rename them faster, than anybody can list, but /proc names the cgroup of a process in one read.
+   */
+  async #endUnlisted(): Promise<void> {
+    const turns = new Pace(this.#host, this.#deadline);
+    for (const name of this.#host.names('/proc')) {
+      const pid = Number(name);
+      if (!(pid > 1) || this.#signalledPids.has(pid) || this.#sparedPids.has(pid)) continue;
+      const cgroup = this.#cgroupOf(pid);
+      if (cgroup !== undefined) this.#signal(pid, seenPlace(cgroup), 'SIGKILL');
+      if (turns.isDue()) await turns.pause();
+    }
+  }
+
+  /** The cgroup of the set in which a process says that it is; `undefined`: none, or /proc does not tell. */
+  #cgroupOf(pid: number): Cgroup | undefined {
+    const memberships = ifReadable(() => this.#reader.memberships(pid)) ?? [];
+    for (const { controllers, path } of memberships) {
+      const top = this.#cgroups.find(
+        ({ hierarchy, path: above }) =>
+          hierarchy.key === hierarchyKey(controllers) && pathBelow(path, above) !== undefined,
+      );
+      if (top !== undefined) return new Cgroup(this.#host, top.hierarchy, path);
+    }
+    return undefined;
+  }
+
+  /** Waits for a moment until who was signalled last is gone. */
+  async settle(): Promise<void> {
+    const end = deadlineIn(this.#host, timing.leastMs, this.#deadline.signal);
+    while (this.remaining().length > 0 && !end.isOver()) await this.#host.sleep(timing.firstPauseMs, end.signal);
   }
 
   async signalAll(signal: Signal): Promise<readonly Member[]> {
@@ -647,9 +700,10 @@ class Killing {
     return [...this.#pending.values()];
   }
 
-  /** @param unreached members that no signal reached in time, since they came faster than they could be ended */
-  report(unreached: readonly Member[], unknown: string | undefined): KillReport {
-    const remaining = [...this.remaining(), ...unreached.filter((member) => !this.#signalled.has(processKey(member)))];
+  /** @param seen at the very end: those of them that no signal reached came faster than they could be ended, or ended by themselves */
+  report(seen: readonly Member[], unknown: string | undefined): KillReport {
+    const unreached = seen.filter((member) => !this.#signalled.has(processKey(member)) && !isDead(this.#host, member));
+    const remaining = [...this.remaining(), ...unreached];
     return {
       ended: [...this.#signalled].flatMap(([key, member]) => (this.#pending.has(key) ? [] : [member])),
       remaining,
@@ -683,6 +737,11 @@ export class MemberReader {
       const memberships = membershipsOf(this.#host, task, place, (text) => this.#memberships(text));
       return { pid, startTime, comm, state, ppid, kernelThread, uids, memberships, seenIn: place.cgroup };
     });
+  }
+
+  /** As /proc tells them. */
+  memberships(pid: number): readonly Membership[] {
+    return this.#memberships(this.#host.read(`/proc/${pid}/cgroup`));
   }
 
   #memberships(text: string): readonly Membership[] {

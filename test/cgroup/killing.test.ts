@@ -8,7 +8,7 @@ import { Cgroup } from '../../src/cgroup/cgroup.js';
 import { CgroupSet } from '../../src/cgroup/cgroup-set.js';
 import { isToldToFreeze } from '../../src/cgroup/freezer.js';
 import { killMembers, MemberReader, signalMembers } from '../../src/cgroup/killing.js';
-import { isThere } from '../../src/cgroup/process.js';
+import { identityOf, isThere } from '../../src/cgroup/process.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
 import { SystemCallError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
@@ -32,6 +32,21 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
 
   const freezer = () =>
     job.cgroups.find((one) => one.hierarchy.controllers.includes('freezer') || one.hierarchy.version === 2);
+  /** A hundred cgroups take two seconds, four hundred eight. */
+  const slowToRead = (): Host => ({
+    ...host,
+    open: (path) => {
+      const held = host.open(path);
+      return {
+        ...held,
+        read: (name) => {
+          const begin = host.now();
+          while (host.now() - begin < 20);
+          return held.read(name);
+        },
+      };
+    },
+  });
   const kill = (on: Host = host) => killMembers(on, job.cgroups, { timeoutMs });
 
   it.each([
@@ -169,25 +184,30 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
     const cgroup = freezer();
     if (cgroup === undefined) throw new Error('no freezer');
     for (let at = 0; at < 400; at++) cgroup.create(`d${at}`);
-    const slow: Host = {
-      ...host,
-      open: (path) => {
-        const held = host.open(path);
-        return {
-          ...held,
-          read: (name) => {
-            const begin = host.now();
-            while (host.now() - begin < 20); // eight seconds for all of them
-            return held.read(name);
-          },
-        };
-      },
-    };
+    const slow = slowToRead();
     const before = host.now();
     const top = new Cgroup(slow, cgroup.hierarchy, cgroup.path);
     const report = await killMembers(slow, [top], { timeoutMs: 200 });
     expect(host.now() - before).toBeLessThan(8000);
     expect(report.unknown).toBe(`the time was over before all below "${cgroup.directory}" was looked at`);
+  });
+
+  it('ends whom it saw, and whom /proc shows there, also where the time is over before the cgroups are looked through', async () => {
+    const cgroup = freezer();
+    if (cgroup === undefined) throw new Error('no freezer');
+    const nested = Array.from({ length: 100 }, (_, at) => cgroup.create(`d${at}`));
+    const seen = await sandbox.startSleeper(uid, job);
+    const unseen = await sandbox.startSleeper(uid, job);
+    const outside = await sandbox.startSleeper(uid);
+    const itself = identityOf(host, outside.pid);
+    host.write(`${nested.at(-1)?.directory}/cgroup.procs`, String(unseen.pid));
+    const slow = slowToRead();
+    const top = new Cgroup(slow, cgroup.hierarchy, cgroup.path);
+    const report = await killMembers(slow, [top], { timeoutMs: 200 });
+    expect(report.unknown).toBe(`the time was over before all below "${cgroup.directory}" was looked at`);
+    expect([...report.ended, ...report.remaining].map(({ pid }) => pid).sort()).toEqual([seen.pid, unseen.pid].sort());
+    await Promise.all([seen.exited, unseen.exited]);
+    expect(isThere(host, itself)).toBe(true);
   });
 
   it('stops where it is when it is told to, and leaves nothing frozen', async () => {
