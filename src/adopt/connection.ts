@@ -65,7 +65,7 @@ export function connectionOfProcess(host: Host, pid: number): FoundConnection {
 }
 
 function connectionOf(host: Host, held: HeldProcess): FoundConnection {
-  const name = held.status().uids.every((uid) => uid === 0) ? rootExecutable(host, held) : undefined;
+  const name = rootExecutable(host, held);
   if (name === undefined || !isMonitor(name)) return { why: `process ${held.pid} is not the sshd of a connection` };
   const own = connectionsOfMonitor(held);
   if (own === 'listens') return { why: `process ${held.pid} is the listening sshd` };

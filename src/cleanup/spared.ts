@@ -3,17 +3,16 @@
 
 import type { Member } from '../cgroup/killing.js';
 import { placesLine } from '../cgroup/membership.js';
-import { type HeldProcess, holdProcess, parseProcStat, processKey } from '../cgroup/process.js';
+import { parseProcStat, processKey } from '../cgroup/process.js';
 import { discoverJobs } from '../jobs/discovery.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { isSameJob, type JobName } from '../jobs/layout.js';
 import { isJobLiving } from '../jobs/living.js';
 import { placeOf } from '../jobs/membership-in-job.js';
 import type { SlurmNode } from '../jobs/node.js';
-import { isAtSlurmstepdsPlace, protectedProgramOf, rootExecutable } from '../jobs/protected.js';
+import { isAtSlurmstepdsPlace, protectedProgramOf } from '../jobs/protected.js';
 import type { Deadline } from '../machine/deadline.js';
 import { ifThere } from '../machine/errors.js';
-import { withHeld } from '../machine/held.js';
 import type { Host } from '../machine/host.js';
 
 /** Pids of this process and of all it descends from: a clean-up may stand inside what it cleans (RunInJob). */
@@ -89,9 +88,7 @@ export function isSlurmstepd(node: SlurmNode, member: Member): boolean {
 function isPlaceholder(node: SlurmNode, member: Member): boolean {
   const inExtern = member.memberships.some((membership) => placeOf(node, membership)?.stepId === 'extern');
   if (!inExtern || member.ppid <= 1) return false;
-  const isStepd = (parent: HeldProcess) =>
-    parent.status().uids.every((uid) => uid === 0) && rootExecutable(node.host, parent) === 'slurmstepd';
-  return ifThere(() => withHeld(holdProcess(node.host, member.ppid), isStepd)) ?? false;
+  return protectedProgramOf(node.host, { pid: member.ppid }) === 'slurmstepd';
 }
 
 /** On v1 memberships differ by hierarchy: a process that stands in another job anywhere is that job's, too. */

@@ -3,15 +3,13 @@
 
 import type { Cgroup } from '../cgroup/cgroup.js';
 import { CgroupSet, type SetMember } from '../cgroup/cgroup-set.js';
-import { type HeldProcess, holdProcess } from '../cgroup/process.js';
 import type { Deadline } from '../machine/deadline.js';
 import { ifThere, SlurmCgroupsError } from '../machine/errors.js';
-import { withHeld } from '../machine/held.js';
 import { Pace } from '../machine/pace.js';
 import { cgroupOf } from './discovery.js';
 import type { Job } from './job.js';
 import type { SlurmNode } from './node.js';
-import { rootExecutable } from './protected.js';
+import { protectedProgramOf } from './protected.js';
 import { JobSockets } from './stepd/find.js';
 import { pathsOfListeners } from './stepd/sockets.js';
 
@@ -34,7 +32,10 @@ export async function isJobLiving(node: SlurmNode, job: Job, options: LifeOption
     // By the lists of the cgroups: before Linux 6.8 /proc does not show the path of a process that is nested too deep.
     const members = await new CgroupSet(node.host, cgroups).procs({ pace });
     const others = members.filter(({ pid }) => pid !== options.except);
-    return others.some((one) => isInAll(one, cgroups)) || others.some(({ pid }) => isSlurmstepd(node, pid));
+    return (
+      others.some((one) => isInAll(one, cgroups)) ||
+      others.some(({ pid }) => protectedProgramOf(node.host, { pid }) === 'slurmstepd')
+    );
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return true;
     throw error;
@@ -60,10 +61,4 @@ async function hasListener(node: SlurmNode, job: Job): Promise<boolean> {
 
 function isInAll({ seenIn }: SetMember, cgroups: readonly Cgroup[]): boolean {
   return cgroups.every(({ hierarchy }) => seenIn.some((one) => one.hierarchy.key === hierarchy.key));
-}
-
-function isSlurmstepd({ host }: SlurmNode, pid: number): boolean {
-  const look = (held: HeldProcess) =>
-    held.status().uids.every((uid) => uid === 0) && rootExecutable(host, held) === 'slurmstepd';
-  return ifThere(() => withHeld(holdProcess(host, pid), look)) ?? false;
 }

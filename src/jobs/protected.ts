@@ -3,7 +3,7 @@
 // place in the tree, or all four uids 0 together with a root-owned executable of that name.
 
 import type { Membership } from '../cgroup/membership.js';
-import { childrenOf, type HeldProcess, holdProcess, type ProcessIdentity } from '../cgroup/process.js';
+import { childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { ifReadable, ifThere, SlurmCgroupsError } from '../machine/errors.js';
 import { withHeld } from '../machine/held.js';
 import { type Host, isRegularFile } from '../machine/host.js';
@@ -34,7 +34,7 @@ export function refusalToMove(node: SlurmNode, held: HeldProcess, uid: number): 
   if (uids.every((one) => one === uid) && uid !== 0) {
     return isAtSlurmstepdsPlace(node, held.memberships()) ? 'is at the place of slurmstepd in a job' : undefined;
   }
-  if (uids.every((one) => one === 0)) return refusalOfRoot(node, held, uid);
+  if (areRoots(uids)) return refusalOfRoot(node, held, uid);
   const [real, effective, saved, file] = uids;
   return uids.every((one) => one === real)
     ? `belongs to uid ${real}, not to uid ${uid}`
@@ -97,8 +97,8 @@ export function isAtSlurmstepdsPlace(node: Pick<SlurmNode, 'tops'>, memberships:
 }
 
 /**
- * Which of the programs that are protected by name a root process runs; `undefined`: none of them, or its file is not
- * root's. Distributions add a suffix (Debian's alternatives end in `slurmstepd-wlm`; measured), which is left out. An
+ * Which of the programs that are protected by name a process runs that is root's with all four uids; `undefined`: none
+ * of them, or it or its file is not root's. Distributions add a suffix (Debian's alternatives end in `slurmstepd-wlm`; measured), which is left out. An
  * update leaves ` (deleted)` behind the path of what still runs: the new file of that name answers for it.
  *
  * The name stands alone where there is no such file any more, and where the file lies on a file system that may never
@@ -106,6 +106,7 @@ export function isAtSlurmstepdsPlace(node: Pick<SlurmNode, 'tops'>, memberships:
  * process with all four uids 0 from a file of that name.
  */
 export function rootExecutable(host: Host, held: HeldProcess): string | undefined {
+  if (!areRoots(held.status().uids)) return undefined;
   const link = ifThere(() => held.directory.readlink('exe'));
   if (link === undefined) return undefined; // a thread of the kernel, or it is ending
   const file = link.replace(/ \(deleted\)$/, '');
@@ -117,14 +118,23 @@ export function rootExecutable(host: Host, held: HeldProcess): string | undefine
   return trusted ? name : undefined;
 }
 
-/** The same of a process that was listed; `undefined` also where it is not root's with all four uids, or has ended. */
-export function protectedProgramOf(
-  host: Host,
-  { pid, startTime, uids }: ProcessIdentity & { readonly uids: readonly number[] },
-): string | undefined {
-  if (!uids.every((uid) => uid === 0)) return undefined;
-  const look = (held: HeldProcess) => (held.startTime === startTime ? rootExecutable(host, held) : undefined);
+/** A process that was listed. What is known of its uids spares the look at most of them. */
+export interface ListedProcess {
+  readonly pid: number;
+  readonly startTime?: bigint;
+  readonly uids?: readonly number[];
+}
+
+/** The same of a process that was listed; `undefined` also where it has ended, or its pid is another's now. */
+export function protectedProgramOf(host: Host, { pid, startTime, uids = [] }: ListedProcess): string | undefined {
+  if (!areRoots(uids)) return undefined;
+  const isIt = (held: HeldProcess) => startTime === undefined || held.startTime === startTime;
+  const look = (held: HeldProcess) => (isIt(held) ? rootExecutable(host, held) : undefined);
   return ifThere(() => withHeld(holdProcess(host, pid), look));
+}
+
+function areRoots(uids: readonly number[]): boolean {
+  return uids.every((uid) => uid === 0);
 }
 
 /** A child that runs as another person: then the connection is that person's, not `uid`'s. */
@@ -142,7 +152,7 @@ function otherUserBelow(host: Host, held: HeldProcess, uid: number): number | un
 export function findSlurmd(host: Host): number | undefined {
   for (const pid of pidsCalledSlurmd(host)) {
     // Where it has ended meanwhile, or is not ours to see, it is not known.
-    const name = ifReadable(() => withHeld(holdProcess(host, pid), (held) => rootExecutable(host, held)));
+    const name = ifReadable(() => protectedProgramOf(host, { pid }));
     if (name === 'slurmd') return pid;
   }
   return undefined;
