@@ -2,7 +2,7 @@
 // else freeze, list, signal, thaw; what is seen outside a freezer is signalled one by one, identity checked.
 // Who is spared the caller says; a cgroup that holds somebody spared is never frozen nor killed as a whole.
 
-import { type Deadline, deadlineAt, deadlineIn } from '../machine/deadline.js';
+import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
 import { hasCode, ifReadable, ifThere, isGone } from '../machine/errors.js';
 import type { Host, Libc, Signal } from '../machine/host.js';
@@ -76,8 +76,7 @@ export async function killMembers(host: Host, cgroups: readonly Cgroup[], option
   const deadline = deadlineIn(host, options.timeoutMs, options.signal);
   const killing = new Killing(host, { cgroups, deadline, spare: options.spare, libc: await host.libc() });
   let pause = timing.firstPauseMs;
-  let again = timing.againMs;
-  let lookAt = host.now() + again;
+  let untilCloseLook = deadlineIn(host, timing.againMs);
   let blind = 0;
   let isLate = false;
   for (;;) {
@@ -89,11 +88,8 @@ export async function killMembers(host: Host, cgroups: readonly Cgroup[], option
       if (!(await killing.goByThreads())) break;
       continue;
     }
-    const isTime = host.now() > lookAt;
-    if (isTime) {
-      again *= 2;
-      lookAt = host.now() + again;
-    }
+    const isTime = untilCloseLook.isOver();
+    if (isTime) untilCloseLook = deadlineIn(host, untilCloseLook.wholeMs * 2);
     isLate = deadline.isOver();
     if (isLate && !killing.isFirst) break;
     const trySeeing = isBlind && !fresh && blind < blindRounds;
@@ -215,8 +211,7 @@ class Killing {
 
   /** The clock of one pass. */
   #pace(): Pace {
-    const { atMs, signal } = this.#deadline;
-    return new Pace(this.#host, deadlineAt(this.#host, Math.max(atMs, this.#host.now() + timing.leastMs), signal));
+    return new Pace(this.#host, this.#deadline.atLeast(timing.leastMs));
   }
 
   /** Through one of the cgroups and all below; nothing where it is gone. */

@@ -1,6 +1,6 @@
 // Removing trees of cgroups, children first, as far as they are empty.
 
-import { type Deadline, deadlineAt, deadlineIn } from '../machine/deadline.js';
+import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { isGone, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { Pace } from '../machine/pace.js';
@@ -80,10 +80,9 @@ class TreeRemoval {
 
   async run(): Promise<readonly Left[]> {
     const { host, deadline } = this.#removing;
-    const pass = deadlineAt(host, Math.max(deadline.atMs, host.now() + leastMs), deadline.signal);
     try {
       const { unknown } = await walkCgroups(this.#top, {
-        pace: new Pace(host, pass),
+        pace: new Pace(host, deadline.atLeast(leastMs)),
         enter: () => undefined,
         leave: (at) => this.#remove(at),
       });

@@ -238,11 +238,11 @@ async function carryOut(
       ? []
       : [{ path: stays.path, why: `there may be processes in it that were not seen: ${killed.unknown}` }];
   const survivors = [];
-  const lookUntil = host.now() + closeLookMs;
+  const looking = deadlineIn(host, closeLookMs);
   for (const [at, member] of killed.remaining.entries()) {
     // An even share: a lone survivor has the time that a slow machine needs, the first of many does not use up all.
-    const leftMs = lookUntil - host.now();
-    const childMs = leftMs <= 0 ? 0 : Math.max(leastLookMs, Math.floor(leftMs / (killed.remaining.length - at)));
+    const share = Math.floor(looking.leftMs() / (killed.remaining.length - at));
+    const childMs = looking.isOver() ? 0 : Math.max(leastLookMs, share);
     survivors.push(await describeSurvivor(host, member, { childMs }));
   }
   return {

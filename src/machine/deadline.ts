@@ -24,6 +24,8 @@ export interface Deadline {
   isOver(): boolean;
   /** An earlier moment: `mostMs` from now, and never later than this one. */
   part(mostMs: number): Deadline;
+  /** A later moment: no earlier than `leastMs` from now. For what must be done even where the time is over. */
+  atLeast(leastMs: number): Deadline;
   /** What is left, as the options of what waits. */
   wait(mostMs?: number): WaitOptions;
 }
@@ -32,11 +34,6 @@ export interface Deadline {
 export function deadlineIn(host: Clock, ms: number, signal?: AbortSignal): Deadline {
   const now = host.now();
   return between(host, { now, atMs: now + ms }, signal);
-}
-
-/** A deadline at a moment of `host.now()`. */
-export function deadlineAt(host: Clock, atMs: number, signal?: AbortSignal): Deadline {
-  return between(host, { now: host.now(), atMs }, signal);
 }
 
 function between(host: Clock, { now, atMs }: { now: number; atMs: number }, signal?: AbortSignal): Deadline {
@@ -50,6 +47,10 @@ function between(host: Clock, { now, atMs }: { now: number; atMs: number }, sign
     part: (mostMs) => {
       const then = host.now();
       return between(host, { now: then, atMs: Math.min(atMs, then + mostMs) }, signal);
+    },
+    atLeast: (leastMs) => {
+      const then = host.now();
+      return between(host, { now: then, atMs: Math.max(atMs, then + leastMs) }, signal);
     },
     wait: (mostMs = Number.POSITIVE_INFINITY) => ({
       timeoutMs: Math.min(mostMs, leftMs()),

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { deadlineAt, deadlineIn } from '../../src/machine/deadline.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
 
 /** A clock that stands where the test puts it. */
 function ticking(): { at: number; now: () => number } {
@@ -35,13 +35,24 @@ describe('A deadline', () => {
     );
   });
 
+  it('is put off where there must be some time', () => {
+    const host = ticking();
+    const { signal } = new AbortController();
+    const whole = deadlineIn(host, 100, signal);
+    expect(whole.atLeast(50).atMs).toBe(100);
+    host.at = 80;
+    expect([whole.atLeast(50).atMs, whole.atLeast(50).wholeMs, whole.atLeast(50).signal]).toEqual([130, 50, signal]);
+    host.at = 250;
+    expect(whole.atLeast(50).leftMs()).toBe(50);
+  });
+
   it('gives options for what waits, with its signal', () => {
     const host = ticking();
     const { signal } = new AbortController();
     host.at = 10;
-    expect(deadlineAt(host, 50, signal).wait()).toEqual({ timeoutMs: 40, signal });
-    expect(deadlineAt(host, 50, signal).part(5).wait()).toEqual({ timeoutMs: 5, signal });
-    expect(deadlineAt(host, 50).wait(7)).toEqual({ timeoutMs: 7 });
-    expect(deadlineAt(host, 5).wait()).toEqual({ timeoutMs: 0 });
+    expect(deadlineIn(host, 40, signal).wait()).toEqual({ timeoutMs: 40, signal });
+    expect(deadlineIn(host, 40, signal).part(5).wait()).toEqual({ timeoutMs: 5, signal });
+    expect(deadlineIn(host, 40).wait(7)).toEqual({ timeoutMs: 7 });
+    expect(deadlineIn(host, -5).wait()).toEqual({ timeoutMs: 0 });
   });
 });

@@ -4,7 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { askCallerId } from '../../../src/jobs/caller/ask.js';
 import type { CallerIdQuestion } from '../../../src/jobs/caller/question.js';
 import type { SlurmNode } from '../../../src/jobs/node.js';
-import { deadlineAt, deadlineIn } from '../../../src/machine/deadline.js';
+import { deadlineIn } from '../../../src/machine/deadline.js';
 import { SystemCallError } from '../../../src/machine/errors.js';
 import type { Host, RunResult } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
@@ -97,7 +97,7 @@ describe('askCallerId()', () => {
 
   rootTest('does not remember a source that had no time to answer', async () => {
     const silent = withScontrol(undefined);
-    await askCallerId(asking(silent.host, { deadline: deadlineAt(host, host.now() - 1) }), { remember: true });
+    await askCallerId(asking(silent.host, { deadline: deadlineIn(host, -1) }), { remember: true });
     expect([silent.runs(), fs.existsSync(remembered)]).toEqual([0, false]);
   });
 
