@@ -3,10 +3,9 @@
 
 import { quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
-import { askUsers, getent, isUserName, type User } from '../machine/users.js';
+import { askUsers, getent, getentMs, isUserName, type User } from '../machine/users.js';
 import { usageError } from './exit.js';
 
-const timeoutMs = 2000;
 /** Names in one call: far fewer than fit on a command line. */
 const batch = 500;
 
@@ -42,7 +41,7 @@ export async function requireUid(host: Host, user: string): Promise<number> {
 
 async function ask(host: Host, keys: readonly string[]): Promise<readonly User[] | undefined> {
   try {
-    return await askUsers((program, args) => host.run(program, args, { timeoutMs }), keys);
+    return await askUsers((program, args) => host.run(program, args, { timeoutMs: getentMs }), keys);
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return undefined; // no getent here, or a recording
     throw error;

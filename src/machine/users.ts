@@ -28,6 +28,9 @@ type Run = (program: string, args: readonly string[]) => Promise<RunResult | und
 
 export const getent = '/usr/bin/getent';
 
+/** How long it may take. It may ask LDAP or sssd over the network; without an answer a uid is shown or a name not used. */
+export const getentMs = 2000;
+
 /** The users of these names or uids, those that there are. `undefined`: no answer in time. */
 export async function askUsers(run: Run, keys: readonly string[]): Promise<readonly User[] | undefined> {
   const result = await run(getent, ['passwd', ...keys]);

@@ -3,12 +3,10 @@
 import { deadlineIn } from '../../machine/deadline.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
 import { configFiles } from '../../machine/guarded-files.js';
+import { getentMs } from '../../machine/users.js';
 import { uidOfUser } from '../config/trust.js';
 import type { SlurmNode } from '../node.js';
 import { rootOwns, type TrustedOwners } from './sockets.js';
-
-/** For `getent`, which may ask over the network who that is. */
-const getentMs = 2000;
 
 export interface SlurmUsers {
   readonly uids: ReadonlySet<number>;
