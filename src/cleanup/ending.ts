@@ -2,6 +2,7 @@
 // to the job is known by membership alone, never by a user's name; what could not be read ends nothing.
 
 import { Cgroup } from '../cgroup/cgroup.js';
+import type { Seen } from '../cgroup/cgroup-set.js';
 import { thawLeftovers } from '../cgroup/frozen-note.js';
 import { type Member, MemberReader } from '../cgroup/killing.js';
 import { parentPath, pathBelow } from '../cgroup/path.js';
@@ -34,7 +35,7 @@ export interface CleanOptions {
   readonly signal?: AbortSignal;
 }
 
-/** For the question whether other jobs live, in which members stand too. */
+/** For the question whether other jobs live, in which members stand too. It is asked for the plan, and before the kill. */
 const otherJobsMs = 1000;
 
 /** What one survivor's children get at least: of hundreds none may be startable, and all would wait for long. */
@@ -131,9 +132,9 @@ export async function planJob(asked: JobName, options: CleanOptions): Promise<Cl
     const spared: SparedProcess[] = [];
     const members: Member[] = [];
     let stepd: Member | undefined;
-    const { all, unknown } = await membersIn(node.host, cgroups, deadlineIn(node.host, timeoutMs, signal));
+    const deadline = deadlineIn(node.host, timeoutMs, signal);
+    const { all, unknown, ended } = await membersOf({ node, job, cgroups }, deadline);
     if (unknown !== undefined) stepd = slurmstepdOf(node, found);
-    const ended = await endedJobsOf(all, { node, job, deadline: deadlineIn(node.host, otherJobsMs, signal) });
     for (const member of all) {
       const why = spareReason(member, { node, job, line, ended });
       if (why === undefined) members.push(member);
@@ -162,6 +163,16 @@ export async function planJob(asked: JobName, options: CleanOptions): Promise<Cl
       refused: `nothing was ended, since what belongs to the job could not be read: ${error.message}`,
     };
   }
+}
+
+/** Who is in the job's cgroups, and which of the other jobs that they are in have ended. */
+async function membersOf(
+  { node, job, cgroups }: Pick<CleanPlan, 'job' | 'cgroups'> & { readonly node: SlurmNode },
+  deadline: Deadline,
+): Promise<Seen<Member> & Pick<CleanPlan, 'ended'>> {
+  const seen = await membersIn(node.host, cgroups, deadline);
+  const others = deadlineIn(node.host, otherJobsMs, deadline.signal);
+  return { ...seen, ended: await endedJobsOf(seen.all, { node, job, deadline: others }) };
 }
 
 /** Where a user made more cgroups than can be looked through: slurmstepd is in those that Slurm made. */
@@ -213,11 +224,8 @@ async function carryOut(
   const graceMs = options.graceMs ?? defaults.graceMs;
   const timeoutMs = options.timeoutMs ?? defaults.timeoutMs;
   const asked = graceMs > 0 ? await askToEnd(host, cgroups, { spare, graceMs, ...defined({ signal }) }) : [];
-  ended = await endedJobsOf((await membersIn(host, cgroups, deadlineIn(host, otherJobsMs, signal))).all, {
-    node,
-    job,
-    deadline: deadlineIn(host, otherJobsMs, signal),
-  });
+  // Another job may have begun to live during the grace, or ended; without one the plan is a moment old.
+  if (graceMs > 0) ({ ended } = await membersOf({ node, job, cgroups }, deadlineIn(host, otherJobsMs, signal)));
   const { killed, removal } = await emptyAndRemove(host, cgroups, {
     spare,
     madeAnew,
