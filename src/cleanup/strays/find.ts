@@ -81,19 +81,31 @@ export interface StrayRules {
   readonly isContained?: boolean;
 }
 
-/** Why a process is a stray; `undefined`: it is none, or nobody can tell. Pure. */
+/** Why a process is a stray; `undefined`: it is none, or that cannot be told. Pure. */
 export function strayProof(
-  { pid, uid, memberships }: ProcessRow,
-  { node, uidMin, jobs, slurmsUids, line, isContained = false }: StrayRules,
+  { memberships, ...row }: ProcessRow & { readonly memberships: readonly Membership[] },
+  rules: StrayRules,
 ): string | undefined {
-  if (jobs.unknown.length > 0 || pid === 1 || line.has(pid)) return undefined;
-  if (!isPersonsUid(uid, uidMin) || slurmsUids.has(uid) || jobs.owners.has(uid)) return undefined;
-  // In a job's cgroup it is that job's, whoever it runs as: cleaning that job ends it.
-  if (memberships.some((membership) => placeOf(node, membership)?.job !== undefined)) return undefined;
-  if (serviceOf(memberships) !== undefined) return undefined;
-  if (!isContained && containerOf(memberships) !== undefined) return undefined;
+  if (!isOfStranger(row, rules) || !isStraysPlace(memberships, rules)) return undefined;
+  const { jobs } = rules;
   const others = jobs.count === 1 ? '1 job of others' : `${jobs.count} jobs of others`;
   return `its user has no job on this node (${jobs.count === 0 ? 'nobody has' : others}), and it is in no job's cgroup`;
+}
+
+/** By its user, who has no job here. */
+function isOfStranger({ pid, uid }: ProcessRow, { uidMin, jobs, slurmsUids, line }: StrayRules): boolean {
+  if (jobs.unknown.length > 0 || pid === 1 || line.has(pid)) return false;
+  return isPersonsUid(uid, uidMin) && !slurmsUids.has(uid) && !jobs.owners.has(uid);
+}
+
+/** By where it stands: in no job, which it would belong to whatever its user is, in no service and no container. */
+function isStraysPlace(
+  memberships: readonly Membership[],
+  { node, isContained = false }: Pick<StrayRules, 'node' | 'isContained'>,
+): boolean {
+  if (memberships.some((membership) => placeOf(node, membership)?.job !== undefined)) return false;
+  if (serviceOf(memberships) !== undefined) return false;
+  return isContained || containerOf(memberships) === undefined;
 }
 
 /**
@@ -103,10 +115,13 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
   const { node, uid, uidMin = readUidMin(node.host), timeoutMs, signal } = options;
   const { host } = node;
   const isWanted = (one: number) => isPersonsUid(one, uidMin) && (uid === undefined || one === uid);
+  const isContained = isInContainer(host);
   let table: ProcessTable;
   let line: ReadonlySet<number>;
   try {
-    table = await readProcessTable(host, isWanted, {
+    table = await readProcessTable(host, {
+      isPerson: isWanted,
+      isWantedAt: (memberships) => isStraysPlace(memberships, { node, isContained }),
       ...defined({ timeoutMs, signal }),
     });
     line = host.source === 'live' ? lineOfDescent(host) : new Set();
@@ -117,7 +132,7 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
   // After the processes: a job that began meanwhile counts, and one that ended meanwhile does not.
   const jobs = await knowJobs(node);
   const slurms = await daemonUsers(node);
-  const rules: StrayRules = { node, uidMin, jobs, slurmsUids: slurms.uids, line, isContained: isInContainer(host) };
+  const rules: StrayRules = { node, uidMin, jobs, slurmsUids: slurms.uids, line, isContained };
   const notes = [...jobs.unknown.map((why) => `Nobody is called a stray: ${why}`)];
   if (table.unknown !== undefined) notes.push(`There may be more strays: ${table.unknown}`);
   if (table.hidden > 0) notes.push(`${table.hidden} processes could not be looked at: run it as root`);
@@ -129,7 +144,7 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
     );
   const uptime = knownUptimeMs(host);
   const strays = table.rows
-    .filter((row) => strayProof(row, rules) !== undefined)
+    .filter((row) => isOfStranger(row, rules))
     .flatMap((row) => lookCloser(host, row, { rules, uptime, notes }))
     .filter((stray) => isWanted(stray.uid));
   if (strays.length > 0) notes.push(...slurms.notes);

@@ -19,12 +19,11 @@ import { hasCode, ifReadable, ifRecorded, isGone } from '../../machine/errors.js
 import type { Host } from '../../machine/host.js';
 import { Pace } from '../../machine/pace.js';
 
-/** What is needed to tell whose a process is and where it stands. */
+/** A process and whose it is. */
 export interface ProcessRow {
   readonly pid: number;
   /** Real uid: who started it. In a table it is the effective one where that is a person's: look closer before naming anybody. */
   readonly uid: number;
-  readonly memberships: readonly Membership[];
 }
 
 export interface ProcessTable {
@@ -38,6 +37,12 @@ export interface ProcessTable {
 }
 
 interface ReadOptions {
+  readonly isPerson: (uid: number) => boolean;
+  /**
+   * Whether a process in these places belongs into the table; asked once for all that stand there. The places are not
+   * kept: of 10,000 processes, each in a cgroup of its own as deep as a path may be long, that would be 200 MB on v1.
+   */
+  readonly isWantedAt?: (memberships: readonly Membership[]) => boolean;
   /** Default 30,000. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
@@ -45,27 +50,34 @@ interface ReadOptions {
 
 const defaultTimeoutMs = 30_000;
 
+/** Most processes stand where others stand. Of so many places it is known at once what they mean. */
+const mostPlaces = 512;
+
+/** What the text of /proc/PID/cgroup means. */
+interface PlaceFacts {
+  readonly mayHaveEnded: boolean;
+  readonly isWanted: boolean;
+}
+
 /**
  * The processes of people. The owner of /proc/PID is the effective uid, but root for those
  * that are not dumpable (FACTS: measured) and for setuid programs: only then is the status read to tell.
  */
 export async function readProcessTable(
   host: Host,
-  isPerson: (uid: number) => boolean,
-  { timeoutMs = defaultTimeoutMs, signal }: ReadOptions = {},
+  { isPerson, isWantedAt = () => true, timeoutMs = defaultTimeoutMs, signal }: ReadOptions,
 ): Promise<ProcessTable> {
   const pace = new Pace(host, deadlineIn(host, timeoutMs, signal));
   const rows: ProcessRow[] = [];
-  // Most processes stand where others stand, mostly where the one before them does: the same text is parsed once.
-  const known = new Map<string, readonly Membership[]>();
-  let [last, memberships]: [string | undefined, readonly Membership[]] = [undefined, []];
-  const placed = (text: string) => {
-    if (text !== last) {
-      memberships = known.get(text) ?? parseMemberships(text);
-      known.set(text, memberships);
-      last = text;
-    }
-    return memberships;
+  const known = new Map<string, PlaceFacts>();
+  const factsOf = (text: string): PlaceFacts => {
+    const before = known.get(text);
+    if (before !== undefined) return before;
+    const memberships = parseMemberships(text);
+    const facts = { mayHaveEnded: mayHaveEnded(memberships), isWanted: isWantedAt(memberships) };
+    if (known.size >= mostPlaces) known.clear();
+    known.set(text, facts);
+    return facts;
   };
   let hidden = 0;
   const unplaced: { pid: number; uid: number }[] = [];
@@ -88,11 +100,11 @@ export async function readProcessTable(
       if (uid === undefined || !isPerson(uid)) continue;
       person = uid;
       const first = host.read(`${folder}/cgroup`);
-      const text = mayHaveEnded(placed(first)) ? standingText(host, pid, first) : first;
-      rows.push({ pid, uid, memberships: placed(text) });
+      const text = factsOf(first).mayHaveEnded ? standingText(host, pid, first) : first;
+      if (factsOf(text).isWanted) rows.push({ pid, uid });
     } catch (error) {
       if (hasCode(error, 'ERR_NOT_PERMITTED')) hidden++;
-      // Whoever nests his cgroups that deep must not keep everybody's strays from being found.
+      // A user who nests cgroups that deep must not keep the strays of all others from being found.
       else if (isUntold(error) && person !== undefined) unplaced.push({ pid, uid: person });
       else if (!isGone(error)) throw error; // it ended between being listed and being looked at
     }

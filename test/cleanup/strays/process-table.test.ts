@@ -1,5 +1,11 @@
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import process from 'node:process';
+import { build } from 'esbuild';
 import { describe, expect, it } from 'vitest';
+import type { Membership } from '../../../src/cgroup/membership.js';
 import { holdProcess } from '../../../src/cgroup/process.js';
 import { knownUptimeMs, readProcessTable, readUse } from '../../../src/cleanup/strays/process-table.js';
 import { SystemCallError } from '../../../src/machine/errors.js';
@@ -32,13 +38,18 @@ describe('readProcessTable()', () => {
   });
 
   it('gives those of people, who started them, and where they stand', async () => {
-    const { rows, hidden } = await readProcessTable(node, isPerson);
-    expect(rows.map(({ pid, uid }) => [pid, uid])).toEqual([
-      [10, 1001],
-      [11, 1002],
-    ]);
-    expect(rows[0]?.memberships).toBe(rows[1]?.memberships);
-    expect(hidden).toBe(0);
+    const asked: (readonly string[])[] = [];
+    const isWantedAt = (memberships: readonly Membership[]) => asked.push(memberships.map(({ path }) => path)) > 0;
+    expect(await readProcessTable(node, { isPerson, isWantedAt })).toEqual({
+      rows: [
+        { pid: 10, uid: 1001 },
+        { pid: 11, uid: 1002 },
+      ],
+      hidden: 0,
+      unplaced: [],
+    });
+    expect(asked).toEqual([['/user.slice']]); // once for both
+    expect((await readProcessTable(node, { isPerson, isWantedAt: () => false })).rows).toEqual([]);
   });
 
   it('counts what may not be seen, and throws what is no such thing', async () => {
@@ -48,8 +59,8 @@ describe('readProcessTable()', () => {
         throw new SystemCallError('read', path, errno);
       },
     });
-    expect(await readProcessTable(refusing('EACCES'), isPerson)).toEqual({ rows: [], hidden: 4, unplaced: [] });
-    await expect(readProcessTable(refusing('EIO'), isPerson)).rejects.toThrow(SystemCallError);
+    expect(await readProcessTable(refusing('EACCES'), { isPerson })).toEqual({ rows: [], hidden: 4, unplaced: [] });
+    await expect(readProcessTable(refusing('EIO'), { isPerson })).rejects.toThrow(SystemCallError);
   });
 
   it.each<[string, () => string]>([
@@ -62,15 +73,38 @@ describe('readProcessTable()', () => {
     ['has a line break in its name', () => `${cgroup}1:freezer:/a\nb\n`],
   ])('counts who hides in a cgroup that %s, and gives the others', async (_, answer) => {
     const host: Host = { ...node, read: (path) => (path === '/proc/10/cgroup' ? answer() : node.read(path)) };
-    const { rows, hidden, unplaced } = await readProcessTable(host, isPerson);
+    const { rows, hidden, unplaced } = await readProcessTable(host, { isPerson });
     expect([rows.map(({ pid }) => pid), hidden, unplaced]).toEqual([[11], 0, [{ pid: 10, uid: expect.any(Number) }]]);
   });
 
+  it('keeps no paths: 10,000 processes, each in cgroups of its own as deep as can be, with a heap of 128 MB', async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-test-'));
+    try {
+      const file = path.join(folder, 'table.mjs');
+      await build({
+        entryPoints: [path.join(import.meta.dirname, '../../support/process-table-child.ts')],
+        outfile: file,
+        bundle: true,
+        platform: 'node',
+        format: 'esm',
+        external: ['koffi'],
+        logLevel: 'silent',
+      });
+      const child = spawnSync(process.execPath, ['--max-old-space-size=128', file], {
+        encoding: 'utf8',
+        timeout: 280_000,
+      });
+      expect([child.status, child.stdout]).toEqual([0, '{"rows":10000}']);
+    } finally {
+      fs.rmSync(folder, { recursive: true });
+    }
+  }, 300_000);
+
   it('finds this process', async () => {
     const uid = process.getuid?.() ?? -1;
-    expect((await readProcessTable(liveHost(), (one) => one === uid)).rows.map((row) => row.pid)).toContain(
-      process.pid,
-    );
+    expect(
+      (await readProcessTable(liveHost(), { isPerson: (one) => one === uid })).rows.map((row) => row.pid),
+    ).toContain(process.pid);
   });
 });
 

@@ -185,9 +185,9 @@ onKernels((kernel) => {
         expect(looks).toBeGreaterThan(2000); // Node lists names sorted as texts: the socket is somewhere in the middle
         expect(pauses).toBeGreaterThan(looks / 1000); // ten milliseconds are a hundred looks, asked for every 256
         looks = 0;
-        expect(await ask(world, { connection, node, deadline: deadlineIn(node.host, 1100 - node.host.now()) })).toContain(
-          'took too long',
-        );
+        expect(
+          await ask(world, { connection, node, deadline: deadlineIn(node.host, 1100 - node.host.now()) }),
+        ).toContain('took too long');
         expect(looks).toBeLessThan(1500);
         expect(open).toBe(0);
       });
