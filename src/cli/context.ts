@@ -115,10 +115,11 @@ export function recordedOptions(host: Host): Pick<ReadNodeOptions, 'configFile' 
 }
 
 export async function logOf(command: string, words: Words): Promise<Log> {
-  const wanted = flagValue(words, 'log-level');
-  if (wanted === undefined) return () => {};
-  const { openLog } = await import('./log.js');
-  return openLog(command, wanted);
+  const [wanted, where] = [flagValue(words, 'log-level'), flagValue(words, 'log-to')];
+  if (wanted === undefined && where === undefined) return () => {};
+  const [{ openLog }, { openDestination }] = await Promise.all([import('./log.js'), import('./log-destination.js')]);
+  // Not the host of a recording: the log is this machine's.
+  return openLog(command, wanted ?? 'info', await openDestination(liveHost(), where ?? 'stderr'));
 }
 
 /**

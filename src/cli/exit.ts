@@ -1,9 +1,10 @@
 // How a command ends: the documented exit code for each kind of error, and one line that says what was
 // tried, on what, why, and what to do.
 
+import { defined } from '../machine/defined.js';
 import { type ErrorCode, SlurmCgroupsError } from '../machine/errors.js';
 import { writeError } from '../machine/live-host.js';
-import { visible } from './terminal/output.js';
+import { json, jsonLine, standardOutput, visible } from './terminal/output.js';
 
 /**
  * 0 done · 1 the answer is no · 2 usage, configuration or unreadable input · 3 not permitted · 4 no cgroups, or
@@ -50,14 +51,44 @@ export function exitCodeOf(error: unknown): ExitCode {
   return error instanceof SlurmCgroupsError ? endings[error.code].exitCode : 2;
 }
 
-/** Runs a command to its exit code; an error becomes one line on stderr. */
-export async function ending(command: string, run: () => Promise<number>): Promise<number> {
+const closing: (() => void | Promise<void>)[] = [];
+
+/** Has something done when the command has come to its end: what is still to be written, closed. */
+export function atEnd(act: () => void | Promise<void>): void {
+  closing.push(act);
+}
+
+/**
+ * Runs a command to its exit code; an error becomes one line on stderr and, where `words` ask for JSON, also an object
+ * on stdout.
+ */
+export async function ending(command: string, words: readonly string[], run: () => Promise<number>): Promise<number> {
   try {
     return await run();
   } catch (error) {
     writeError(`${lineOf(command, error)}\n`);
+    // `watch` writes lines.
+    if (asksForJson(words)) standardOutput().print((command === 'watch' ? jsonLine : json)(errorObject(error)));
     return exitCodeOf(error);
+  } finally {
+    for (const act of closing.splice(0)) await act();
   }
+}
+
+/** Also where the words could not be understood: what comes after `--` is no option. */
+function asksForJson(words: readonly string[]): boolean {
+  const end = words.indexOf('--');
+  return (end < 0 ? words : words.slice(0, end)).includes('--json');
+}
+
+function errorObject(error: unknown): object {
+  const exitCode = exitCodeOf(error);
+  if (!(error instanceof SlurmCgroupsError))
+    return {
+      error: { code: 'ERR_UNEXPECTED', message: error instanceof Error ? error.message : String(error), exitCode },
+    };
+  const { code, message, subject } = error;
+  return { error: { code, message, ...subject, ...defined({ remedy: endings[code].remedy }), exitCode } };
 }
 
 /** One line for stderr. An error that is not ours is a defect of this program and says so. */

@@ -1,11 +1,11 @@
-// The log of the commands: pino, JSON lines on stderr, with Slurm's names for the levels. The library itself never logs;
+// The log of the commands: pino, JSON lines, with Slurm's names for the levels. The library itself never logs;
 // the commands log the records that it returns.
 
 import { pino } from 'pino';
 import { escapeHidden } from '../machine/kernel-text.js';
-import { writeError } from '../machine/live-host.js';
 import { type LogLevel, logLevels } from '../policy/options.js';
 import { usageError } from './exit.js';
+import type { WriteLine } from './log-destination.js';
 import { numberOf } from './spec.js';
 
 /** pino's numbers: fatal 60, error 50, warn 40, info 30, debug 20, trace 10. */
@@ -25,7 +25,7 @@ const levels: Readonly<Record<LogLevel, number>> = {
 export type Log = (level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>) => void;
 
 /** A log for the value of `--log-level`: a name, or its number as in slurm.conf. */
-export function openLog(command: string, wanted: string): Log {
+export function openLog(command: string, wanted: string, write: WriteLine): Log {
   const level = /^\d+$/.test(wanted)
     ? logLevels[numberOf(wanted, 'a log level', { from: 0, to: 9 })]
     : logLevels.find((name) => name === wanted.toLowerCase());
@@ -39,7 +39,7 @@ export function openLog(command: string, wanted: string): Log {
       timestamp: pino.stdTimeFunctions.isoTime,
     },
     // Not pino's own destination: it leaves C1 characters as they are, and ends the program when the reader has gone.
-    { write: (line: string) => writeError(escapeHidden(line)) },
+    { write: (line: string) => write(escapeHidden(line)) },
   );
   return (at, message, fields = {}) => {
     const name = pinoNames[levels[at]];

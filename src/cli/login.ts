@@ -7,5 +7,5 @@ import { parseWords } from './spec.js';
 
 /** Runs `adopt` with the words after its name and gives the exit code; an error becomes one line on stderr. */
 export async function runLogin(words: readonly string[]): Promise<number> {
-  return ending(adoptSpec.name, async () => runAdopt(parseWords(adoptSpec, words)));
+  return ending(adoptSpec.name, words, async () => runAdopt(parseWords(adoptSpec, words)));
 }

@@ -7,10 +7,13 @@ declare const packageVersion: string;
 
 const ofLogins: ReadonlySet<string> = new Set(['adopt']);
 
+/** Those with which people ask for help or the version. */
+const ofPeople: ReadonlySet<string> = new Set(['--help', '-h', 'help', '--version', '-V', '-v']);
+
 /** Runs the command named by the first word and gives the exit code; an error becomes one line on stderr. */
 export async function main(words: readonly string[]): Promise<number> {
   const [name = '', ...rest] = words;
-  if (ofLogins.has(name) && !rest.some((word) => word === '--help' || word === '-h')) {
+  if (ofLogins.has(name) && !rest.some((word) => ofPeople.has(word))) {
     const { runLogin } = await import('./login.js');
     return runLogin(rest);
   }

@@ -34,8 +34,25 @@ const commands: readonly Loadable[] = [
 
 /** Runs the command named by the first word and gives the exit code; an error becomes one line on stderr. */
 export async function runProgram(words: readonly string[], version: string): Promise<number> {
-  const known = commands.find(({ spec }) => spec.name === words[0]);
-  return ending(known?.spec.name ?? '', () => parseAndRun(words, version));
+  const said = usual(words);
+  const known = commands.find(({ spec }) => spec.name === said[0]);
+  return ending(known?.spec.name ?? '', words, async () => {
+    const exitCode = await parseAndRun(said, version);
+    return words.length === 0 ? 2 : exitCode; // the help is shown, but nothing was done
+  });
+}
+
+/** Words that people try, in the words of this program: `help`, `help list`, `list help`, `-v`, `list --version`, none. */
+function usual(words: readonly string[]): readonly string[] {
+  const [first, second, ...more] = words;
+  const isCommand = (word: string | undefined) => commands.some(({ spec }) => spec.name === word);
+  if (first === undefined) return ['--help'];
+  if (first === 'help') return isCommand(second) && second !== undefined ? [second, '--help'] : ['--help'];
+  if (more.length > 0) return words;
+  if (second === undefined && (first === '-v' || first === 'version')) return ['--version'];
+  if (isCommand(first) && second === 'help') return [first, '--help'];
+  if (isCommand(first) && (second === '--version' || second === '-V' || second === '-v')) return ['--version'];
+  return words;
 }
 
 /** @throws SlurmCgroupsError ERR_USAGE, and whatever the command throws. */

@@ -42,8 +42,9 @@ export const commonFlags: readonly FlagSpec[] = [
   {
     name: 'log-level',
     takes: 'LEVEL',
-    description: 'log to stderr: quiet, fatal, error, info, verbose, debug … debug5, or 0–9',
+    description: 'log: quiet, fatal, error, info, verbose, debug … debug5, or 0–9',
   },
+  { name: 'log-to', takes: 'WHERE', description: 'where the log goes: stderr (default), journal or syslog' },
 ];
 
 /** For commands that can read a recording instead of this machine. */
@@ -135,5 +136,6 @@ export function whose(words: Words): { readonly uid: number } | { readonly user:
   const [uid, user] = [flagValue(words, 'uid'), flagValue(words, 'user')];
   if (uid !== undefined && user !== undefined) throw usageError('Give --uid or --user, not both');
   if (uid !== undefined) return { uid: uidOf(uid) };
+  if (user !== undefined && /^\d+$/.test(user)) return { uid: uidOf(user) }; // as ps and id take it
   return user === undefined ? undefined : { user };
 }

@@ -6,7 +6,15 @@ import type { Host } from '../machine/host.js';
 import { type Check, check, type Finding, fail, ok, warn } from './check.js';
 import { etcFiles } from './etc-files.js';
 import { type LogindState, logindState, readRemoveIpc, type YesNo } from './logind.js';
-import { adopterCheck, isAdopter, linesRunIn, type PamService, withModules } from './pam-check.js';
+import {
+  adopterCheck,
+  isAdopter,
+  isInOwnFile,
+  linesRunIn,
+  ownStack,
+  type PamService,
+  withModules,
+} from './pam-check.js';
 import { pamModules } from './pam-modules.js';
 import { type PamLine, readPamStack } from './pam-stack.js';
 import { type KnownSshd, readSshds } from './running-sshd.js';
@@ -57,7 +65,10 @@ export function pamSystemd(service: PamService | undefined, logind: LogindState)
   }
   if (sessions.slice(last + 1).some(isAdopter))
     return ok(`in the sshd stack${at(found.place)}, but sessions are adopted again after it`);
-  const remedy = `take it out of the sshd stack (put a # before ${found.place.file}:${found.place.line}), or adopt again in the last session line`;
+  const takeOut = isInOwnFile(found)
+    ? `take it out (put a # before ${found.place.file}:${found.place.line})`
+    : ownStack(found.place.file, `without ${found.module}`);
+  const remedy = `${takeOut}; or adopt again in the last session line`;
   if (service?.lines.some(isAdopter) === true)
     return fail(`in the sshd stack${at(found.place)}: it moves every adopted session out of its job`, remedy);
   return warn(`in the sshd stack${at(found.place)}: it would move adopted sessions out of their job`, remedy);

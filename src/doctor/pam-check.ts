@@ -33,6 +33,15 @@ export function isAdopter({ module, args }: Pick<PamLine, 'module' | 'args'>): b
   return module === 'pam_exec' && args.some((word) => word.includes('slurm-cgroups'));
 }
 
+/** Whether a line stands in sshd's own file. What that includes serves other programs too: no remedy changes it. */
+export function isInOwnFile({ place }: Pick<PamLine, 'place'>): boolean {
+  return place.file.endsWith('/sshd');
+}
+
+/** What to do in the place of changing a line of a file that other services share. */
+export const ownStack = (file: string, without: string): string =>
+  `in /etc/pam.d/sshd replace the line that includes ${file} by the lines of that file, ${without}; leave ${file} to the other services`;
+
 const kinds: readonly UserKind[] = ['local', 'directory'];
 const people: Readonly<Record<UserKind, string>> = {
   local: 'local users (those of /etc/passwd)',
@@ -102,7 +111,9 @@ function unloadable({ states }: PamService, lines: readonly PamLine[], reaches: 
         : 'PAM skips it';
     return fail(
       `${nameOf(line)} cannot be loaded (${state.why}): ${follows}`,
-      `install the module where PAM looks, or correct ${line.place.file}:${line.place.line}`,
+      isInOwnFile(line)
+        ? `install the module where PAM looks, or correct ${line.place.file}:${line.place.line}`
+        : `install the module where PAM looks (${line.place.file} serves other programs, too)`,
     );
   }
   return undefined;
@@ -119,10 +130,13 @@ function unreached(named: string, first: PamLine, reaches: Reaches): Finding | u
   const whom = missed.map(({ kind }) => people[kind]).join(' and ');
   const [by] = missed.flatMap(({ past }) => past);
   const how = by === undefined ? '' : `: ${nameOf(by)} leads past it`;
+  const adopterLine = isInOwnFile(first) ? `the line (${first.place.file}:${first.place.line})` : 'the adopter';
   const remedy =
     by === undefined
-      ? `move the line before those that end the stack (${first.place.file}:${first.place.line})`
-      : `move the adopter before it, take the line out (put a # before ${by.place.file}:${by.place.line}), or include its file with substack`;
+      ? `in /etc/pam.d/sshd, put ${adopterLine} before the lines that end the stack`
+      : isInOwnFile(by)
+        ? `put the adopter before it, or take that line out (put a # before ${by.place.file}:${by.place.line})`
+        : `in /etc/pam.d/sshd, put the adopter before the line that includes ${by.place.file}, or include that file with substack`;
   const detail = `${named} is never reached for ${whom}${how}; their sessions are in no job`;
   return missed.length === reaches.filter(({ adopter }) => adopter !== 'refused').length
     ? fail(detail, remedy)
@@ -133,7 +147,9 @@ function withoutEffect(first: PamLine, reaches: Reaches): Finding | undefined {
   if (!reaches.some(({ refusalIgnored }) => refusalIgnored)) return undefined;
   return warn(
     `a refusal of ${nameOf(first)} has no effect: with the control ${quote(first.said)} users without a job are let in, outside every job`,
-    `write "account required" in ${first.place.file}:${first.place.line}`,
+    isInOwnFile(first)
+      ? `write "account required" in ${first.place.file}:${first.place.line}`
+      : `put the module into /etc/pam.d/sshd with "account required" (${first.place.file} serves other programs, too)`,
   );
 }
 

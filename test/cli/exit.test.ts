@@ -7,6 +7,7 @@ import {
   SlurmCgroupsError,
   SystemCallError,
 } from '../../src/machine/errors.js';
+import { runProgramFile } from '../support/program-run.js';
 
 const cases: readonly (readonly [ErrorCode, number])[] = [
   ['ERR_NO_SUCH_PROCESS', 1],
@@ -39,6 +40,36 @@ describe('exitCodeOf()', () => {
 
   it('gives a defect of this program 2', () => {
     expect(exitCodeOf(new TypeError('x'))).toBe(2);
+  });
+});
+
+describe('ending()', () => {
+  const failing = (...words: readonly string[]) => runProgramFile(...words);
+
+  it('with --json gives the error as an object on stdout too, also of words that are not understood', () => {
+    const { stdout, stderr, exitCode } = failing('verify', '999999999', '--json');
+    expect(exitCode).toBe(1);
+    expect(JSON.parse(stdout)).toEqual({
+      error: { code: 'ERR_NO_SUCH_PROCESS', message: 'There is no process 999999999', pid: 999_999_999, exitCode: 1 },
+    });
+    expect(stderr.split('\n')).toHaveLength(2);
+    for (const words of [
+      ['list', '--frob', '--json'],
+      ['adopt', '--json'],
+      ['frob', '--json'],
+    ]) {
+      const said = failing(...words);
+      expect([said.exitCode, JSON.parse(said.stdout).error.code], words.join(' ')).toEqual([2, 'ERR_USAGE']);
+    }
+    expect(failing('watch', '--json', '--within', 'x').stdout.trimEnd().split('\n')).toHaveLength(1);
+  });
+
+  it('without it, or behind --, gives the line alone', () => {
+    for (const words of [
+      ['verify', '999999999'],
+      ['verify', '--', '--json'],
+    ])
+      expect(failing(...words).stdout).toBe('');
   });
 });
 

@@ -6,12 +6,12 @@ describe('openLog()', () => {
   it.each(['quiet', 'fatal', 'error', 'info', 'verbose', 'debug', 'debug2', 'debug5', 'DEBUG', '0', '3', '9'])(
     'takes %s',
     (level) => {
-      expect(() => openLog('list', level)).not.toThrow();
+      expect(() => openLog('list', level, () => {})).not.toThrow();
     },
   );
 
   it.each(['loud', '10', '-1', ''])('refuses %j and lists what there is', (level) => {
-    expect(() => openLog('list', level)).toThrow(/quiet fatal error info verbose debug|0 to 9/);
+    expect(() => openLog('list', level, () => {})).toThrow(/quiet fatal error info verbose debug|0 to 9/);
   });
 
   it('writes JSON lines to stderr, none above the level', () => {

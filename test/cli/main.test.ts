@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import process from 'node:process';
 import { describe, expect, it } from 'vitest';
 import { recording } from '../recordings/recordings.js';
 import { programFile, runProgramFile } from '../support/program-run.js';
@@ -27,5 +28,34 @@ describe('main()', () => {
     const { exitCode, stdout } = runProgramFile('adopt', '6516', '--dry-run', '--from', recording('slurm-22.05-v1'));
     expect(exitCode).toBe(0);
     expect(stdout).toContain('Nothing was moved (--dry-run).');
+  });
+
+  it('understands the words with which people ask for help and the version', () => {
+    const [help, listHelp] = [runProgramFile('--help').stdout, runProgramFile('list', '--help').stdout];
+    expect(runProgramFile()).toMatchObject({ stdout: help, exitCode: 2 });
+    for (const words of [['help'], ['-h'], ['help', 'frob']])
+      expect(runProgramFile(...words), words.join(' ')).toMatchObject({ stdout: help, exitCode: 0 });
+    for (const words of [
+      ['help', 'list'],
+      ['list', 'help'],
+      ['list', '-h'],
+    ])
+      expect(runProgramFile(...words), words.join(' ')).toMatchObject({ stdout: listHelp, exitCode: 0 });
+    const version = runProgramFile('--version').stdout;
+    expect(version).toMatch(/^\d+\.\d+\.\d+\n$/);
+    for (const words of [['-v'], ['-V'], ['version'], ['list', '--version'], ['adopt', '-v']])
+      expect(runProgramFile(...words), words.join(' ')).toMatchObject({ stdout: version, exitCode: 0 });
+  });
+
+  it('takes a number for --user, as ps does', () => {
+    const from = ['--from', recording('slurm-22.05-v1'), '--json'];
+    expect(runProgramFile('list', '--user', '1001', ...from).stdout).toBe(
+      runProgramFile('list', '--uid', '1001', ...from).stdout,
+    );
+  });
+
+  it('takes the process that runs it for adopt self', () => {
+    const { stderr } = runProgramFile('adopt', 'self', '--dry-run', '--from', recording('slurm-22.05-v1'));
+    expect(stderr).toContain(String(process.pid));
   });
 });

@@ -42,8 +42,7 @@ describe('The checks of the sshd stack', () => {
     expect(pamSystemd(await serviceOf(adopt, sessionSystemd), 'runs')).toEqual({
       outcome: 'fail',
       detail: 'in the sshd stack (/etc/pam.d/sshd:2): it moves every adopted session out of its job',
-      remedy:
-        'take it out of the sshd stack (put a # before /etc/pam.d/sshd:2), or adopt again in the last session line',
+      remedy: 'take it out (put a # before /etc/pam.d/sshd:2); or adopt again in the last session line',
     });
   });
 

@@ -5,11 +5,12 @@ import { parseSshConnection } from '../../adopt/connection.js';
 import { type RecordedAdoption, type RecordedTarget, recordedTarget } from '../../adopt/record.js';
 import { admitSession, decideSession, type SessionRequest } from '../../adopt/session.js';
 import { hierarchyKey } from '../../cgroup/membership.js';
-import { withProcess } from '../../cgroup/process.js';
+import { parseProcStat, withProcess } from '../../cgroup/process.js';
 import { checkMayMove } from '../../jobs/protected.js';
 import { defined } from '../../machine/defined.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
-import { writeError } from '../../machine/live-host.js';
+import type { Host } from '../../machine/host.js';
+import { liveHost, writeError } from '../../machine/live-host.js';
 import type { Rule } from '../../policy/answer.js';
 import { type AdoptionOptions, checkOptions, defaultOptions, optionTable, readOption } from '../../policy/options.js';
 import { type Context, openContext, requireSlurm } from '../context.js';
@@ -69,6 +70,7 @@ export const adoptSpec: CommandSpec = {
   ],
   examples: [
     ['slurm-cgroups adopt 4711 --uid 1001 --dry-run', 'which job would it be, and why?'],
+    ['slurm-cgroups adopt self --job 5', 'the process that runs this command: a shell'],
     ['slurm-cgroups adopt 4711 --job 5 --descendants', 'a shell that is already running, with its children'],
     ['slurm-cgroups adopt 4711 --user alice --action-unknown deny', 'only if the job is beyond doubt'],
     [
@@ -89,7 +91,8 @@ interface AdoptReport {
 }
 
 export async function runAdopt(words: Words, output: Output = standardOutput()): Promise<number> {
-  const pid = pidOf(words.operands[0] ?? '');
+  const operand = words.operands[0] ?? '';
+  const pid = operand === 'self' ? callerOf(liveHost()) : pidOf(operand);
   const dryRun = words.flags.has('dry-run');
   if (words.flags.has('from') && !dryRun) throw usageError('On a recorded node nothing can be ended: add --dry-run');
   const said = whose(words);
@@ -115,6 +118,11 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
     async (signal) => answer(context, { ...asked, signal }, { words, output }),
     (by) => writeError(`slurm-cgroups adopt: stopped by ${by}: process ${pid} is where it was\n`),
   );
+}
+
+/** The process that runs this command: a shell. */
+function callerOf(host: Host): number {
+  return parseProcStat(host.read(`/proc/${host.self().pid}/stat`)).ppid;
 }
 
 async function answer(
