@@ -17,7 +17,7 @@ import { poolingHost } from '../machine/handle-pool.js';
 import { putBackAbandoned } from './abandoned.js';
 import { mayStillAccept, type Registration, register, settle, whyIncomplete } from './accounting.js';
 import { type AdoptingLock, lockAdoption, removeLeftLocks } from './adopting-lock.js';
-import { moveDescendants, yieldEvery } from './descendants.js';
+import { moveDescendants } from './descendants.js';
 import { type AdoptionOutcome, type AdoptionResult, isElsewhere, placesOf, summaryOf } from './result.js';
 import {
   type CgroupRoute,
@@ -75,6 +75,8 @@ export interface AdoptOptions {
 }
 
 const defaultTimeoutMs = 5000;
+/** After so many children that are put back all else in this process has its turn. */
+const yieldEvery = 32;
 const defaultStepdTimeoutMs = 1000;
 /** No slurmstepd answers in less time. Taking it for silent, and moving by cgroup, could be into a step that is ending. */
 const leastMs = 50;
@@ -98,7 +100,7 @@ export async function adopt(pid: number, target: Job | UserTarget, options: Adop
     );
   const adoption = new Adoption({ uid, name, options });
   try {
-    const held = holdMovable(adoption, pid);
+    const held = await holdMovable(adoption, pid);
     removeLeftLocks(adoption.node.host);
     const locked = await lock(adoption, held);
     if ('busy' in locked) return resultOf(adoption, 'untouched', locked.busy);
@@ -168,12 +170,12 @@ class Adoption {
 
 // The stages, in their order. Up to the first move a failure is thrown; from then on it is a result.
 
-function holdMovable({ node, processes, uid }: Adoption, pid: number): HeldProcess {
+async function holdMovable({ node, processes, uid, deadline }: Adoption, pid: number): Promise<HeldProcess> {
   const held = holdProcess(node.host, pid);
   processes.push(held);
   const ended = exitOf(held);
   if (ended !== undefined) throw ended;
-  checkMayMove(node, held, uid);
+  await checkMayMove(node, held, { uid, deadline });
   return held;
 }
 

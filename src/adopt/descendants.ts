@@ -7,6 +7,7 @@ import type { SlurmNode } from '../jobs/node.js';
 import { refusalToMove } from '../jobs/protected.js';
 import type { Deadline } from '../machine/deadline.js';
 import { hasCode, isGone, SlurmCgroupsError } from '../machine/errors.js';
+import { Pace } from '../machine/pace.js';
 
 export interface Descent {
   readonly node: SlurmNode;
@@ -19,9 +20,6 @@ export interface Descent {
   /** A line for an administrator. */
   readonly say: (line: string) => void;
 }
-
-/** After so many children all else in this process has its turn: a signal that stops it. */
-export const yieldEvery = 32;
 
 /** Rounds in a row in which no child was outside, though some had ended before they could be looked at. */
 const quietRounds = 5;
@@ -41,10 +39,12 @@ const quietRounds = 5;
  */
 export async function moveDescendants(descent: Descent): Promise<SlurmCgroupsError | undefined> {
   const seen = new Set<number>(descent.family.map((one) => one.pid));
-  const first = await moveRound(descent, seen);
+  const { host } = descent.node;
+  const pace = new Pace(host, descent.deadline);
+  const first = await moveRound(descent, pace, seen);
   if (first instanceof SlurmCgroupsError) return first;
   for (let quiet = 0; first.any && quiet < quietRounds; ) {
-    const found = await moveRound(descent, seen, allChildren(descent.node.host));
+    const found = await moveRound(descent, pace, seen, await allChildren(host, pace));
     if (found instanceof SlurmCgroupsError) return found;
     if (!found.outside && !found.gone) break;
     quiet = found.outside ? 0 : quiet + 1;
@@ -68,20 +68,21 @@ interface Found {
 
 async function moveRound(
   descent: Descent,
+  pace: Pace,
   seen: Set<number>,
   all?: ReadonlyMap<number, readonly number[]>,
 ): Promise<Found | SlurmCgroupsError> {
-  const { node, deadline, family } = descent;
+  const { node, family } = descent;
   let [any, outside, gone] = [false, false, false];
   // The family grows while it is walked: the children of a child are looked at in the same round.
   for (const parent of family) {
-    if (deadline.isOver()) return tooMany();
-    for (const pid of all === undefined ? childrenIfThere(node, parent) : (all.get(parent.pid) ?? [])) {
+    if (pace.isOver()) return tooMany();
+    for (const pid of all === undefined ? await childrenIfThere(node, parent, pace) : (all.get(parent.pid) ?? [])) {
       any = true;
       if (seen.has(pid)) continue;
-      if (deadline.isOver()) return tooMany();
+      if (pace.isDue()) await pace.pause();
+      if (pace.isOver()) return tooMany();
       seen.add(pid);
-      if (seen.size % yieldEvery === 0) await node.host.turn();
       const outcome = await moveChild(descent, parent, pid);
       if (outcome instanceof SlurmCgroupsError) return outcome;
       if (outcome === 'gone') seen.delete(pid); // if it is listed again, it is there
@@ -101,7 +102,7 @@ function tooMany(): SlurmCgroupsError {
 
 /** `stays`: not to be moved, or a zombie that its parent has not reaped yet. */
 async function moveChild(
-  { node, uid, family, move, say }: Descent,
+  { node, uid, deadline, family, move, say }: Descent,
   parent: HeldProcess,
   pid: number,
 ): Promise<SlurmCgroupsError | 'moved' | 'already' | 'stays' | 'gone'> {
@@ -121,7 +122,7 @@ async function moveChild(
       held.close();
       return 'stays';
     }
-    const refusal = refusalToMove(node, held, uid);
+    const refusal = await refusalToMove(node, held, { uid, deadline });
     if (refusal !== undefined) {
       say(`child process ${pid} (${held.stat().comm}) stays where it is: it ${refusal}`);
       held.close();
@@ -141,12 +142,12 @@ function endedOr(error: unknown): SlurmCgroupsError | 'gone' {
   throw error;
 }
 
-function childrenIfThere(node: SlurmNode, parent: HeldProcess): readonly number[] {
+async function childrenIfThere({ host }: SlurmNode, parent: HeldProcess, pace: Pace): Promise<readonly number[]> {
   try {
-    return childrenOf(node.host, parent);
+    return await childrenOf(host, parent, pace);
   } catch (error) {
     if (!isGone(error)) throw error;
     // If it has ended, its children have another parent now, and are found there or not at all.
-    return isExiting(parent) ? [] : childrenOf(node.host, parent);
+    return isExiting(parent) ? [] : childrenOf(host, parent, pace);
   }
 }

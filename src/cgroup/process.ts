@@ -4,6 +4,7 @@
 import { ifRecorded, ifThere, isGone, ParseError, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
 import { withHeld } from '../machine/held.js';
 import type { Directory, Host } from '../machine/host.js';
+import type { Pace } from '../machine/pace.js';
 import { type Membership, parseMemberships } from './membership.js';
 
 /** Pid and start time: two processes never share both. */
@@ -181,28 +182,36 @@ export function listPids(host: Host): readonly number[] {
   return host.names('/proc').filter(isNumber).map(Number);
 }
 
-/** The direct children, from /proc/PID/task/TID/children, or by looking at every process where that file is missing. */
-export function childrenOf(host: Host, held: HeldProcess): readonly number[] {
+/**
+ * The direct children, from /proc/PID/task/TID/children, or by looking at every process where that file is missing.
+ *
+ * @throws SlurmCgroupsError ERR_TIMEOUT where the time is over before all were looked at.
+ */
+export async function childrenOf(host: Host, held: HeldProcess, pace: Pace): Promise<readonly number[]> {
   const children: number[] = [];
   for (const tid of held.threads()) {
+    if (pace.isDue()) await letOthersRun(pace);
     try {
       children.push(...held.directory.read(`task/${tid}/children`).split(' ').filter(isNumber).map(Number));
     } catch (error) {
       // A thread may end meanwhile. Without CONFIG_PROC_CHILDREN the file is missing in a thread that lives.
       if (!isGone(error)) throw error;
-      if (held.directory.stat(`task/${tid}`) !== undefined) return allChildren(host).get(held.pid) ?? [];
+      if (held.directory.stat(`task/${tid}`) !== undefined) return (await allChildren(host, pace)).get(held.pid) ?? [];
     }
   }
   return children;
 }
 
 /**
- * The children of every process that has any: whoever lives while that is read is among them. Of that file the kernel
+ * The children of every process that has any: each that lives while that is read is among them. Of that file the kernel
  * promises less: where children end while it is read, others can be left out (proc(5), task/TID/children).
+ *
+ * @throws SlurmCgroupsError ERR_TIMEOUT where the time is over before all were looked at.
  */
-export function allChildren(host: Host): ReadonlyMap<number, readonly number[]> {
+export async function allChildren(host: Host, pace: Pace): Promise<ReadonlyMap<number, readonly number[]>> {
   const children = new Map<number, number[]>();
   for (const pid of listPids(host)) {
+    if (pace.isDue()) await letOthersRun(pace);
     const parent = parentOf(host, pid);
     if (parent === undefined) continue;
     const known = children.get(parent);
@@ -210,6 +219,12 @@ export function allChildren(host: Host): ReadonlyMap<number, readonly number[]> 
     else known.push(pid);
   }
   return children;
+}
+
+async function letOthersRun(pace: Pace): Promise<void> {
+  await pace.pause();
+  if (pace.isOver())
+    throw new SlurmCgroupsError('ERR_TIMEOUT', 'Not all processes could be looked at before the deadline');
 }
 
 /** `undefined`: it ended between being listed and being read. */

@@ -4,15 +4,23 @@
 
 import type { Membership } from '../cgroup/membership.js';
 import { childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
+import type { Deadline } from '../machine/deadline.js';
 import { ifReadable, ifThere, SlurmCgroupsError } from '../machine/errors.js';
 import { withHeld } from '../machine/held.js';
 import { type Host, isRegularFile } from '../machine/host.js';
 import { answersAtOnce, readMountTable } from '../machine/mount-table.js';
+import { Pace } from '../machine/pace.js';
 import { established, listening, type TcpSocket, tcpSocketsOf } from '../machine/tcp-table.js';
 import { readUidMin } from '../machine/users.js';
 import { pidsCalledSlurmd, programName } from './config/slurmd.js';
 import { parseJobPath } from './layout.js';
 import type { SlurmNode } from './node.js';
+
+/** Whose job it would be moved into, and how long may be looked. */
+export interface MoveQuestion {
+  readonly uid: number;
+  readonly deadline: Deadline;
+}
 
 /** Why a process may not be moved, as the end of a sentence that begins with the process; `undefined`: it may. */
 export type Refusal = string | undefined;
@@ -26,7 +34,8 @@ const monitors: readonly string[] = ['sshd', 'sshd-session'];
  *
  * @throws SlurmCgroupsError when the process has ended, or /proc cannot be read.
  */
-export function refusalToMove(node: SlurmNode, held: HeldProcess, uid: number): Refusal {
+export async function refusalToMove(node: SlurmNode, held: HeldProcess, question: MoveQuestion): Promise<Refusal> {
+  const { uid } = question;
   if (held.pid === 1) return 'is the first process of this machine';
   if (held.pid === node.host.self().pid) return 'is this command itself';
   if (held.stat().kernelThread) return 'is a thread of the kernel';
@@ -34,7 +43,7 @@ export function refusalToMove(node: SlurmNode, held: HeldProcess, uid: number): 
   if (uids.every((one) => one === uid) && uid !== 0) {
     return isAtSlurmstepdsPlace(node, held.memberships()) ? 'is at the place of slurmstepd in a job' : undefined;
   }
-  if (areRoots(uids)) return refusalOfRoot(node, held, uid);
+  if (areRoots(uids)) return refusalOfRoot(node, held, question);
   const [real, effective, saved, file] = uids;
   return uids.every((one) => one === real)
     ? `belongs to uid ${real}, not to uid ${uid}`
@@ -46,15 +55,16 @@ export function refusalToMove(node: SlurmNode, held: HeldProcess, uid: number): 
  *
  * @throws SlurmCgroupsError ERR_PROTECTED, with the reason; others as refusalToMove().
  */
-export function checkMayMove(node: SlurmNode, held: HeldProcess, uid: number): void {
-  const refusal = refusalToMove(node, held, uid);
+export async function checkMayMove(node: SlurmNode, held: HeldProcess, question: MoveQuestion): Promise<void> {
+  const refusal = await refusalToMove(node, held, question);
   if (refusal === undefined) return;
   const { pid } = held;
+  const { uid } = question;
   const message = `Process ${pid} (${held.stat().comm}) is not moved: it ${refusal}`;
   throw new SlurmCgroupsError('ERR_PROTECTED', message, { pid, uid });
 }
 
-function refusalOfRoot(node: SlurmNode, held: HeldProcess, uid: number): Refusal {
+async function refusalOfRoot(node: SlurmNode, held: HeldProcess, question: MoveQuestion): Promise<Refusal> {
   const name = rootExecutable(node.host, held);
   if (name !== undefined && daemons.includes(name)) return `is ${name}`;
   if (isAtSlurmstepdsPlace(node, held.memberships())) return 'is slurmstepd';
@@ -62,7 +72,7 @@ function refusalOfRoot(node: SlurmNode, held: HeldProcess, uid: number): Refusal
   const connections = connectionsOfMonitor(held);
   if (connections === 'listens') return 'is the sshd that listens for everybody';
   if (connections.length === 0) return 'is an sshd without a connection';
-  const other = otherUserBelow(node.host, held, uid);
+  const other = await otherUserBelow(node.host, held, question);
   return other === undefined ? undefined : `is the sshd of a session of uid ${other}`;
 }
 
@@ -138,9 +148,13 @@ function areRoots(uids: readonly number[]): boolean {
 }
 
 /** A child that runs as another person: then the connection is that person's, not `uid`'s. */
-function otherUserBelow(host: Host, held: HeldProcess, uid: number): number | undefined {
+async function otherUserBelow(
+  host: Host,
+  held: HeldProcess,
+  { uid, deadline }: MoveQuestion,
+): Promise<number | undefined> {
   const uidMin = readUidMin(host);
-  for (const pid of childrenOf(host, held)) {
+  for (const pid of await childrenOf(host, held, new Pace(host, deadline))) {
     // One that has ended tells nothing any more.
     const real = ifThere(() => withHeld(holdProcess(host, pid), (child) => child.status().uids[0]));
     if (real !== undefined && real >= uidMin && real !== uid) return real;

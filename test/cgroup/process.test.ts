@@ -16,10 +16,12 @@ import {
   parseProcStatus,
   withProcess,
 } from '../../src/cgroup/process.js';
-import { ParseError } from '../../src/machine/errors.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
+import { ParseError, SystemCallError } from '../../src/machine/errors.js';
 import { failingHost } from '../../src/machine/failing.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
+import { Pace } from '../../src/machine/pace.js';
 import { anyText } from '../support/any-cgroups.js';
 import { descriptors, threadIds } from '../support/test-cgroups.js';
 
@@ -213,9 +215,10 @@ test('childrenOf() finds children of every thread, also on a kernel without task
   const parent = spawn('/bin/sh', ['-c', '/bin/sleep 60 & /bin/sleep 60 & wait'], { stdio: 'ignore' });
   await once(parent, 'spawn');
   const held = holdProcess(host, parent.pid ?? 0);
+  const pace = new Pace(host, deadlineIn(host, 60_000));
   let children: readonly number[] = [];
   try {
-    while (children.length < 2) children = childrenOf(host, held);
+    while (children.length < 2) children = await childrenOf(host, held, pace);
     const old: Host = host;
     const without = {
       ...held,
@@ -224,8 +227,10 @@ test('childrenOf() finds children of every thread, also on a kernel without task
         read: (name: string) => held.directory.read(name.endsWith('/children') ? 'none' : name),
       },
     };
-    expect([...childrenOf(old, without)].sort((a, b) => a - b)).toEqual([...children].sort((a, b) => a - b));
-    expect([...(allChildren(host).get(held.pid) ?? [])].sort((a, b) => a - b)).toEqual(
+    expect([...(await childrenOf(old, without, pace))].sort((a, b) => a - b)).toEqual(
+      [...children].sort((a, b) => a - b),
+    );
+    expect([...((await allChildren(host, pace)).get(held.pid) ?? [])].sort((a, b) => a - b)).toEqual(
       [...children].sort((a, b) => a - b),
     );
     for (const pid of children) expect(parseProcStat(host.read(`/proc/${pid}/stat`)).ppid).toBe(held.pid);
@@ -236,6 +241,41 @@ test('childrenOf() finds children of every thread, also on a kernel without task
     await once(parent, 'exit');
   }
 });
+
+test('allChildren() and childrenOf() let others run, and say when the time is over', async () => {
+  const self = { pid: process.pid, startTime: 1n };
+  let [clockMs, turns] = [0, 0];
+  /** A machine of 10,000 processes, all of them ours; each look at one takes 2 ms. */
+  const slow: Host = {
+    ...host,
+    now: () => clockMs,
+    turn: async () => {
+      turns++;
+    },
+    names: () => Array.from({ length: 10_000 }, (_, at) => String(at + 2)),
+    read: (path) => {
+      clockMs += 2;
+      return `${/\d+/.exec(path)?.[0]} (sleep) ${rest('S', self.pid, 0, self.startTime)}`;
+    },
+  };
+  const inTime = await allChildren(slow, new Pace(slow, deadlineIn(slow, 60_000)));
+  expect([inTime.get(self.pid)?.length, turns]).toEqual([10_000, 3333]);
+  await expect(allChildren(slow, new Pace(slow, deadlineIn(slow, 1000)))).rejects.toMatchObject({
+    code: 'ERR_TIMEOUT',
+  });
+  const held = holdProcess(host, self.pid);
+  try {
+    const without = { ...held, threads: () => [self.pid], directory: { ...held.directory, read: () => gonePart() } };
+    const late = childrenOf(slow, without, new Pace(slow, deadlineIn(slow, 1000)));
+    await expect(late).rejects.toMatchObject({ code: 'ERR_TIMEOUT' });
+  } finally {
+    held.close();
+  }
+});
+
+function gonePart(): never {
+  throw new SystemCallError('read', '/proc/self/task/1/children', 'ENOENT');
+}
 
 test('a process can call itself what it likes', async () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-test-'));

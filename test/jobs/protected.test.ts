@@ -11,6 +11,7 @@ import { rootPath } from '../../src/cgroup/path.js';
 import { holdProcess, withProcess } from '../../src/cgroup/process.js';
 import { readNode } from '../../src/jobs/node.js';
 import { connectionsOfMonitor, findSlurmd, refusalToMove, rootExecutable } from '../../src/jobs/protected.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
 import { hasCode, SlurmCgroupsError } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { readMountTable } from '../../src/machine/mount-table.js';
@@ -219,7 +220,7 @@ onKernels((kernel) => {
             read: (file) => (file === '/etc/login.defs' ? text : world.host.read(file)),
           };
           return withProcess(host, ofPerson, async (held) =>
-            refusalToMove({ ...(await world.node()), host }, held, alice),
+            refusalToMove({ ...(await world.node()), host }, held, { uid: alice, deadline: deadlineIn(host, 60_000) }),
           );
         };
         expect(await refusal('UID_MIN 500\n')).toBe('is the sshd of a session of uid 600');
@@ -335,7 +336,7 @@ describe('refusalToMove() on recorded nodes', () => {
       const [uid] = held.status().uids;
       let refusal: string | undefined;
       try {
-        refusal = refusalToMove(node, held, 1001);
+        refusal = await refusalToMove(node, held, { uid: 1001, deadline: deadlineIn(host, 60_000) });
       } catch (error) {
         // A recording does not hold descriptors; they are asked for with an sshd of root's alone.
         expect(hasCode(error, 'ERR_NOT_RECORDED')).toBe(true);
@@ -353,7 +354,8 @@ describe('refusalToMove() on recorded nodes', () => {
     const host = recordedHost(loadRecording('slurm-24.11-v1'));
     const node = await readNode({ host, within: rootPath });
     const script = expectedFor('slurm-24.11-v1').verify.find(({ role }) => role.startsWith('slurmstepd'));
-    expect(refusalToMove(node, holdProcess(host, script?.pid ?? 0), 0)).toBe('is slurmstepd');
+    const held = holdProcess(host, script?.pid ?? 0);
+    expect(await refusalToMove(node, held, { uid: 0, deadline: deadlineIn(host, 60_000) })).toBe('is slurmstepd');
   });
 });
 

@@ -7,6 +7,7 @@ import { admitSession, decideSession, type SessionRequest } from '../../adopt/se
 import { hierarchyKey } from '../../cgroup/membership.js';
 import { parseProcStat, withProcess } from '../../cgroup/process.js';
 import { checkMayMove } from '../../jobs/protected.js';
+import { deadlineIn } from '../../machine/deadline.js';
 import { defined } from '../../machine/defined.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
@@ -108,7 +109,7 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
       `Cannot move process ${pid}: only root may move processes between jobs`,
       { pid },
     );
-  const uid = await uidFor(context, said, pid);
+  const uid = await uidFor(context, said, { pid, budgetMs: options.budgetMs });
   const request: SessionRequest = {
     ...{ pid, uid },
     ...defined({ jobId, connection }),
@@ -169,18 +170,22 @@ function optionsOf(words: Words): AdoptionOptions {
 }
 
 /** Whose session it is: as said, else the effective user of the process. */
-async function uidFor(context: Context, whoseIt: ReturnType<typeof whose>, pid: number): Promise<number> {
+async function uidFor(
+  { host, node }: Context,
+  whoseIt: ReturnType<typeof whose>,
+  { pid, budgetMs }: { readonly pid: number; readonly budgetMs: number },
+): Promise<number> {
   const said =
     whoseIt === undefined
       ? undefined
       : 'uid' in whoseIt
         ? whoseIt.uid
-        : await (await import('../users.js')).requireUid(context.host, whoseIt.user);
-  return withProcess(context.host, pid, (held) => {
+        : await (await import('../users.js')).requireUid(host, whoseIt.user);
+  return withProcess(host, pid, async (held) => {
     const uid = said ?? held.status().uids[1];
     if (said === undefined && uid === 0)
       throw usageError(`Process ${pid} is root's: say whose session it is with --uid or --user`);
-    checkMayMove(context.node, held, uid);
+    await checkMayMove(node, held, { uid, deadline: deadlineIn(host, budgetMs) });
     return uid;
   });
 }

@@ -48,7 +48,9 @@ export async function readForRecording(node: SlurmNode, uids: ReadonlySet<number
     if (deadline.isOver()) return;
     await tried(() => verify(pid, { node }));
     await tried(() =>
-      withProcess(host, pid, (held) => refusalToMove(node, held, ofJobs.get(pid) ?? held.status().uids[1])),
+      withProcess(host, pid, (held) =>
+        refusalToMove(node, held, { uid: ofJobs.get(pid) ?? held.status().uids[1], deadline }),
+      ),
     );
   }
 }
