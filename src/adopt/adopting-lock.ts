@@ -5,9 +5,9 @@
 import { isOfThisNamespace, isOwnerRunning, type NoteOwner, ownerIn, selfAsOwner } from '../cgroup/note-owner.js';
 import { isThere, type ProcessIdentity } from '../cgroup/process.js';
 import type { Deadline } from '../machine/deadline.js';
-import { ifThere, isGone, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
+import { isGone, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
-import { makeStateFolder, requireRootsFolder, stateFolder } from '../machine/state-folder.js';
+import { makeStateFolder, removeStateFile, requireRootsFolder, stateFolder } from '../machine/state-folder.js';
 
 const folder = stateFolder('adopting');
 const pauseMs = { first: 1, longest: 20 };
@@ -155,7 +155,7 @@ function takeFromTheDead(host: Host, file: string, owner: NoteOwner): Abandoned 
     host.rename(aside, file);
     return undefined;
   }
-  unlinkIfThere(host, aside);
+  removeStateFile(host, aside);
   return { moves: taken === 'gone' || taken === 'broken' ? [] : taken.moves };
 }
 
@@ -166,7 +166,7 @@ function busy(pid: number, note: Note | 'gone' | 'broken'): SlurmCgroupsError {
 
 /** A new file, in the place of one that an earlier try left. */
 function write(host: Host, file: string, note: Note): void {
-  unlinkIfThere(host, file);
+  removeStateFile(host, file);
   host.create(file, `${JSON.stringify(note)}\n`);
 }
 
@@ -200,14 +200,10 @@ function moveIn(value: unknown): readonly NotedMove[] {
 function removeQuietly(host: Host, file: string): void {
   for (let tries = 0; tries < 2; tries++) {
     try {
-      unlinkIfThere(host, file);
+      removeStateFile(host, file);
       return;
     } catch (error) {
       if (!(error instanceof SlurmCgroupsError)) throw error;
     }
   }
-}
-
-function unlinkIfThere(host: Host, file: string): void {
-  ifThere(() => host.unlink(file));
 }

@@ -4,7 +4,7 @@
 
 import { hasCode, isGone, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
 import type { Directory, Host } from '../machine/host.js';
-import { makeStateFolder, requireRootsFolder, stateFolder } from '../machine/state-folder.js';
+import { makeStateFolder, removeStateFile, requireRootsFolder, stateFolder } from '../machine/state-folder.js';
 import { Cgroup } from './cgroup.js';
 import { thawAt } from './freezer.js';
 import { type Hierarchies, hierarchyOfKey } from './hierarchies.js';
@@ -60,7 +60,7 @@ export function writeFrozenNote(host: Host, cgroup: Cgroup, held: Pick<Directory
     const file = `${name}-${number}`;
     try {
       host.create(file, `${JSON.stringify(note)}\n`);
-      return { remove: () => removeFile(host, file) };
+      return { remove: () => removeStateFile(host, file) };
     } catch (error) {
       if (!(error instanceof SystemCallError && error.errno === 'EEXIST')) throw error;
     }
@@ -84,7 +84,7 @@ export function thawLeftovers(host: Host, hierarchies: Hierarchies): readonly st
       thawAt(host, cgroup);
       thawed.push(cgroup.directory);
     }
-    removeFile(host, file);
+    removeStateFile(host, file);
   }
   return thawed;
 }
@@ -158,13 +158,5 @@ function pathIn(note: Note): CgroupPath | undefined {
   } catch (error) {
     if (hasCode(error, 'ERR_PARSE')) return undefined;
     throw error;
-  }
-}
-
-function removeFile(host: Host, file: string): void {
-  try {
-    host.unlink(file);
-  } catch (error) {
-    if (!isGone(error)) throw error; // another cleaner was first
   }
 }

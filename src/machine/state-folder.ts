@@ -1,7 +1,7 @@
 // Folders below /run/slurm-cgroups, where one run leaves a word for the next. What is read there is acted upon, so
 // it must be root's alone: no link, no other owner, no other writer.
 
-import { SlurmCgroupsError, SystemCallError } from './errors.js';
+import { ifThere, SlurmCgroupsError, SystemCallError } from './errors.js';
 import type { Host } from './host.js';
 import { isFolderOf } from './ownership.js';
 
@@ -28,6 +28,11 @@ export function makeStateFolder(host: Host, folder: string): void {
     }
     requireRootsFolder(host, path);
   }
+}
+
+/** Removes a file of such a folder. Where it is gone already, another run was first. */
+export function removeStateFile(host: Pick<Host, 'unlink'>, file: string): void {
+  ifThere(() => host.unlink(file));
 }
 
 /** @throws SlurmCgroupsError ERR_NOT_PERMITTED unless it is a folder of the user who runs this, written by nobody else. */

@@ -3,7 +3,7 @@ import process from 'node:process';
 import { afterEach, describe, expect } from 'vitest';
 import { hasCode } from '../../src/machine/errors.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { makeStateFolder, requireRootsFolder, stateFolder } from '../../src/machine/state-folder.js';
+import { makeStateFolder, removeStateFile, requireRootsFolder, stateFolder } from '../../src/machine/state-folder.js';
 import { rootTest } from '../support/test-cgroups.js';
 
 const host = liveHost();
@@ -41,5 +41,12 @@ describe('makeStateFolder()', () => {
     fs.writeFileSync(folder, '');
     expect(codeOf(() => makeStateFolder(host, folder))).toBe('ERR_NOT_PERMITTED');
     expect(codeOf(() => requireRootsFolder(host, `${folder}-none`))).toBe('ERR_NOT_PERMITTED');
+  });
+
+  rootTest('removeStateFile() removes a file once, and a second time is no error', () => {
+    makeStateFolder(host, folder);
+    host.create(`${folder}/note`, '');
+    for (const _ of [1, 2]) removeStateFile(host, `${folder}/note`);
+    expect(fs.readdirSync(folder)).toEqual([]);
   });
 });

@@ -11,7 +11,7 @@ import { uptimeMs } from '../../machine/clock.js';
 import { ifReadable, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import type { IpAddress } from '../../machine/ip-address.js';
-import { makeStateFolder, requireRootsFolder, stateFolder } from '../../machine/state-folder.js';
+import { makeStateFolder, removeStateFile, requireRootsFolder, stateFolder } from '../../machine/state-folder.js';
 
 const folder = stateFolder('silent');
 
@@ -37,7 +37,7 @@ export function rememberSilent(host: Host, source: IpAddress): void {
     makeStateFolder(host, folder);
     const now = uptimeMs(host);
     if (forgetOthers(host, now) >= mostSources) return;
-    removeFile(host, fileOf(source));
+    removeStateFile(host, fileOf(source));
     host.create(fileOf(source), `${now + rememberedMs}\n`);
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error; // another login was first, or the file system is full
@@ -61,14 +61,6 @@ function leftMs(host: Host, file: string, now: number): number {
 function forgetOthers(host: Host, now: number): number {
   const names = host.names(folder);
   const over = names.filter((name) => leftMs(host, `${folder}/${name}`, now) === 0);
-  for (const name of over) removeFile(host, `${folder}/${name}`);
+  for (const name of over) removeStateFile(host, `${folder}/${name}`);
   return names.length - over.length;
-}
-
-function removeFile(host: Host, file: string): void {
-  try {
-    host.unlink(file);
-  } catch (error) {
-    if (!(error instanceof SlurmCgroupsError)) throw error; // it is not there (any more)
-  }
 }
