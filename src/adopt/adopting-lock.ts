@@ -2,11 +2,19 @@
 // hand beside them. A lock is a file that names its owner and what was moved from where, so that what a killed
 // adoption left half done can be put back.
 
-import { isOfThisNamespace, isOwnerRunning, type NoteOwner, ownerIn, selfAsOwner } from '../cgroup/note-owner.js';
+import {
+  isOfThisNamespace,
+  isOwnerRunning,
+  isSameOwner,
+  type NoteOwner,
+  ownerIn,
+  selfAsOwner,
+} from '../cgroup/note-owner.js';
 import { isThere, type ProcessIdentity } from '../cgroup/process.js';
 import type { Deadline } from '../machine/deadline.js';
 import { isGone, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
+import { Pace } from '../machine/pace.js';
 import { makeStateFolder, removeStateFile, requireRootsFolder, stateFolder } from '../machine/state-folder.js';
 
 const folder = stateFolder('adopting');
@@ -55,11 +63,12 @@ export async function lockAdoption(host: Host, process: ProcessIdentity, deadlin
   makeStateFolder(host, folder);
   const file = `${folder}/${process.pid}-${process.startTime}`;
   const owner = selfAsOwner(host);
+  const pace = new Pace(host, deadline);
   let waited = false;
   for (let pause = pauseMs.first; ; pause = Math.min(pause * 2, pauseMs.longest)) {
     const lock = tryLock(host, file, owner);
     if (lock !== undefined) return { lock, waited };
-    const left = takeFromTheDead(host, file, owner);
+    const left = await takeFromTheDead(host, file, { owner, pace });
     if (left !== undefined) {
       const again = tryLock(host, file, owner);
       if (again !== undefined) return { lock: again, waited, abandoned: left };
@@ -138,11 +147,16 @@ function tryLock(host: Host, file: string, owner: NoteOwner): AdoptingLock | und
 
 /**
  * Moves the file of a dead owner aside, under a name that only this process uses, and reads it again there: in between
- * another may have taken it, and a living owner's file goes back to its place.
+ * another may have taken it, and the file of any other owner goes back to its place at once: asking whether that one
+ * runs could take its time, and meanwhile a third would find no lock.
  */
-function takeFromTheDead(host: Host, file: string, owner: NoteOwner): Abandoned | undefined {
+async function takeFromTheDead(
+  host: Host,
+  file: string,
+  { owner, pace }: { readonly owner: NoteOwner; readonly pace: Pace },
+): Promise<Abandoned | undefined> {
   const note = readNote(host, file);
-  if (note === 'gone' || (note !== 'broken' && isOwnerRunning(host, note.owner))) return undefined;
+  if (note === 'gone' || (note !== 'broken' && (await isOwnerRunning(host, note.owner, pace)))) return undefined;
   const aside = `${file}.${owner.pid}-${owner.startTime}.taken`;
   try {
     host.rename(file, aside);
@@ -151,7 +165,7 @@ function takeFromTheDead(host: Host, file: string, owner: NoteOwner): Abandoned 
     throw error;
   }
   const taken = readNote(host, aside);
-  if (taken !== 'gone' && taken !== 'broken' && isOwnerRunning(host, taken.owner)) {
+  if (taken !== 'gone' && taken !== 'broken' && !(note !== 'broken' && isSameOwner(taken.owner, note.owner))) {
     host.rename(aside, file);
     return undefined;
   }

@@ -54,14 +54,12 @@ const defaults = { graceMs: 5000, timeoutMs: 15_000 };
  * @throws SlurmCgroupsError ERR_NOT_PERMITTED, and others where the effect itself fails
  */
 export async function cleanJob(job: JobName, options: CleanOptions): Promise<CleanReport> {
-  const { node, dryRun = false } = options;
+  const { node, dryRun = false, timeoutMs = defaults.timeoutMs, signal } = options;
   const notes: string[] = [];
-  if (!dryRun)
-    notes.push(
-      ...thawLeftovers(node.host, node.hierarchies).map(
-        (path) => `thawed "${path}", which an earlier run that was killed had frozen`,
-      ),
-    );
+  if (!dryRun) {
+    const thawed = await thawLeftovers(node.host, node.hierarchies, deadlineIn(node.host, timeoutMs, signal));
+    notes.push(...thawed.map((path) => `thawed "${path}", which an earlier run that was killed had frozen`));
+  }
   const plan = await planJob(job, options);
   const found = plan.found === undefined ? null : plan.found.length > 0;
   const base = { ...reportedNames(plan), dryRun, found, notes: [...notes, ...plan.notes] };

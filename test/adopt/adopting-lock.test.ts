@@ -12,6 +12,7 @@ import { hasCode } from '../../src/machine/errors.js';
 import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { mayBeSkipped } from '../support/may-run.js';
+import { firstPidNamespace, inPidNamespace, seenFrom } from '../support/pid-namespaces.js';
 
 const live = liveHost();
 const folder = '/run/slurm-cgroups/adopting';
@@ -110,10 +111,24 @@ describe.skipIf(!isRoot && mayBeSkipped)('lockAdoption() (needs root)', () => {
     }
   });
 
-  it('leaves a lock of another pid namespace alone: its owner cannot be seen', async () => {
+  it('leaves a lock of another pid namespace alone where its owner cannot be seen', async () => {
     const one = somebody();
     ofTheDead(fileOf(one), { pidNamespace: 'pid:[1]' });
-    await expect(lockAdoption(live, one, soon(20))).rejects.toSatisfy((thrown) => hasCode(thrown, 'ERR_BUSY'));
+    const nested = seenFrom(live, 'pid:[7]', 'pid:[5]');
+    await expect(lockAdoption(nested, one, soon(20))).rejects.toSatisfy((thrown) => hasCode(thrown, 'ERR_BUSY'));
+  });
+
+  it('takes a lock of a container that is over, and leaves it alone while that runs', async () => {
+    const one = somebody();
+    const gone = await inPidNamespace(async (pidNamespace) => {
+      ofTheDead(fileOf(one), { pidNamespace });
+      await expect(lockAdoption(live, one, soon(20))).rejects.toSatisfy((thrown) => hasCode(thrown, 'ERR_BUSY'));
+    });
+    expect(JSON.parse(fs.readFileSync(fileOf(one), 'utf8')).owner.pidNamespace).toBe(gone);
+    const first = seenFrom(live, firstPidNamespace, 'pid:[5]');
+    const { lock, abandoned } = await lockAdoption(first, one, soon(60_000));
+    expect(abandoned).toEqual({ moves: noted });
+    lock.release();
   });
 
   it('gives a lock back that a living one took in the middle of a takeover', async () => {
