@@ -225,7 +225,7 @@ export class Cgroup {
       }
       return child;
     } catch (error) {
-      this.host.rmdir(child.directory); // a cpuset that takes nobody is not left behind
+      this.host.rmdir(child.directory); // a cpuset that accepts no process is not left behind
       throw error;
     }
   }
@@ -239,7 +239,7 @@ export class Cgroup {
     this.#ask('remove', () => this.host.rmdir(this.directory));
   }
 
-  /** The root of all has no cgroup.events; nor has a cgroup that is gone, which whoever asks finds out next. */
+  /** The root of all has no cgroup.events; nor has a cgroup that is gone, which the caller finds out next. */
   #events(): string | undefined {
     try {
       return this.host.read(`${this.directory}/cgroup.events`);

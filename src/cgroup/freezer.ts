@@ -1,5 +1,5 @@
 // Whether a cgroup is frozen. A process moved into a frozen one stops at once and cannot even be killed on
-// v1 until somebody thaws it (measured: kill -9 leaves it in state D).
+// v1 until it is thawed (measured: kill -9 leaves it in state D).
 
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { ifThere, isGone } from '../machine/errors.js';

@@ -13,7 +13,7 @@ import { type Hierarchies, hierarchyOfKey } from './hierarchies.js';
 import { bootIdOf, isOwnerRunning, type NoteOwner, ownerIn, selfAsOwner } from './note-owner.js';
 import { type CgroupPath, cgroupPath } from './path.js';
 
-/** A folder that somebody else can write to could tell us to thaw whatever he likes. */
+/** A user who could write to it could have any cgroup thawed. */
 const folder = stateFolder('frozen');
 
 /** What was frozen, and which run froze it. */

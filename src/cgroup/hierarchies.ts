@@ -104,7 +104,7 @@ export function directoryOf(hierarchy: Pick<Hierarchy, 'mountPoint' | 'root'>, c
   const parts = partsOf(cgroup);
   if (root.some((part, at) => parts[at] !== part)) return undefined;
   const below = parts.slice(root.length);
-  // What is left may not climb: `/..` beyond the root of the mount is somebody else's tree.
+  // What is left may not climb: `/..` beyond the root of the mount is another tree.
   if (below.includes('..')) return undefined;
   return below.length === 0 ? hierarchy.mountPoint : `${trimSlash(hierarchy.mountPoint)}/${below.join('/')}`;
 }

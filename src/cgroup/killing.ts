@@ -1,6 +1,6 @@
 // Ending every process of a set of cgroups, however fast they fork: cgroup.kill where the kernel has it,
 // else freeze, list, signal, thaw; what is seen outside a freezer is signalled one by one, identity checked.
-// Who is spared the caller says; a cgroup that holds somebody spared is never frozen nor killed as a whole.
+// The caller says what is spared; a cgroup that holds a spared process is never frozen nor killed as a whole.
 
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
@@ -49,10 +49,10 @@ export interface KillReport {
   /** Still there at the deadline. */
   readonly remaining: readonly Member[];
   readonly spared: readonly { readonly member: Member; readonly why: string }[];
-  /** Cgroups that somebody else had frozen, thawed so that what is in them can end. */
+  /** Cgroups that others had frozen, thawed so that what is in them can end. */
   readonly thawed: readonly string[];
   readonly rounds: number;
-  /** Why there may be others that nobody saw: the tree is too deep or too wide, changes too fast, or the time was over. */
+  /** Why there may be others that were not seen: the tree is too deep or too wide, changes too fast, or the time was over. */
   readonly unknown?: string;
 }
 
@@ -62,7 +62,7 @@ export interface KillReport {
  */
 const timing = { freezeMs: 3000, firstPauseMs: 1, longestPauseMs: 50, againMs: 250, leastMs: 150, signalMs: 15_000 };
 
-/** How often it is tried to see what could not be seen, when nobody else is left to end. */
+/** How often it is tried to see what could not be seen, when nothing else is left to end. */
 const blindRounds = 3;
 
 /** Cgroups that are held and frozen at once. */
@@ -166,7 +166,7 @@ interface Found {
   spared: boolean;
   /** Not all below could be seen. */
   blind: boolean;
-  /** The highest cgroups below in which nobody is spared and somebody is to end. */
+  /** The highest cgroups below in which no process is spared and some are to end. */
   roots: Cgroup[];
 }
 
@@ -290,7 +290,7 @@ class Killing {
     return { fresh, dying };
   }
 
-  /** Looked at closely: nobody is left who is to end, and who was signalled is gone. */
+  /** Looked at closely: no process is left that is to end, and those that were signalled are gone. */
   async isDone(): Promise<boolean> {
     return (await this.look()).length === 0 && this.remaining().length === 0;
   }
@@ -315,7 +315,7 @@ class Killing {
     return [...members.values()];
   }
 
-  /** The same, and which cgroups hold nobody who is spared. */
+  /** The same, and which cgroups hold no spared process. */
   async #survey(pace: Pace): Promise<Survey> {
     this.unknown = undefined;
     const members = new Map<number, Member>();
@@ -398,7 +398,7 @@ class Killing {
     return inside;
   }
 
-  /** One pass over everything: whole cgroups where nobody is spared, then who is left, one by one. */
+  /** One pass over everything: whole cgroups where no process is spared, then what is left, one by one. */
   async round(): Promise<void> {
     this.#rounds++;
     const pace = this.#pace();
@@ -491,8 +491,8 @@ class Killing {
 
   /**
    * Ends everything in cgroups, as they are now; gives the pids that need no more. Their directories are held meanwhile:
-   * who renames one or makes it anew has neither another's processes ended nor his own left frozen. All are frozen, and
-   * waited for once: a user who makes many that do not freeze delays nobody but himself.
+   * where a user renames one or makes it anew, neither are another's processes ended nor is one left frozen. All are
+   * frozen, and waited for once: a user who makes many that do not freeze delays no other.
    */
   async #killWhole(roots: readonly Cgroup[], { known, pace, freezing }: Ending): Promise<readonly number[]> {
     const done: number[] = [];
@@ -528,7 +528,7 @@ class Killing {
   }
 
   /**
-   * Not what somebody else froze: nothing in it can run, so it is listed and signalled as it is. Nor what is too deep to
+   * Not what others froze: nothing in it can run, so it is listed and signalled as it is. Nor what is too deep to
    * be noted, nor where this process itself or one above it stands.
    */
   #mayFreeze(root: Cgroup): boolean {
@@ -570,7 +570,7 @@ class Killing {
     });
     const isSeen = this.unknown === undefined;
     this.unknown = before ?? this.unknown;
-    if (!isFree || !isSeen) return []; // somebody came in who is spared: the next round goes round them
+    if (!isFree || !isSeen) return []; // a process came in that is spared: the next round goes round it
     if (this.#host.stat(cgroup.directory)?.ino !== directory.stat()?.ino) return []; // made anew: these are another's
     try {
       directory.write('cgroup.kill', '1');
@@ -603,7 +603,7 @@ class Killing {
   }
 
   /**
-   * Signals whoever has that pid if he is to end: looked at while his pidfd is held, or without one right before. Not
+   * Signals the process that has that pid if it is to end: looked at while his pidfd is held, or without one right before. Not
    * even in a frozen cgroup is a listed pid the same for sure: on v2 a frozen process can be killed by others and its
    * pid be given away, on v1 one may have been on its way out. Gives whom the signal reached.
    */
@@ -644,7 +644,7 @@ class Killing {
   }
 
   /**
-   * A frozen v1 process dies only when it is thawed; an empty frozen cgroup would swallow whoever comes next. What holds
+   * A frozen v1 process dies only when it is thawed; an empty frozen cgroup would swallow what comes next. What holds
    * none but the spared stays as it is.
    */
   async thawOthers(): Promise<void> {

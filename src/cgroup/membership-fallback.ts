@@ -9,7 +9,7 @@ import { hierarchyKey, type Membership, parseMemberships } from './membership.js
 /**
  * Linux before 6.8 refuses to tell a path longer than PATH_MAX (proc_cgroup_show, kernel/cgroup/cgroup.c; later ones
  * cut it), and before 5.13 rename(2) could put a line break into a cgroup's name on v1 (cgroup1_rename). Users can do
- * both where they own their step's directory, with their own processes: nobody else's can be moved there.
+ * both where they own their step's directory, with their own processes: those of others cannot be moved there.
  */
 export function isUntold(error: unknown): boolean {
   return error instanceof ParseError || (error instanceof SystemCallError && error.errno === 'ENAMETOOLONG');

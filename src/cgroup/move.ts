@@ -28,7 +28,7 @@ export interface HierarchyMove {
   readonly error?: SlurmCgroupsError;
 }
 
-/** A cgroup to move into, held open by whoever made this. */
+/** A cgroup to move into, held open by the caller. */
 export interface MoveTarget {
   readonly cgroup: Cgroup;
   readonly directory: Directory;

@@ -1,5 +1,5 @@
 // What a process is: a pid and its start time, never a bare number. A listing gives values; for an effect
-// the process is held (`/proc/PID` open), so that a pid given to somebody else is noticed by the kernel.
+// the process is held (`/proc/PID` open), so that the kernel notices a pid that is given away.
 
 import { ifRecorded, ifThere, isGone, ParseError, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
 import { withHeld } from '../machine/held.js';

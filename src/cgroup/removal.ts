@@ -90,7 +90,7 @@ class TreeRemoval {
       // What is too deep or too wide now may not be so when the rest is gone.
       if (unknown !== undefined) this.#left.push(this.#leave(this.#top, unknown, true));
     } catch (error) {
-      if (isGone(error)) return []; // somebody else removed it: slurmd does that too
+      if (isGone(error)) return []; // another removed it: slurmd does that too
       if (!(error instanceof SlurmCgroupsError)) throw error;
       return [this.#leave(this.#top, error.message, false)];
     }

@@ -42,7 +42,7 @@ export interface WalkOptions<V> {
   readonly enter: Visit<V>;
   /** Children before parents. */
   readonly leave?: Visit<V> | undefined;
-  /** The top, where it is held already; whoever opened it closes it. */
+  /** The top, where it is held already; the caller closes it. */
   readonly held?: Directory | undefined;
   /** Names of children that are looked for first: where no others are, the directory need not be listed. */
   readonly likely?: readonly string[] | undefined;

@@ -1,5 +1,5 @@
-// Ending everybody in a job's cgroups and removing those: again where somebody came in after the last was ended,
-// by a move from outside or a login. Who is spared, and which cgroup is not the one that was meant, the caller says.
+// Ending all processes in a job's cgroups and removing those: again where a process came in after the last was ended,
+// by a move from outside or a login. The caller says what is spared, and which cgroup is another than it was.
 
 import type { Cgroup } from '../cgroup/cgroup.js';
 import { CgroupSet, type Seen } from '../cgroup/cgroup-set.js';
@@ -40,17 +40,17 @@ export async function askToEnd(
 export interface EmptyingOptions {
   /** Why a member is left alone. */
   readonly spare: (member: Member) => string | undefined;
-  /** Why one of the cgroups is left alone: it is another than was meant. */
+  /** Why one of the cgroups is left alone: it is another than it was. */
   readonly madeAnew: (top: Cgroup) => string | undefined;
   /** For each killing, and for each removal. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
 }
 
-/** How often those are ended, too, who came in after nobody was left: somebody outside may move them in for ever. */
+/** How often those are ended, too, that came in after none was left: others may move them in for ever. */
 const killings = 3;
 
-/** Ends the members of the cgroups and removes them; who came in between the two is ended as well. */
+/** Ends the members of the cgroups and removes them; what came in between the two is ended as well. */
 export async function emptyAndRemove(
   host: Host,
   cgroups: readonly Cgroup[],
@@ -78,7 +78,7 @@ export async function emptyAndRemove(
   }
 }
 
-/** What cannot be read now ends nobody, and the removal says what is left. */
+/** What cannot be read now ends no process, and the removal says what is left. */
 async function membersIfReadable(
   host: Host,
   cgroups: readonly Cgroup[],

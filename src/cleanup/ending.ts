@@ -188,7 +188,7 @@ function slurmstepdOf(node: SlurmNode, found: readonly Job[]): Member | undefine
   return undefined;
 }
 
-/** Why what was found is not one job: nobody tells which of them is meant. */
+/** Why what was found is not one job: which of them was named is not known. */
 function severalOf(found: readonly Job[]): string | undefined {
   const owners = new Set(found.map((one) => `${one.nodeName ?? ''} ${one.uid ?? ''}`));
   const sluids = new Set(found.map((one) => one.sluid));
@@ -237,7 +237,7 @@ async function carryOut(
   const byTerm = onlyAsked.filter((member) => isDead(host, member));
   const left = onlyAsked.filter((member) => !byTerm.includes(member));
   const users = await removeUsers(node, cgroups, deadlineIn(host, Math.min(timeoutMs, lockMs), signal));
-  // What was removed held nobody; in what stays there may be some that were not seen.
+  // What was removed held no process; in what stays there may be some that were not seen.
   const [stays] = removal.left;
   const unseen =
     stays === undefined || killed.unknown === undefined

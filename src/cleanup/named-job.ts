@@ -1,5 +1,5 @@
-// Which directories of this node are those of the job that is meant. Since 26.05 a v2 directory is named by a SLUID,
-// people know jobs by their ids, and the place of a slurmstepd that lives tells which is which: nobody is asked.
+// Which directories of this node are those of the job that was named. Since 26.05 a v2 directory is named by a SLUID,
+// people know jobs by their ids, and the place of a slurmstepd that lives shows which is which: no slurmstepd is asked.
 
 import { discoverJobs } from '../jobs/discovery.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
@@ -14,9 +14,9 @@ const sluidsNamed = 3;
 
 /**
  * The jobs of that name; those named by SLUID with their ids, where that is told. A directory that is named by the
- * job id is meant before any whose id is only told. Empty: nothing of the job is here.
+ * job id comes before any whose id was only told. Empty: nothing of the job is here.
  *
- * @throws SlurmCgroupsError ERR_STEPD, ERR_NOT_SLURM where it may be here and nothing tells; others when a directory that
+ * @throws SlurmCgroupsError ERR_STEPD, ERR_NOT_SLURM where it may be here and that cannot be known; others when a directory that
  * is there cannot be read.
  */
 export function jobsMeant(name: JobName, node: SlurmNode): readonly Job[] {
@@ -55,7 +55,7 @@ function requireNoStepd(node: SlurmNode, jobs: readonly Job[], jobId: number): v
   );
 }
 
-/** @throws SlurmCgroupsError ERR_STEPD where there are directories of which nothing tells whether one is the job's. */
+/** @throws SlurmCgroupsError ERR_STEPD where there are directories, and whether one is the job's is not known. */
 function requireAllTold(untold: readonly string[], jobId: number): void {
   const sluids = [...new Set(untold)];
   if (sluids.length === 0) return;

@@ -1,4 +1,4 @@
-// What cleaning a job did, as a value: who was ended, who survived and why, who was spared, what was removed.
+// What cleaning a job did, as a value: what was ended, what survived and why, what was spared and removed.
 
 import type { Signal } from '../machine/host.js';
 

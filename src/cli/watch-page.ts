@@ -1,5 +1,5 @@
-// The page of `watch`: what is known of the jobs, as lines that fit a terminal. Pure: who draws, and when, is the
-// command's.
+// The page of `watch`: what is known of the jobs, as lines that fit a terminal. Pure: the command draws it, and
+// decides when.
 
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { directoryKeyOf } from '../jobs/watch/changes.js';
@@ -8,14 +8,15 @@ import { count, type Output, visible } from './terminal/output.js';
 import type { ScreenSize } from './terminal/screen.js';
 import type { UserNames } from './users.js';
 
-export interface TableJob {
+/** A job and since when it runs. */
+export interface ShownJob {
   readonly job: Job;
   /** Milliseconds since 1970; the job may be older, not younger. */
-  readonly begunMs: number;
+  readonly startedMs: number;
 }
 
-/** What happened lately, for the last lines of the page. */
-interface Recent {
+/** What happened a short time ago, for the last lines of the page. */
+interface RecentEvent {
   readonly time: string;
   readonly text: string;
   readonly style: 'green' | 'yellow' | 'dim';
@@ -26,12 +27,12 @@ const recentLines = 4;
 /** The jobs as the events told them. */
 export class JobTable {
   readonly #steps: boolean;
-  readonly #jobs = new Map<string, TableJob>();
-  #recent: readonly Recent[] = [];
+  readonly #jobs = new Map<string, ShownJob>();
+  #recent: readonly RecentEvent[] = [];
   #isReady = false;
   #note: string | undefined;
 
-  /** @param steps whether steps are news, too. */
+  /** @param steps whether beginning and ending steps are listed, too */
   constructor(steps: boolean) {
     this.#steps = steps;
   }
@@ -45,10 +46,10 @@ export class JobTable {
   }
 
   /** The youngest first. */
-  get jobs(): readonly TableJob[] {
+  get jobs(): readonly ShownJob[] {
     return [...this.#jobs.values()].sort(
       (a, b) =>
-        b.begunMs - a.begunMs ||
+        b.startedMs - a.startedMs ||
         (b.job.jobId ?? 0) - (a.job.jobId ?? 0) ||
         compare(directoryKeyOf(b.job), directoryKeyOf(a.job)),
     );
@@ -68,7 +69,7 @@ export class JobTable {
       case 'added':
         this.#jobs.set(directoryKeyOf(event.job), {
           job: event.job,
-          begunMs: begun(event.job, Date.parse(event.time)),
+          startedMs: startOf(event.job, Date.parse(event.time)),
         });
         break;
       case 'changed':
@@ -76,7 +77,7 @@ export class JobTable {
       case 'step-removed': {
         const known = this.#jobs.get(directoryKeyOf(event.job));
         if (known !== undefined)
-          this.#jobs.set(directoryKeyOf(event.job), { job: event.job, begunMs: begun(event.job, known.begunMs) });
+          this.#jobs.set(directoryKeyOf(event.job), { job: event.job, startedMs: startOf(event.job, known.startedMs) });
       }
     }
     if (this.#isReady) this.#remember(event);
@@ -84,32 +85,32 @@ export class JobTable {
 
   #remember(event: Extract<JobEvent, { job: Job }>): void {
     const name = visible(nameOfJob(event.job));
-    const recent = ((): Recent | undefined => {
+    const recent = ((): RecentEvent | undefined => {
       switch (event.event) {
         case 'added':
-          return { time: event.time, style: 'green', text: `${name} came` };
+          return { time: event.time, style: 'green', text: `${name} started` };
         case 'removed':
-          return { time: event.time, style: 'yellow', text: `${name} went` };
+          return { time: event.time, style: 'yellow', text: `${name} ended` };
         case 'step-added':
           if (!this.#steps) return undefined;
-          return { time: event.time, style: 'dim', text: `${name} began step ${visible(event.stepId)}` };
+          return { time: event.time, style: 'dim', text: `${name}: step ${visible(event.stepId)} started` };
         case 'step-removed':
           if (!this.#steps) return undefined;
-          return { time: event.time, style: 'dim', text: `${name} ended step ${visible(event.stepId)}` };
+          return { time: event.time, style: 'dim', text: `${name}: step ${visible(event.stepId)} ended` };
         case 'changed':
-          return undefined; // a hierarchy more or less is no news to a person
+          return undefined; // a hierarchy more or less does not concern a person
       }
     })();
     if (recent !== undefined) this.#recent = [recent, ...this.#recent].slice(0, recentLines);
   }
 
-  get recent(): readonly Recent[] {
+  get recent(): readonly RecentEvent[] {
     return this.#recent;
   }
 }
 
-/** When the job began at the latest: each sign of its extern step can only be too late (newest, in policy). */
-function begun(job: Job, knownMs: number): number {
+/** When the job started at the latest: each sign of its extern step can only be too late (newest, in policy). */
+function startOf(job: Job, knownMs: number): number {
   const { cgroups = [], socketNs } = job.extern ?? {};
   const signs = [...cgroups.map(({ mtimeNs }) => mtimeNs), ...(socketNs === undefined ? [] : [socketNs])];
   return Math.min(knownMs, ...signs.map((ns) => Number(ns / 1_000_000n)));
@@ -131,7 +132,7 @@ type Style = Parameters<Output['style']>[0];
 /** Parts of a line, some of them in a style of their own. */
 type Line = readonly (readonly [text: string, style?: Style])[];
 
-/** The whole page, at most as many lines as the screen has rows and no longer than it is wide. */
+/** The whole page: no more lines than the screen has rows, none longer than it is wide. */
 export async function pageOf(
   table: JobTable,
   options: PageOptions,
@@ -144,7 +145,7 @@ export async function pageOf(
     [`${clockOf(Date.parse(time))}  `, 'dim'],
     [text, style],
   ]);
-  // The last lines keep their place, so that the table does not jump when something happens.
+  // The last lines stay where they are, so that the table does not jump when something happens.
   const room = Math.max(1, size.rows - head.length - 2 - (isTall ? recentLines + 1 : 0));
   const { rows, left } = await fitting(table, options, room);
   const [names = '', ...body] = aligned(
@@ -171,7 +172,7 @@ function headLines(table: JobTable, { node, mode, nowMs, size }: PageOptions): r
   return table.note === undefined ? [first] : [first, [[`note: ${visible(table.note)}`, 'yellow']]];
 }
 
-/** Rows of the youngest jobs, whole ones where that can be, and how many jobs have none. */
+/** Rows of the youngest jobs, each with all its steps where there is room, and how many jobs have no row. */
 async function fitting(
   table: JobTable,
   options: PageOptions,
@@ -183,7 +184,7 @@ async function fitting(
   let shown = 0;
   for (const one of jobs) {
     const isLast = shown + 1 === jobs.length;
-    const lines = 1 + (options.steps ? one.job.steps.length : 0); // processes are counted of what is shown alone
+    const lines = 1 + (options.steps ? one.job.steps.length : 0); // processes are counted only of what is shown
     if (shown > 0 && rows.length + lines > room - (isLast ? 0 : 1)) break;
     rows.push(...(await rowsOf(one, options)));
     shown += 1;
@@ -203,7 +204,7 @@ function written(line: Line, columns: number, output: Pick<Output, 'style'>): st
   return text;
 }
 
-async function rowsOf({ job, begunMs }: TableJob, options: PageOptions): Promise<readonly (readonly string[])[]> {
+async function rowsOf({ job, startedMs }: ShownJob, options: PageOptions): Promise<readonly (readonly string[])[]> {
   const user = job.uid === undefined ? '?' : (options.names(job.uid) ?? `uid ${job.uid}`);
   const processes: number[] = [];
   for (const { stepId } of job.steps) processes.push(await options.processes(job, stepId));
@@ -215,7 +216,7 @@ async function rowsOf({ job, begunMs }: TableJob, options: PageOptions): Promise
     visible(user),
     options.steps ? '' : steps.join(' '),
     String(total),
-    ageOf(options.nowMs - begunMs),
+    ageOf(options.nowMs - startedMs),
   ];
   if (!options.steps) return [first];
   return [
@@ -230,7 +231,7 @@ async function rowsOf({ job, begunMs }: TableJob, options: PageOptions): Promise
   ];
 }
 
-/** Columns of job, user, steps, processes and age: numbers to the right; the steps give way where room is short. */
+/** Columns of job, user, steps, processes and age: numbers to the right; the steps are cut where there is little room. */
 function aligned(rows: readonly (readonly string[])[], columns: number): readonly string[] {
   const widths = [0, 0, 0, 0, 0];
   for (const row of rows) {
@@ -281,7 +282,7 @@ export function ageOf(ms: number): string {
   return minutes > 0 ? `${minutes}m ${two(seconds % 60)}s` : `${seconds}s`;
 }
 
-/** Of the day, where this machine is. */
+/** The time of the day, in the time zone of this machine. */
 function clockOf(ms: number): string {
   const date = new Date(ms);
   return [date.getHours(), date.getMinutes(), date.getSeconds()].map((one) => String(one).padStart(2, '0')).join(':');

@@ -13,7 +13,7 @@ export interface Daemon {
   readonly ppid: number;
   /** The program's file; ` (deleted)` is left out. */
   readonly file: string;
-  /** By SIGSTOP or a debugger: it answers nobody until it is continued. */
+  /** By SIGSTOP or a debugger: it answers nothing until it is continued. */
   readonly stopped: boolean;
 }
 

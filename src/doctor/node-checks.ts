@@ -87,8 +87,8 @@ function slurmd({ host }: SlurmNode): Finding {
   const stopped = running.find((one) => one.stopped);
   if (stopped !== undefined)
     return fail(
-      `process ${stopped.pid} is stopped (SIGSTOP or a debugger): no job can start or end here, and it answers nobody`,
-      `kill -CONT ${stopped.pid}, and find out who stopped it`,
+      `process ${stopped.pid} is stopped (SIGSTOP or a debugger): no job can start or end here, and it answers no question`,
+      `kill -CONT ${stopped.pid}, and find out what stopped it`,
     );
   if (running.length > 0) return ok('running');
   if (host.self().uid !== 0) return unknown('this user cannot see it', 'run it as root');

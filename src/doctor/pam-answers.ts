@@ -16,7 +16,7 @@ const directories: ReadonlySet<string> = new Set(
     ' ',
   ),
 );
-/** Modules that refuse nobody who may log in; the value is their usual answer. */
+/** Modules that refuse no user who may log in; the value is their usual answer. */
 const harmless: ReadonlyMap<string, PamAnswer> = new Map([
   ...'pam_unix pam_unix2 pam_permit pam_env pam_faillock pam_tally2 pam_limits pam_loginuid pam_mkhomedir pam_oddjob_mkhomedir pam_motd pam_mail pam_lastlog pam_lastlog2 pam_systemd pam_elogind pam_selinux pam_keyinit pam_umask pam_namespace pam_krb5'
     .split(' ')

@@ -1,6 +1,6 @@
-// When the extern steps of jobs began, as far as it can be seen without asking anybody. A cgroup's mtime can be made
-// "now" by anybody's `ls` (FACTS section 3); the socket of the step keeps its times, and the start of its slurmstepd
-// is on a clock that nobody sets.
+// When the extern steps of jobs began, as far as it can be seen without a question to slurmstepd. A cgroup's mtime can be made
+// "now" by any user's `ls` (FACTS section 3); the socket of the step keeps its times, and the start of its slurmstepd
+// is on a clock that is never set.
 
 import { defined } from '../machine/defined.js';
 import { SlurmCgroupsError } from '../machine/errors.js';

@@ -1,5 +1,5 @@
 // What a job on this node is, as a value: its steps and where they lie in each hierarchy. It holds nothing
-// open; who reads it later compares inodes before any effect. How it was found: discovery.ts.
+// open; its reader compares inodes before any effect. How it was found: discovery.ts.
 
 /** One directory of a job or step in one hierarchy. */
 export interface JobCgroup {

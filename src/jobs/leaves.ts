@@ -13,7 +13,7 @@ import { type ExternCgroup, type Job, nameOfJob } from './job.js';
 import { formatJobPath, parseTaskName } from './layout.js';
 import type { LocatedTop, SlurmNode } from './node.js';
 
-/** The leaves, held; or why only slurmstepd can put anybody there, or (`among`) tell which of several tasks it is. */
+/** The leaves, held; or why only slurmstepd can put a process there, or (`among`) tell which of several tasks it is. */
 export type ExternLeaves =
   | { readonly outcome: 'held'; readonly targets: readonly MoveTarget[] }
   | ({ readonly outcome: 'needs-stepd' } & NeedsStepd);
@@ -61,8 +61,8 @@ export function needsStepd(job: Job, { why, unasked }: { readonly why: string; r
 }
 
 /**
- * Where slurmstepd puts who joins the extern step: there or below, in each hierarchy in which this node's Slurm has
- * a tree. Whether the job has a part in it shows once it has taken somebody in.
+ * Where slurmstepd puts what joins the extern step: there or below, in each hierarchy in which this node's Slurm has
+ * a tree. Whether the job has a part in it shows once it has a process.
  *
  * @throws SlurmCgroupsError ERR_CGROUP_GONE when an extern step that was found is not there any more.
  */

@@ -129,7 +129,7 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
 
 /**
  * That CgroupMountpoint names a place without cgroups, for people; `undefined`: it does not, or is not set. The kernel's
- * mount table counts all the same: a place that somebody wrote down holds no job.
+ * mount table counts all the same: a place that is only written down holds no job.
  */
 export function mountpointElsewhere(
   configuration: SlurmConfiguration | undefined,

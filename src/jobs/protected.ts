@@ -70,7 +70,7 @@ async function refusalOfRoot(node: SlurmNode, held: HeldProcess, question: MoveQ
   if (isAtSlurmstepdsPlace(node, held.memberships())) return 'is slurmstepd';
   if (name === undefined || !isMonitor(name)) return "is root's";
   const connections = connectionsOfMonitor(held);
-  if (connections === 'listens') return 'is the sshd that listens for everybody';
+  if (connections === 'listens') return 'is the sshd that listens for all users';
   if (connections.length === 0) return 'is an sshd without a connection';
   const other = await otherUserBelow(node.host, held, question);
   return other === undefined ? undefined : `is the sshd of a session of uid ${other}`;
@@ -83,7 +83,7 @@ export function isMonitor(name: string): boolean {
 
 /**
  * The connections that an sshd holds, one where it watches over a session; `listens`: whatever else it holds, it is the
- * one that everybody's connections come to. What is read is the kernel's list of all the machine's connections, which
+ * sshd that the connections of all users come to. What is read is the kernel's list of all the machine's connections, which
  * changes meanwhile and may lack one: where nothing was found it is looked for a second time.
  */
 export function connectionsOfMonitor(held: Pick<HeldProcess, 'directory'>): readonly TcpSocket[] | 'listens' {

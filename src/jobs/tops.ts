@@ -28,7 +28,7 @@ export interface TopsSearch {
 
 /**
  * Slurm's directories stand at fixed places, made by root. The same names elsewhere mean nothing: a user's
- * delegated tree (user@.service) can hold a `slurmstepd.scope/job_1/step_extern` of his own making.
+ * delegated tree (user@.service) can hold a `slurmstepd.scope/job_1/step_extern` that the user made.
  */
 export function findTops(search: TopsSearch): readonly LocatedTop[] {
   const { host, hierarchies, within, configuration, notes, unreadable } = search;

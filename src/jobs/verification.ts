@@ -66,7 +66,7 @@ export interface VerifyOptions {
 
 /**
  * Proves from /proc what a process belongs to. Which job a directory named by SLUID (26.05 on) is, its slurmstepd
- * tells, by its place or when asked (`timeoutMs`, default 2000); a note says where nobody does.
+ * tells, by its place or when asked (`timeoutMs`, default 2000); a note says where it is not known.
  *
  * @param pid a process id, or `self`
  * @throws SlurmCgroupsError ERR_NO_SUCH_PROCESS; ERR_NOT_PERMITTED where /proc is hidden from this user.

@@ -15,7 +15,7 @@ export interface Owned {
   readonly mode: bigint;
 }
 
-/** A regular file that nobody but the owners of it and of what leads to it can change. */
+/** A regular file that only the owners of it and of what leads to it can change. */
 export interface LocatedFile {
   /** As it was asked for. */
   readonly path: string;
@@ -73,7 +73,7 @@ const kinds: ReadonlyMap<bigint, string> = new Map([
 const maxLinks = 40; // MAXSYMLINKS, include/linux/namei.h
 
 /**
- * Walks from the root, since who owns a folder can put another file, or link, at every name in it. Folders above
+ * Walks from the root, since the owner of a folder can put another file, or link, at every name in it. Folders above
  * that are checked before what lies in them is looked at, so that nothing can be exchanged in between by others.
  */
 async function locateFile(host: Host, reads: BoundedReads, file: string): Promise<LocatedFile | undefined> {
@@ -113,11 +113,11 @@ async function locateFile(host: Host, reads: BoundedReads, file: string): Promis
       last = undefined;
       continue;
     }
-    // Sticky folders too: in /tmp anybody could have put the file there first.
+    // Sticky folders too: in /tmp any user could have put the file there first.
     if (othersCanWrite(last)) open ??= owned;
     at = where;
   }
-  // Only now: a folder with nothing in it misleads nobody.
+  // Only now: a folder with nothing in it does no harm.
   if (last !== undefined && typeOf(last) !== regular) {
     const kind = kinds.get(typeOf(last)) ?? 'something else';
     throw new ConfigError(`Cannot read ${quote(file)}: it is ${kind}, not a file`, { path: file });

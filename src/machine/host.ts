@@ -114,7 +114,7 @@ export interface HeldForSignal {
 export interface Libc {
   /** pidfd_open(2), Linux 5.3. */
   holdForSignal(pid: number): HeldForSignal;
-  /** flock(2), exclusive, without waiting; `undefined`: somebody else holds it. Gives what unlocks. */
+  /** flock(2), exclusive, without waiting; `undefined`: another holds it. Gives what unlocks. */
   tryLock(directory: string): (() => void) | undefined;
 }
 

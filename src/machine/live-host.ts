@@ -193,7 +193,7 @@ async function openLibc(): Promise<Libc | undefined> {
       const fd = raw.pidfdOpen(pid);
       if (fd < 0) {
         const errno = raw.errno();
-        // A pid that is a thread's by now, or nobody's any more, is no process's (pidfd_open(2); measured on 6.1: EINVAL).
+        // A pid that is a thread's by now, or free again, is no process's (pidfd_open(2); measured on 6.1: EINVAL).
         throw new SystemCallError('hold', path, errno === 'EINVAL' || errno === 'ENOENT' ? 'ESRCH' : errno);
       }
       return {
@@ -343,7 +343,7 @@ export function writeOutput(text: string): void {
   writeAll(1, 'standard output', text);
 }
 
-/** The same to standard error. Where nobody reads it nothing can be said, and the answer is the exit code's. */
+/** The same to standard error. Where it is not read nothing can be said, and the answer is the exit code's. */
 export function writeError(text: string): void {
   try {
     writeAll(2, 'standard error', text);
@@ -362,7 +362,7 @@ function writeSome(fd: number, bytes: Buffer, at: number): number {
     return fs.writeSync(fd, bytes, at);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
-    // A pipe that somebody made non-blocking, and full: its reader is waited for.
+    // A pipe that was made non-blocking, and full: its reader is waited for.
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);
     return 0;
   }
@@ -405,7 +405,7 @@ const openPath = 0o10000000;
 
 /**
  * A path that no call takes at once, as pieces. Cgroups can be nested deeper than that (mkdir relative to the
- * current directory), by a user too where he owns his step's (v1, Slurm up to 23.02): they must be seen, and end.
+ * current directory), by a user too who owns the step's (v1, Slurm up to 23.02): they must be seen, and end.
  * One piece: it is a name that is too long, not the path.
  */
 function piecesOf(path: string): readonly string[] {

@@ -74,7 +74,7 @@ function openConnection(socket: net.Socket, address: Address): Connection {
   let wake = () => {};
   socket.on('data', (bytes) => {
     held = held.length === 0 ? bytes : Buffer.concat([held, bytes]);
-    socket.pause(); // what nobody asked for stays with the kernel, and at last with the sender
+    socket.pause(); // what was not asked for stays with the kernel, and at last with the sender
     wake();
   });
   // ECONNRESET (it closed with something of ours unread) and EPIPE: the other side is gone, as at its end.
@@ -117,7 +117,7 @@ function openConnection(socket: net.Socket, address: Address): Connection {
   };
 }
 
-/** Until `event` comes, if it does, the time is over, or nobody wants it any more. */
+/** Until `event` comes, if it does, the time is over, or it is not wanted any more. */
 function within(ms: number, signal: AbortSignal | undefined, event?: Promise<void>): Promise<void> {
   return new Promise((fulfil) => {
     const done = () => {

@@ -15,7 +15,7 @@ export function stateFolder(name: string): string {
 /**
  * Makes a folder of `stateFolder`, unless it is there.
  *
- * @throws SlurmCgroupsError ERR_NOT_PERMITTED where somebody else than root can write to it.
+ * @throws SlurmCgroupsError ERR_NOT_PERMITTED where others than root can write to it.
  */
 export function makeStateFolder(host: Host, folder: string): void {
   for (const path of [parent, folder]) {
@@ -35,7 +35,7 @@ export function removeStateFile(host: Pick<Host, 'unlink'>, file: string): void 
   ifThere(() => host.unlink(file));
 }
 
-/** @throws SlurmCgroupsError ERR_NOT_PERMITTED unless it is a folder of the user who runs this, written by nobody else. */
+/** @throws SlurmCgroupsError ERR_NOT_PERMITTED unless it is a folder of the user who runs this, which no other user can write. */
 export function requireRootsFolder(host: Host, path: string): void {
   const stat = host.stat(path);
   if (stat === undefined || !isFolderOf(stat, BigInt(host.self().uid))) {

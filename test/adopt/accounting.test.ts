@@ -186,7 +186,7 @@ onKernels((kernel) => {
     });
   });
 
-  describe('adopt() where slurmstepd takes nobody in', () => {
+  describe('adopt() where slurmstepd accepts no process', () => {
     const refusals: readonly (readonly [string, Add])[] = [
       ['says no', () => -1],
       ['closes without an answer', () => 'close'],
@@ -256,7 +256,7 @@ onKernels((kernel) => {
     );
   });
 
-  describe('adopt() where slurmstepd takes nobody in and the process ends right after', () => {
+  describe('adopt() where slurmstepd accepts no process, and this one ends right after', () => {
     for (const isAnswered of [false, true]) {
       inWorld(kernel, `says so ${isAnswered ? 'once it was answered' : 'and nothing remains'}`, async (world) => {
         await world.twoJobs();

@@ -73,7 +73,7 @@ describe('parseSshConnection()', () => {
 });
 
 onKernels((kernel) => {
-  it('connectionOfProcess() of nobody is unknown', () => {
+  it('connectionOfProcess() of no process is unknown', () => {
     expect(connectionOfProcess(kernel.host, 4_194_304)).toEqual({ why: 'There is no process 4194304' });
   });
 
@@ -139,7 +139,7 @@ onKernels((kernel) => {
       }
     });
 
-    inWorld(kernel, 'is unknown of whoever is no sshd of root’s', async (world) => {
+    inWorld(kernel, 'is unknown of what is no sshd of root’s', async (world) => {
       const listener = await Listener.at('127.0.0.1');
       try {
         const connect = `net.connect(${listener.port}, '127.0.0.1', ready);`;

@@ -49,7 +49,7 @@ describe('withFact()', () => {
     });
   });
 
-  it('of the node: is unknown where nothing tells its name', async () => {
+  it('of the node: is unknown where its name cannot be read', async () => {
     const host = treeHost({ hierarchies: ['memory'], directories: ['memory/slurm'] });
     const read = (path: string) => {
       if (path.endsWith('/hostname')) throw new SystemCallError('read', path, 'EACCES');
@@ -95,7 +95,7 @@ describe('withFact()', () => {
     expect((await withFact({}, 'jobs', source)).states).toMatchObject([{ job: { jobId: 1 }, state: 'starting' }]);
   });
 
-  it('of the jobs: one of an unknown owner at whose slurmstepd’s place nobody stands is deserted', async () => {
+  it('of the jobs: one of an unknown owner with no process at slurmstepd’s place is deserted', async () => {
     const step = (jobId: number) => `unified/system.slice/slurmstepd.scope/job_${jobId}/step_extern/slurm`;
     const source = await tree({
       hierarchies: ['unified'],
@@ -151,7 +151,7 @@ describe('withFact()', () => {
     });
   });
 
-  it('of a choice: unknown, as long as nobody gives one', async () => {
+  it('of a choice: unknown, as long as none is given', async () => {
     const source = await tree({ hierarchies: ['memory'], directories: ['memory/slurm'] });
     expect(await withFact({}, 'preference', source)).toEqual({ preference: { unknown: 'no choice was given' } });
   });

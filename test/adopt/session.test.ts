@@ -111,7 +111,7 @@ onKernels((kernel) => {
     });
 
     if (!v1) {
-      inWorld(kernel, 'lets nobody in for a job of an unknown owner whose slurmstepd is dead', async (world) => {
+      inWorld(kernel, 'lets no session in for a job of an unknown owner whose slurmstepd is dead', async (world) => {
         await world.box.addJob({ jobId: 103, uid: bob });
         const node = await world.node();
         for (const spool of node.spools.values()) fs.rmSync(`${spool}/job00103`, { recursive: true }); // its script

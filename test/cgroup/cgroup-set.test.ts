@@ -32,7 +32,7 @@ function make(area: TestCgroups, name: string, keys: readonly string[]): CgroupS
   return setOf(area, name, keys);
 }
 
-test('CgroupSet() without cgroups has no member and takes nobody', async () => {
+test('CgroupSet() without cgroups has no member and accepts no process', async () => {
   const empty = new CgroupSet(liveHost(), []);
   expect([await empty.procs(), await empty.threads(), await empty.populated(), empty.mtimeNs()]).toEqual([
     [],

@@ -91,7 +91,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
     expect((await kill()).thawed).toEqual([cgroup.directory]);
   });
 
-  it('spares whom the caller spares, and ends everybody round them', async () => {
+  it('spares what the caller spares, and ends all others', async () => {
     const spared = await sandbox.startSleeper(uid, job);
     await sandbox.startScript(uid, 'sleep 60 & sleep 60', job);
     while ((await job.procs()).length < 4) await host.sleep(5);
@@ -115,7 +115,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
     expect(isThere(host, { pid: outside.pid, startTime })).toBe(false);
   });
 
-  it('touches nobody outside', async () => {
+  it('touches no process outside', async () => {
     const outside = await sandbox.startSleeper(uid);
     await sandbox.startSleeper(uid, job);
     await kill();
@@ -141,7 +141,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
     expect([report.remaining.length, report.ended.length]).toEqual([0, 301]);
   });
 
-  it('says who is left when no signal reached him', async () => {
+  it('says what is left when no signal reached it', async () => {
     const deaf = await sandbox.startSleeper(uid, job);
     await sandbox.startSleeper(uid, job);
     const notReaching: Host = {
@@ -221,7 +221,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('killMembers() (needs root and c
     expect((await kill()).remaining).toEqual([]);
   });
 
-  it('ends a process that renames its cgroups without a pause, or says that somebody was not seen', async () => {
+  it('ends a process that renames its cgroups without a pause, or says that not all were seen', async () => {
     const cgroup = freezer();
     if (cgroup === undefined || cgroup.hierarchy.version === 2) return; // there nothing can be renamed
     const inside = cgroup.create('r0').create('inside');

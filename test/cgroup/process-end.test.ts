@@ -72,7 +72,7 @@ describe('a process', () => {
     });
   });
 
-  it('of that pid that began at another time is another: the one that was meant is dead', () => {
+  it('of that pid that began at another time is another: the process in question is dead', () => {
     expect(isDead(hostOf(['R', none]), { pid, startTime: startTime + 1n })).toBe(true);
   });
 

@@ -184,7 +184,7 @@ test('holdProcess() that fails at any call leaves nothing open', () => {
   }
 });
 
-test('a held process answers ERR_NO_SUCH_PROCESS once it is dead, whoever has its pid', async () => {
+test('a held process answers ERR_NO_SUCH_PROCESS once it is dead, also where another has its pid', async () => {
   const child = spawn('/bin/sleep', ['60'], { stdio: 'ignore' });
   await once(child, 'spawn');
   const held = holdProcess(host, child.pid ?? 0);

@@ -25,7 +25,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('removeTrees() (needs root and c
     }
   });
 
-  it('leaves what the caller spares, and waits no longer than he hopes', async () => {
+  it('leaves what the caller spares, and waits no longer than the caller hopes', async () => {
     const sandbox = await Sandbox.create(host, 'slurm-cgroups-test');
     try {
       const leaf = await sandbox.addJob({ jobId: 1, uid: 64_742 });

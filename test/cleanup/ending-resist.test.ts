@@ -133,7 +133,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
     await expectEnded(await pids());
   });
 
-  it('ends those of a user in a user namespace of his own, where he is root', async (context) => {
+  it('ends those of a user in a user namespace of that user, who is root there', async (context) => {
     await sandbox.startScript(uid, `exec unshare -U -r -p --fork --mount-proc sh -c 'sleep 60 & sleep 60'`, job);
     await host.sleep(200);
     if ((await pids()).length === 0) context.skip('users may not make user namespaces here');
@@ -179,7 +179,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
     expect(await clean()).toMatchObject({ survivors: [], left: [] });
   });
 
-  it('is not held up by zombies, whoever should collect them', async () => {
+  it('is not held up by zombies, whichever process should collect them', async () => {
     const inside = await sandbox.startScript(uid, 'sleep 0 & exec sleep 60', job);
     const outside = await sandbox.startScript(uid, 'sleep 0 & sleep 61 & exec sleep 60', job);
     const childrenOf = (pid: number) =>
@@ -273,7 +273,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
     expect(report.removed.length).toBeGreaterThan(10_060);
   });
 
-  it('removes an empty job that somebody froze', async () => {
+  it('removes an empty job that was frozen', async () => {
     const cgroup = job.cgroups.find(
       (one) => one.hierarchy.controllers.includes('freezer') || one.hierarchy.version === 2,
     );

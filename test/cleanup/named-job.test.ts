@@ -103,7 +103,7 @@ describe('a job named by SLUID, asked for by its id', () => {
   });
 });
 
-describe('a job of which nobody tells', () => {
+describe('a job whose SLUID is not known', () => {
   it('one SLUID: says so in one line, and what to name', async () => {
     const node = await nodeOf({ dead: [two] });
     expect(messageOf(() => jobsMeant({ jobId: 2 }, node))).toMatchObject({

@@ -75,7 +75,7 @@ describe('cleanJob() in which a pid becomes another’s', () => {
     expect(swaps).toBeGreaterThan(2);
   });
 
-  it('ends the one who got it, if he is of the job, too, and names him by his own start time', async () => {
+  it('ends the process that got it, if that is of the job too, and names it by its own start time', async () => {
     const { count } = await clean(1, { nth: 0 });
     for (let part = 0; part < 3; part++) {
       const nth = 1 + Math.floor((count * part) / 8);

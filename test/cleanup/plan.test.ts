@@ -41,7 +41,7 @@ function atSlurmsPlace({ text }: RandomNode, pid: number): boolean {
 }
 
 describe('planJob() over any processes', () => {
-  it.each(jobs)('%s, %s: every member, nobody protected, nobody outside', async (name, directory) => {
+  it.each(jobs)('%s, %s: every member, none protected, none outside', async (name, directory) => {
     let ended = 0;
     const recorded = (await planOf(randomNode(name, { added: [], mostly: directory }).text, directory)).members.map(
       (one) => one.pid,

@@ -32,7 +32,7 @@ describe('parseWords()', () => {
 });
 
 describe('checkWords()', () => {
-  it('counts the operands, whoever split the words', () => {
+  it('counts the operands, however the words were split', () => {
     expect(() => checkWords({ ...adoptSpec, operands: [] }, { operands: ['x'], flags: new Map() })).toThrow(
       'Unexpected argument',
     );

@@ -25,7 +25,7 @@ describe('namesOf()', () => {
     expect(asked).toEqual([['/usr/bin/getent', 'passwd', '1001', '64731']]);
   });
 
-  it('asks nothing for nobody, and in parts for thousands', async () => {
+  it('asks nothing where there is no uid, and in parts for thousands', async () => {
     const { host, asked } = answering('');
     await namesOf(host, []);
     expect(asked).toHaveLength(0);
@@ -36,7 +36,7 @@ describe('namesOf()', () => {
     expect(asked).toHaveLength(3);
   });
 
-  it('lets numbers stand where nobody answers', async () => {
+  it('lets numbers stand where there is no answer', async () => {
     expect((await namesOf(answering('', true).host, [1001]))(1001)).toBeUndefined();
     expect((await namesOf(mute, [1001]))(1001)).toBeUndefined();
   });
@@ -57,7 +57,7 @@ describe('requireUid()', () => {
     expect(asked).toHaveLength(0);
   });
 
-  it('says that there is no such user, and when nobody answers', async () => {
+  it('says that there is no such user, and when there is no answer', async () => {
     await expect(requireUid(liveHost(), 'no-such-user-here')).rejects.toThrow('There is no user "no-such-user-here"');
     await expect(requireUid(answering('', true).host, 'alice')).rejects.toMatchObject({ code: 'ERR_TIMEOUT' });
     await expect(requireUid(answering('bob:x:7:7:::\n').host, 'alice')).rejects.toMatchObject({ code: 'ERR_USAGE' });

@@ -67,7 +67,7 @@ describe('pageOf()', () => {
       '7    alice  extern batch         13  1m 05s',
       '',
     ]);
-    expect(lines.slice(6).map((line) => line.slice(10))).toEqual(['job 9 went']);
+    expect(lines.slice(6).map((line) => line.slice(10))).toEqual(['job 9 ended']);
   });
 
   it('with steps, a line for each', async () => {
@@ -112,7 +112,7 @@ describe('pageOf()', () => {
   it('takes the earliest sign of the extern step for the beginning', () => {
     const cgroup = { hierarchy: 'freezer', controllers: [], path: '/x', inode: 1n };
     const extern = { cgroups: [{ ...cgroup, mtimeNs: BigInt(start - 60_000) * 1_000_000n }] };
-    expect(table([{ event: 'added', ...about(job(7, { extern })) }]).jobs[0]?.begunMs).toBe(start - 60_000);
+    expect(table([{ event: 'added', ...about(job(7, { extern })) }]).jobs[0]?.startedMs).toBe(start - 60_000);
   });
 
   it('is never more than the screen holds', async () => {

@@ -44,7 +44,7 @@ describe('unreadable()', () => {
     });
   });
 
-  it('is unknown where only nobody told', () => {
+  it('is unknown where the only reason is that the kernel or the recording did not say', () => {
     expect(unreadable(new SlurmCgroupsError('ERR_NOT_RECORDED', 'not recorded')).outcome).toBe('unknown');
     expect(unseen(new ConfigError('no remedy')).outcome).toBe('unknown');
   });

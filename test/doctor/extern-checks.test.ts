@@ -84,7 +84,7 @@ describe('externChecks()', () => {
     expect(performance.now() - before).toBeLessThan(30_000);
   });
 
-  it.each(recordingNames)('asks nobody of the recording %s', async (name) => {
+  it.each(recordingNames)('asks no slurmstepd of the recording %s', async (name) => {
     const node = await readNode({ host: recordedHost(loadRecording(name)) });
     const checks = await externChecks(node);
     expect(checks.map((one) => [one.name, one.outcome])).toEqual([

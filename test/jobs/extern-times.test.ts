@@ -51,7 +51,7 @@ describe('withExternTimes()', () => {
     expect(await orderOn(name)).toEqual([5, 3, 4, 2, 1]);
   });
 
-  it('takes the earlier time of a socket, which anybody may have touched', async () => {
+  it('takes the earlier time of a socket, which any user may have touched', async () => {
     const touched = withStat(socketOf1, (stat) => ({ ...stat, mtimeNs: 5n, ctimeNs: 7n }));
     const [first] = await datedOn(v1, touched);
     expect(first).toMatchObject({ jobId: 1, extern: { socketNs: 5n } });

@@ -182,14 +182,14 @@ onKernels((kernel) => {
     inWorld(kernel, 'refuses the one that listens, with a connection too', async (world) => {
       await world.twoJobs();
       const pid = await sshd(world, 'sshd', `require('node:net').createServer().listen(0, '127.0.0.1', ready);`);
-      expect(await refused(world, pid)).toBe('ERR_PROTECTED: is the sshd that listens for everybody');
+      expect(await refused(world, pid)).toBe('ERR_PROTECTED: is the sshd that listens for all users');
       await withPort(async (port) => {
         const both = await sshd(
           world,
           'sshd',
           `require('node:net').createServer().listen(0, '127.0.0.1', () => { ${connected(port)} });`,
         );
-        expect(await refused(world, both)).toBe('ERR_PROTECTED: is the sshd that listens for everybody');
+        expect(await refused(world, both)).toBe('ERR_PROTECTED: is the sshd that listens for all users');
       });
     });
 

@@ -186,7 +186,7 @@ describe.each(spellings)('$name, $spelling', ({ name, spelling, text }) => {
     }
   });
 
-  it('decideSession() never says "no jobs" to somebody while the owner of a job is unknown', async () => {
+  it('decideSession() never says "no jobs" to a user while the owner of a job is unknown', async () => {
     const node = await readNode({ host });
     const unknown = (await findOwners(discoverJobs(node), { node })).some(({ uid }) => uid === undefined);
     const { decision } = await decideSession({ uid: 4242 }, { node, options: now });

@@ -24,7 +24,7 @@ describe('Host.libc()', () => {
     expect(await host.libc()).toBe(first);
   });
 
-  it('holds a process: a signal reaches it or nobody', async () => {
+  it('holds a process: a signal reaches it or no process', async () => {
     const host = liveHost();
     const libc = await host.libc();
     const { uid } = host.self();

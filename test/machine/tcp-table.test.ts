@@ -81,7 +81,7 @@ describe.skipIf(os.endianness() !== 'LE')('A table of a little-endian machine', 
       expect(parseEndpoint(text)).toBeUndefined();
   });
 
-  it('socketsBetween() finds the one row of that direction, established and held by somebody', () => {
+  it('socketsBetween() finds the one row of that direction, established and held by a process', () => {
     const between = (local: Endpoint, remote: Endpoint) =>
       socketsBetween([table4, table6], local, remote).map(({ inode, uid }) => [inode, uid]);
     expect(between(at('127.0.0.1', 0xbeaa), at('127.0.0.1', 0xae7d))).toEqual([['91234', 1001]]);

@@ -12,7 +12,7 @@ describe('Wakeup', () => {
     expect(await bell.wait(1)).toBe(false); // many rings were one
   });
 
-  it('keeps a ring that nobody waited for', async () => {
+  it('keeps a notice that was not waited for', async () => {
     const bell = new Wakeup(liveHost());
     bell.notify();
     expect(await bell.wait(60_000)).toBe(true);

@@ -138,7 +138,7 @@ describe('decideAdoption() without a job', () => {
 describe('decideAdoption() with one job', () => {
   const one: AdoptionFacts = { ...v1, jobs: { known: [four] } };
 
-  it('adopts into it without asking anybody', () => {
+  it('adopts into it without asking for a fact', () => {
     expect(decide(one, { actionUnknown: 'deny', prefer: true })).toEqual({
       action: 'adopt',
       rule: 'single-job',

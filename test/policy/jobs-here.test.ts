@@ -18,7 +18,7 @@ const facts = {
 } as const;
 const here = classifyJobs(request, facts, [
   job(9, { uid: 'unknown' }),
-  { ...job(8, { uid: 'unknown' }), unknownWhy: 'nobody listens' },
+  { ...job(8, { uid: 'unknown' }), unknownWhy: 'nothing listens' },
   job(6, { uid: 'unknown' }),
   job(5, { uid: bob }),
   job(4),
@@ -45,7 +45,7 @@ describe('describeJobs()', () => {
     expect(describeJobs(request, here)).toBe(
       'uid 1001 ("alice") has 2 jobs here: job 3, job 4; starting: job 1; ending: job 2; ' +
         'of another user, ignored: job 5; of an unknown owner, ignored: job 6; ' +
-        'of an unknown owner, and accepting no session: job 8, job 9 (nobody listens)',
+        'of an unknown owner, and accepting no session: job 8, job 9 (nothing listens)',
     );
     expect(describeJobs({ uid: 7 }, classifyJobs({ uid: 7 }, {}, []))).toBe('uid 7 has no jobs here');
     const unknown = [job(6, { uid: 'unknown' }), { ...job(7, { uid: 'unknown' }), unknownWhy: 'it is silent' }];

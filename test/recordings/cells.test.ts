@@ -151,7 +151,7 @@ describe.each(names)('%s', (name) => {
   }
 
   if (brief !== undefined)
-    it('doctor --brief says what it said on the node, but for the slurmstepds, whom nobody can ask', async () => {
+    it('doctor --brief says what it said on the node, but for the slurmstepds, which cannot be asked', async () => {
       const { output } = await play([doctorSpec, runDoctor], '--brief');
       expect(output.text()).toBe(`${brief}; unknown ${[...unrecorded, 'extern steps'].join(', ')}`);
     });

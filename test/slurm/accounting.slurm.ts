@@ -211,7 +211,7 @@ onCluster('adopt(), counted by Slurm', { JobAcctGatherFrequency: '1' }, (on) => 
     expect(await on.verdict(pid, jobId)).toBe('contained');
   });
 
-  it('never leaves anybody outside who was told that he is inside, when the job is cancelled meanwhile', async () => {
+  it('never leaves a session outside that was told that it is inside, when the job is cancelled meanwhile', async () => {
     const jobId = await on.job();
     const { node, job } = await on.found(jobId);
     const sessions = Array.from({ length: 16 }, () => on.session());

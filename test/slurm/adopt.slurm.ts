@@ -178,7 +178,7 @@ describe('slurm-cgroups adopt', () => {
     expect(shortly.tookMs).toBeLessThan(usually.tookMs);
   });
 
-  it('moves nobody into a job that is ending', async () => {
+  it('moves no process into a job that is ending', async () => {
     const jobId = await cluster.submit(users[0], 'sleep 3600');
     const node = await nodeNow();
     const job = jobIn(node, jobId);
@@ -199,7 +199,7 @@ describe('slurm-cgroups adopt', () => {
     for (const outcome of outcomes) expect(['ready', 'ending', 'unasked']).toContain(outcome);
   });
 
-  it('moves nobody into a job whose slurmstepd has died', async () => {
+  it('moves no process into a job whose slurmstepd has died', async () => {
     await cluster.submit(users[1], 'sleep 3600');
     const jobId = await cluster.submit(users[0], 'sleep 3600');
     const node = await nodeNow();
@@ -209,12 +209,12 @@ describe('slurm-cgroups adopt', () => {
     orphaned.add(jobId);
     process.kill(await stepdOf(jobId), 'SIGKILL');
     const reached = () => reachExternStepd(node, job, deadlineIn(node.host, 5000));
-    await until('nobody listens there', async () => (await reached()).outcome === 'ending');
+    await until('nothing listens there', async () => (await reached()).outcome === 'ending');
     expect(await adopt(pid, job, { node })).toMatchObject({ outcome: 'untouched', error: { code: 'ERR_STEPD' } });
     expect(linesOf(pid)).toEqual(before);
   });
 
-  it('moves nobody into a suspended job, whose slurmstepd says that it runs', async () => {
+  it('moves no process into a suspended job, whose slurmstepd says that it runs', async () => {
     const jobId = await cluster.submit(users[0], 'sleep 3600');
     const freezer = `/sys/fs/cgroup/freezer/slurm_${cluster.nodeName}/uid_${alice}/job_${jobId}/step_extern/freezer.state`;
     await cluster.run('scontrol', ['suspend', String(jobId)]);
@@ -251,7 +251,7 @@ describe('slurm-cgroups adopt', () => {
     expect(await listedInExtern(jobId)).toContain(pid);
   });
 
-  it('takes nobody of another user, by slurmstepd neither', async () => {
+  it('accepts no process of another user, by slurmstepd neither', async () => {
     const jobId = await cluster.submit(users[0], 'sleep 3600');
     const node = await nodeNow();
     const found = jobIn(node, jobId);

@@ -238,7 +238,7 @@ async function makeNetworks(
   return pair;
 }
 
-/** Two that nobody listens on. */
+/** Two on which nothing listens. */
 export async function freePorts(): Promise<readonly [number, number]> {
   const servers = [net.createServer(), net.createServer()];
   const ports: number[] = [];

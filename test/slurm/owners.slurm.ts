@@ -62,7 +62,7 @@ async function stopExternOf(jobId: number): Promise<string> {
 }
 
 describe('findOwners()', () => {
-  it('has every job of Slurm with its owner by its path, and connects to nobody', async () => {
+  it('has every job of Slurm with its owner by its path, and connects to no slurmstepd', async () => {
     const host = liveHost();
     const refusing = (where: string) => {
       throw new Error(`connects to ${where}`);
@@ -79,7 +79,7 @@ describe('findOwners()', () => {
     expect(jobs.map(({ jobId }) => jobId)).toEqual([...jobIds].sort((a, b) => a - b));
   });
 
-  it('finds the owner of a batch job in its script where no path tells, and asks nobody', async () => {
+  it('finds the owner of a batch job in its script where no path names one, and asks no slurmstepd', async () => {
     const node = await nodeNow();
     const jobs = await findOwners(ownerless(node), { node });
     expect(jobs.map(({ jobId, uid, ownerFrom }) => [jobId, uid, ownerFrom])).toEqual(

@@ -207,7 +207,7 @@ describe('a slurmstepd', () => {
     spool.close();
   });
 
-  it('tells everybody the owner, the state and the processes, and adds nobody for others', async () => {
+  it('tells all users the owner, the state and the processes, and adds no process for others', async () => {
     const pid = sleeper(1);
     const [, uid, state, count] = speak(2, jobs[0] ?? 0, [46 << 8, 20, 5, 15], 20);
     expect([uid, state]).toEqual([1, 2]);
@@ -253,7 +253,7 @@ describe('StepdConnection.addPid()', () => {
 });
 
 describe('the end of a job', () => {
-  it('leaves a socket that nobody listens on where slurmstepd is killed', async () => {
+  it('leaves a socket on which nothing listens where slurmstepd is killed', async () => {
     const socket = externOf(await cluster.submit(users[0], 'sleep 3600'));
     const { answers } = await askStepd(socket, ['daemonPid'], { host, deadline: inTime() });
     process.kill(answers.daemonPid ?? expect.unreachable(), 'SIGKILL');

@@ -117,7 +117,7 @@ export class ExternStep {
     });
   }
 
-  /** A socket that nobody listens on any more. */
+  /** A socket on which nothing listens any more. */
   async #die(): Promise<void> {
     const path = `${this.#sandbox.folder}/${this.#socket}`;
     const dead = unixSandbox();

@@ -1,5 +1,5 @@
 // Strays: processes of people who have no job on this node. First form: told by uid alone. Where it is not known
-// whose jobs are here, nobody is called a stray (law 7). It only looks.
+// whose jobs are here, no process is called a stray (law 7). It only looks.
 
 import { type Membership, parseMemberships } from '../../cgroup/membership.js';
 import { type HeldProcess, holdProcess } from '../../cgroup/process.js';
@@ -64,7 +64,7 @@ export interface JobsKnown {
   readonly count: number;
   /** Uids that have a job. */
   readonly owners: ReadonlySet<number>;
-  /** Why somebody else could have one, too. */
+  /** Why another user could have one, too. */
   readonly unknown: readonly string[];
 }
 
@@ -89,7 +89,7 @@ export function strayProof(
   if (!isOfStranger(row, rules) || !isStraysPlace(memberships, rules)) return undefined;
   const { jobs } = rules;
   const others = jobs.count === 1 ? '1 job of others' : `${jobs.count} jobs of others`;
-  return `its user has no job on this node (${jobs.count === 0 ? 'nobody has' : others}), and it is in no job's cgroup`;
+  return `its user has no job on this node (${jobs.count === 0 ? 'no user has' : others}), and it is in no job's cgroup`;
 }
 
 /** By its user, who has no job here. */
@@ -127,13 +127,13 @@ export async function findStrays(options: FindStraysOptions): Promise<StraysRepo
     line = host.source === 'live' ? lineOfDescent(host) : new Set();
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error;
-    return { strays: [], complete: false, notes: [`Nobody is called a stray: ${error.message}`] };
+    return { strays: [], complete: false, notes: [`No process is called a stray: ${error.message}`] };
   }
   // After the processes: a job that began meanwhile counts, and one that ended meanwhile does not.
   const jobs = await knowJobs(node);
   const slurms = await daemonUsers(node);
   const rules: StrayRules = { node, uidMin, jobs, slurmsUids: slurms.uids, line, isContained };
-  const notes = [...jobs.unknown.map((why) => `Nobody is called a stray: ${why}`)];
+  const notes = [...jobs.unknown.map((why) => `No process is called a stray: ${why}`)];
   if (table.unknown !== undefined) notes.push(`There may be more strays: ${table.unknown}`);
   if (table.hidden > 0) notes.push(`${table.hidden} processes could not be looked at: run it as root`);
   // Who has a job has no strays by this rule, wherever they are.
@@ -184,7 +184,7 @@ function lookCloser(host: Host, { pid }: ProcessRow, { rules, uptime, notes }: C
 
 /**
  * Who made a process's user namespace, from /proc/PID/uid_map: rootless containers map their maker alone to one uid
- * and his subordinate uids to the rest. Such a uid has no job itself, but its maker may.
+ * and that user's subordinate uids to the rest. Such a uid has no job itself, but its maker may.
  */
 export function personBehind(uidMap: string): number | undefined {
   for (const line of uidMap.split('\n')) {
@@ -226,14 +226,14 @@ function tellingPath(memberships: readonly Membership[]): string {
   return [systemd, unified, ...memberships].find((one) => one !== undefined && one.path !== '/')?.path ?? '/';
 }
 
-/** Whose jobs are here. A list that cannot be read is a reason not to know, and so is a job without cgroup or owner. */
 /** What is not known by then counts as living. */
 const livingMs = 2000;
 
+/** Whose jobs are here. A list that cannot be read is a reason not to know, and so is a job without cgroup or owner. */
 export async function knowJobs(node: SlurmNode): Promise<JobsKnown> {
   const nothing = { count: 0, owners: new Set<number>() };
   if (node.evidence === undefined)
-    return { ...nothing, unknown: ["nothing here is Slurm's, so nothing tells whose jobs are here"] };
+    return { ...nothing, unknown: ["nothing here is Slurm's, so whose jobs are here is not known"] };
   try {
     const jobs = await findOwners(await livingJobs(node), { node });
     const owners = new Set(jobs.flatMap((job) => job.uid ?? []));
@@ -245,7 +245,7 @@ export async function knowJobs(node: SlurmNode): Promise<JobsKnown> {
   }
 }
 
-/** A directory that an ended job left behind makes nobody a user with a job. A recording keeps too little to tell. */
+/** A directory that an ended job left behind gives no user a job. A recording keeps too little to tell. */
 async function livingJobs(node: SlurmNode): Promise<readonly Job[]> {
   const jobs = discoverJobs(node);
   if (node.host.source === 'recording') return jobs;

@@ -1,4 +1,4 @@
-// Whose processes can be strays: people's. Never root's, nobody's, those of system accounts, or of services
+// Whose processes can be strays: people's. Never those of root, nobody, system accounts, or of services
 // that systemd runs for the machine, nor Slurm's own.
 
 import type { Membership } from '../../cgroup/membership.js';
@@ -9,7 +9,7 @@ import { quote } from '../../machine/errors.js';
 
 export interface DaemonUsers {
   readonly uids: ReadonlySet<number>;
-  /** Those whose uid nobody tells. */
+  /** Those whose uid is not known. */
   readonly notes: readonly string[];
 }
 
@@ -21,8 +21,8 @@ export async function daemonUsers(node: Pick<SlurmNode, 'host' | 'configuration'
   const { uids, unknown } = await uidsOfSlurm(node, ['slurmUser', 'slurmdUser']);
   const notes = unknown.map(({ user, why }) =>
     why === undefined
-      ? `${quote(user)} runs Slurm, but nobody tells his uid: what he runs may be among the strays`
-      : `${quote(user)} runs Slurm, and what he runs may be among the strays: ${why}`,
+      ? `${quote(user)} runs Slurm, but its uid is not known: its processes may be among the strays`
+      : `${quote(user)} runs Slurm, and its processes may be among the strays: ${why}`,
   );
   return { uids, notes };
 }

@@ -1,5 +1,5 @@
 // Who runs what on this machine, at the least cost: for each process one lstat of /proc/PID, and more only for
-// those of people. The whole of a process is read, held open, when somebody is to be named.
+// those of people. The whole of a process is read, held open, when a stray is to be named.
 
 import { type Membership, parseMemberships } from '../../cgroup/membership.js';
 import { isUntold } from '../../cgroup/membership-fallback.js';
@@ -22,7 +22,7 @@ import { Pace } from '../../machine/pace.js';
 /** A process and whose it is. */
 export interface ProcessRow {
   readonly pid: number;
-  /** Real uid: who started it. In a table it is the effective one where that is a person's: look closer before naming anybody. */
+  /** Real uid: who started it. In a table it is the effective one where that is a person's: look closer before it is named. */
   readonly uid: number;
 }
 

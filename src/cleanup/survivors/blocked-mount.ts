@@ -74,7 +74,7 @@ export function mayWait(type: string): boolean {
   return !answersAtOnce(type) && !madeByTheKernel.has(type);
 }
 
-/** What lies in memory alone makes nobody wait for a device. */
+/** What lies in memory alone makes no process wait for a device. */
 function isDisk({ type, source }: MountedAt): boolean {
   return answersAtOnce(type) && source.startsWith('/dev/');
 }

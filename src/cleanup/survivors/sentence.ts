@@ -47,7 +47,7 @@ function reasonOf(facts: SurvivorFacts): string {
     (frozenAt !== undefined && mount === undefined && activity === undefined && state === 'D')
   ) {
     const where = frozenAt === undefined ? 'is frozen' : `is frozen with its cgroup ${frozenAt}`;
-    return `${where}: it ends when that is thawed (by whoever froze it; scontrol resume for a suspended job)`;
+    return `${where}: it ends when that is thawed (scontrol resume for a suspended job; else by what froze it)`;
   }
   if (activity === 'pid-namespace')
     return 'is the first process of a pid namespace: it ends when all others in that namespace have ended';

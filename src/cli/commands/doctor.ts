@@ -162,7 +162,7 @@ async function writeRecording(file: string, lines: string[], { host, words, foun
     const owners = ownersText(jobs);
     lines.push(slurmdLine(found.node), JSON.stringify({ read: ownersAnswer, text: owners }));
     lines.push(await sshdLineOf(host));
-    // A host that calls itself a recording is read as one will be: nobody is asked, and nothing has a deadline. So a
+    // A host that calls itself a recording is read as one will be: no slurmstepd is asked, and nothing has a deadline. So a
     // configuration is read only where that was done a moment ago.
     const { configuration, nodeName } = found.node;
     const options = {

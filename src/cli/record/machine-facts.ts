@@ -72,7 +72,7 @@ export function parseMachine(text: string): Machine | undefined {
   try {
     value = JSON.parse(text);
   } catch {
-    return undefined; // somebody wrote in the recording
+    return undefined; // the recording was edited
   }
   return isMachine(value) ? value : undefined;
 }

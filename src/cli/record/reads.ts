@@ -24,7 +24,7 @@ const budgetMs = 20_000;
 
 /**
  * list, verify, adopt --dry-run, strays, and what jobs use and what limits them; doctor's own reads are its own. `node` is read by a host that calls
- * itself a recording: then nobody is asked, and just that is read which will be, played.
+ * itself a recording: then no slurmstepd is asked, and just that is read which is read when it is played.
  */
 export async function readForRecording(node: SlurmNode, uids: ReadonlySet<number>): Promise<void> {
   const { host } = node;

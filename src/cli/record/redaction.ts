@@ -63,7 +63,7 @@ function byLine<T extends { readonly line: number }>(
   return lines.join('\n');
 }
 
-/** Slurm's form, also of a file that is nobody's we know: of another form nothing is left. */
+/** Slurm's form, also of a file that is not known here: of another form nothing is left. */
 function slurmText(file: string, text: string): string | undefined {
   try {
     return byLine(text, configLines(text, file), slurmLine);

@@ -15,7 +15,7 @@ export interface CallerIdOptions {
 /**
  * Asks from which job a connection comes. Answers before its deadline; throws the reason of the deadline's signal.
  *
- * What is answered is to be checked by who asked: slurmd names a job whoever owns it, and wherever it runs.
+ * The caller checks the answer: slurmd names a job of any user, wherever it runs.
  */
 export async function askCallerId(question: CallerIdQuestion, { remember }: CallerIdOptions): Promise<CallerIdAnswer> {
   const { host } = question.node;

@@ -1,9 +1,9 @@
 // Caller ID where the source of a connection is this very node: what its slurmd would look up is looked up here, with
 // no other program. The other end of the connection is a socket of this node, and a process in some job holds it.
 //
-// Only the members of Slurm's job cgroups are looked at, never the whole of /proc: who is in none of them is in no job,
-// so whether he holds the socket changes nothing. The user's own jobs come first, since no other counts in the end; then,
-// where the kernel says that somebody else made the socket, that user's, to say whose it is. So the cost follows the
+// Only the members of Slurm's job cgroups are looked at, never the whole of /proc: a process in none of them is in no job,
+// so whether it holds the socket changes nothing. The user's own jobs come first, since no other counts in the end; then,
+// where the kernel says that another user made the socket, that user's, to say whose it is. So the cost follows the
 // jobs of one user or two (v1), not the processes of the node.
 
 import { CgroupSet } from '../../cgroup/cgroup-set.js';
@@ -82,7 +82,7 @@ function socketsAt(process: Directory, { source, destination }: TcpConnection): 
   return found.length > 0 ? found : look();
 }
 
-/** Where the socket is somebody else's: his jobs on v1, on v2, where no path tells an owner, all others. */
+/** Where the socket is another user's: that user's jobs on v1; on v2, where no path names an owner, all others. */
 function jobsOfOthers({ node, uid, ownJobs }: CallerIdQuestion, sockets: readonly TcpSocket[]): readonly OwnedJob[] {
   const known = new Set(ownJobs.flatMap(({ cgroups }) => cgroups.map(({ path }) => path)));
   const makers = new Set(sockets.map((socket) => socket.uid).filter((maker) => maker !== uid));
@@ -103,7 +103,7 @@ const stretchMs = 10;
 
 /**
  * A process with room for more is not looked through. Half a million descriptors, which a user has at once (dup), and
- * all of his processes with CLONE_FILES, would be four seconds of a login (measured: 8 µs each), and one list without a
+ * all of that user's processes with CLONE_FILES, would be four seconds of a login (measured: 8 µs each), and one list without a
  * pause of nearly one (19,500 of them: 33 ms).
  */
 const mostDescriptors = 65_536;
@@ -174,7 +174,7 @@ class Walk {
         held.close();
       }
     } catch (error) {
-      if (isGone(error)) return undefined; // it has ended, and its socket is another's or nobody's
+      if (isGone(error)) return undefined; // it has ended, and its socket is another's or gone
       if (!hasCode(error, 'ERR_NOT_PERMITTED')) throw error;
       this.hidden++;
       return undefined;

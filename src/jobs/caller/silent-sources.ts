@@ -5,7 +5,7 @@
 // behind NAT. One user can make it look silent for all of them: slurmd serves at most 256 connections at once (Slurm
 // src/slurmd/slurmd/slurmd.c, MAX_THREADS) and any user can hold that many open; and a node too busy to run scontrol in
 // time takes its sources for silent. Caller ID then fails for the others while that lasts, and for a minute longer. The
-// next rule decides for them, as it does where the source has no Slurm; it puts nobody into another user's job.
+// next rule decides for them, as it does where the source has no Slurm; it puts no session into another user's job.
 
 import { uptimeMs } from '../../machine/clock.js';
 import { ifReadable, SlurmCgroupsError } from '../../machine/errors.js';

@@ -1,6 +1,6 @@
 // Caller ID asked of the slurmd at the source of a connection, by Slurm's own `scontrol callerid`: every release from
 // 19.05 to 26.05 has it, with the same words. (slurm_network_callerid of libslurm changed its signature in 26.05, and
-// the wrong one corrupts memory.) A scontrol is run only where nobody but root could have put it there.
+// the wrong one corrupts memory.) A scontrol is run only where root alone could have put it there.
 
 import path from 'node:path';
 import { ifReadable, quote, SlurmCgroupsError } from '../../machine/errors.js';
@@ -21,10 +21,10 @@ export interface SlurmdAnswer {
 /** A line of an id and a name; of a complaint there may be more. */
 const mostBytes = 4096;
 
-/** Whoever had less of the time than this part, because finding scontrol took the rest, was not silent. */
+/** A source that had less of the time than this part, because finding scontrol took the rest, was not silent. */
 const leastPartToAnswer = 0.75;
 
-/** Nor whoever was given less than this, in ms: a healthy slurmd on a busy network may need it, and scontrol its start. */
+/** Nor one that was given less than this, in ms: a healthy slurmd on a busy network may need it, and scontrol its start. */
 const leastToAnswerMs = 300;
 
 /**
@@ -117,7 +117,7 @@ export async function findScontrol(
     const found = await files.locate(`${folder}/scontrol`);
     if (found === undefined) continue;
     requireTrusted(found, rootOnly);
-    return found.target; // no link is left in it that somebody could turn
+    return found.target; // no link is left in it that could be turned
   }
   return undefined;
 }

@@ -116,7 +116,7 @@ export async function loadConfig(files: ConfigFiles, main: LocatedFile, options:
       const place = { file: file.path, line };
       const [first, ...more] = pairs;
       if (first !== undefined) take([first, ...more], place);
-      // Not what it says: a file included by mistake may be nobody's to read.
+      // Not what it says: a file included by mistake may be secret.
       if (rest !== undefined) say(place, 'its end is not Key=Value and is not read');
       if (name !== undefined) await include(name, place, [...chain, file.target]);
     }

@@ -18,7 +18,7 @@ const maxHosts = 65_536;
 /**
  * The names in a host list, `n[01-03,7]-ib,login`, in its order.
  *
- * @throws ParseError where the brackets are wrong, or more than 65,536 names are meant.
+ * @throws ParseError where the brackets are wrong, or they stand for more than 65,536 names.
  */
 export function expandHostList(text: string): readonly string[] {
   const hosts: string[] = [];

@@ -23,7 +23,7 @@ export interface ReadConfigurationOptions {
   readonly lookForSlurmd?: boolean;
   /** Which slurmd (`-N`), where several run on this machine. */
   readonly nodeName?: string;
-  /** Root's word on who SlurmUser is: needed only where slurm.conf is not root's and he is not called `slurm`. */
+  /** Root's word on who SlurmUser is: needed only where slurm.conf is not root's and SlurmUser is not called `slurm`. */
   readonly slurmUser?: string;
   /** For all that is waited for together: other machines' file systems, slurmd, getent. Default 2000. */
   readonly timeoutMs?: number;
@@ -83,7 +83,7 @@ export async function readSlurmConfiguration(
 interface Candidate {
   readonly path: string;
   readonly foundBy: string;
-  /** Somebody named it: that it is missing is an error. */
+  /** It was named: that it is missing is an error. */
   readonly named: boolean;
 }
 
@@ -174,7 +174,7 @@ async function loadMain(
   return { slurm: await loadConfig(files, main, { trusted: await others(), budget: wholeBudget() }), trust };
 }
 
-/** Asks who else is believed only if somebody else's file is met. */
+/** Asks who else is believed only where a file is not root's. */
 async function loadTrusted(files: ConfigFiles, file: LocatedFile, trust: Trust): Promise<LoadedConfig> {
   const { trusted } = trust;
   if (strangerAt(file, trusted) === undefined) {
@@ -190,7 +190,7 @@ interface OwnerClaim {
   readonly trusted: TrustedUids;
 }
 
-/** A slurm.conf that is SlurmUser's must say that he is. */
+/** A slurm.conf that belongs to a user must name that user as SlurmUser. */
 async function requireNamed(host: Host, files: ConfigFiles, { main, slurm, trusted }: OwnerClaim): Promise<void> {
   const user = slurm.settings.get('slurmuser')?.value ?? 'root';
   if (user === usualSlurmUser) return;

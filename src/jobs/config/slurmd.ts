@@ -176,7 +176,7 @@ function onlyOne(names: readonly string[]): string | undefined {
 /**
  * The slurmd of a node among those of this machine (multiple-slurmd builds start it with `-N`).
  *
- * @throws ConfigError where several read different files and no name tells which is meant.
+ * @throws ConfigError where several read different files and no name says which is this node's.
  */
 export function slurmdOf(slurmds: readonly SlurmdProcess[], nodeName: string | undefined): SlurmdProcess | undefined {
   const named = slurmds.filter((one) => nodeName !== undefined && one.nodeName === nodeName);
@@ -184,7 +184,7 @@ export function slurmdOf(slurmds: readonly SlurmdProcess[], nodeName: string | u
   const differs = others.find((other) => other.file !== first?.file || other.configless !== first?.configless);
   if (first === undefined || differs === undefined) return first;
   const both = `slurmd ${first.pid} reads ${readBy(first)}, slurmd ${differs.pid} ${readBy(differs)}`;
-  throw new ConfigError(`Cannot tell which configuration is meant: ${both}; name the node or the file`);
+  throw new ConfigError(`Cannot tell which configuration is this node's: ${both}; name the node or the file`);
 }
 
 function readBy(slurmd: SlurmdProcess): string {

@@ -1,5 +1,5 @@
-// Whose configuration is believed: root's, and SlurmUser's once somebody who is believed has said who that is.
-// That nobody else can write there is seen to in machine/guarded-files.ts.
+// Whose configuration is believed: root's, and SlurmUser's, once a file that is believed says who that is.
+// That no other user can write there is checked in machine/guarded-files.ts.
 
 import { ConfigError, hasCode, quote } from '../../machine/errors.js';
 import { type ConfigFiles, formatMode, type LocatedFile, type Owned } from '../../machine/guarded-files.js';
@@ -22,10 +22,10 @@ export interface TrustedUids {
 
 export const rootOnly: TrustedUids = { uids: new Set([0n]), named: undefined, anybody: false };
 
-/** Root and that user, if he is known. */
+/** Root and that user, if it is known. */
 export async function trustAlso(host: Host, files: ConfigFiles, user: string): Promise<TrustedUids> {
   const uid = await uidOfUser(host, files, user);
-  const named = uid === undefined ? `${user} (whose uid nobody knows)` : `${user} (uid ${uid})`;
+  const named = uid === undefined ? `${user} (whose uid is not known)` : `${user} (uid ${uid})`;
   const uids = uid === undefined ? rootOnly.uids : new Set([0n, BigInt(uid)]);
   return { uids, named, anybody: uid === undefined && host.source === 'recording' };
 }
@@ -51,7 +51,7 @@ export function requireTrusted(file: LocatedFile, trusted: TrustedUids): void {
 
 /**
  * The uid of a user, from /etc/passwd, else from `getent` (whose answer may come over the network).
- * `undefined`: there is no such user, or nobody says so in time.
+ * `undefined`: there is no such user, or there was no answer in time.
  */
 export async function uidOfUser(host: Host, files: ConfigFiles, user: string): Promise<number | undefined> {
   if (/^\d{1,10}$/.test(user)) return Number(user);

@@ -36,7 +36,7 @@ export async function askOwners(
   const named = jobs.filter((job) => job.jobId !== undefined);
   const nameless = jobs.filter((job) => job.jobId === undefined);
   await asking.named(named, found);
-  // Last: they can be anybody's, so all are asked whose job is not known by then.
+  // Last: they can be any user's, so all are asked whose job is not known by then.
   for (const group of groupedByNode(nameless)) await asking.nameless(group, { found, known: [...others, ...named] });
   return jobs.map((job) => found.get(job) ?? { why: 'no slurmstepd here says that it is its own' });
 }
@@ -64,7 +64,7 @@ class Asking {
     const reasons: string[] = [];
     let silent = 0;
     for (const socket of sockets) {
-      // One that is stopped may have a neighbour that answers; two, and its steps are not worth everybody's time.
+      // One that is stopped may have a neighbour that answers; two, and its steps are not worth more time.
       if (silent === 2) break;
       const report = await this.#ask(socket, job.sluid === undefined ? [] : ['sluid'], { trusted, deadline });
       if (report.failures.some(({ failure }) => failure === 'silent')) silent++;

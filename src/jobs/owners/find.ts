@@ -61,7 +61,7 @@ async function answersFor(
   return new Map(open.flatMap((job, at) => (answers[at] === undefined ? [] : [[job, answers[at]] as const])));
 }
 
-/** What is seen without asking anybody. */
+/** What is seen without a question to slurmstepd. */
 function lookAt(node: SlurmNode, job: OwnedJob, trusted: ReadonlyMap<string, string>): OwnedJob {
   const { unknownWhy, ...known } = job;
   const found = known.jobId ?? jobIdByPlace(node, known);

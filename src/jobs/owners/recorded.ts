@@ -1,4 +1,4 @@
-// What slurmstepds told of their jobs when a node was recorded: a recording has nobody to ask. Kept beside the host's
+// What slurmstepds told of their jobs when a node was recorded: a recording has no slurmstepd to ask. Kept beside the host's
 // answers under a name that is no path.
 
 import { hasCode } from '../../machine/errors.js';
@@ -18,10 +18,10 @@ export function ownersText(jobs: readonly OwnedJob[]): string {
   );
 }
 
-/** Who a recording says was told of a job; `undefined`: nobody was. */
+/** Whose job it is by the recording; `undefined`: it does not say. */
 export type RecordedOwners = (job: Job) => AskedOwner | undefined;
 
-/** Of a recording that was made without these, or in which they are no such text, nobody is known. */
+/** Of a recording that was made without these, or in which they are no such text, no owner is known. */
 export function recordedOwners(host: Host): RecordedOwners {
   const owners = new Map<string, AskedOwner>();
   for (const told of answersIn(host)) {

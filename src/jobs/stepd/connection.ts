@@ -17,7 +17,7 @@ import {
 import type { StepSocket } from './sockets.js';
 
 /**
- * absent: there is no such socket; dead: nobody listens there any more; refused: it said no, or closed without an
+ * absent: there is no such socket; dead: nothing listens there any more; refused: it said no, or closed without an
  * answer, as a step that is ending does; silent: no answer in time; garbled: no slurmstepd says that; untrusted:
  * it is no socket, or not in a folder of root's alone; unsupported: a slurmstepd of that release does not know the
  * question; unreachable: the kernel does not let us (the cause says why).
@@ -108,7 +108,7 @@ export class StepdConnection {
    * Has slurmstepd take a process into its extern step. `answered` proves nothing (on v2 a process that is gone
    * gives it too): read /proc/PID/cgroup. On v1 a move that fails is tried four times, a second each, before it is
    * refused (Slurm's proctrack_g_add; measured, 22.05). What was given up as `silent` may still be done later, with
-   * whoever has that pid then: ask for the state first, on the same connection.
+   * the process that has that pid then: ask for the state first, on the same connection.
    */
   async addPid(pid: number, deadline: Deadline): Promise<StepdAnswer<'accepted'>> {
     const answer = await this.#exchange('addPid', { bytes: encodeAddPid(pid), reading: readAdded() }, deadline);
@@ -153,7 +153,7 @@ export class StepdConnection {
       }
     };
     const answer = this.#last.then(act);
-    this.#last = answer.catch(() => {}); // whoever asked is told
+    this.#last = answer.catch(() => {}); // the one who asked is told
     return answer;
   }
 
@@ -200,7 +200,7 @@ export function failureOf(error: unknown): { readonly failure: StepdFailure; rea
   if (error instanceof ParseError) return { failure: 'garbled', why: `its answer makes no sense: ${error.message}` };
   if (!(error instanceof SystemCallError)) throw error;
   if (error.errno === 'ETIMEDOUT') return { failure: 'silent', why: 'it does not answer in time' };
-  if (error.errno === 'ECONNREFUSED') return { failure: 'dead', why: 'nobody listens there: its slurmstepd has died' };
+  if (error.errno === 'ECONNREFUSED') return { failure: 'dead', why: 'nothing listens there: its slurmstepd has died' };
   // ENOTDIR: its folder is something else, or a symbolic link; none is followed.
   if (error.errno === 'ELOOP' || error.errno === 'ENOTDIR') return { failure: 'untrusted', why: error.message };
   if (error.code === 'ERR_NOT_FOUND') return { failure: 'absent', why: error.message };

@@ -13,7 +13,7 @@ import { standsIn } from './process.js';
 import type { StepSocket, TrustedOwners } from './sockets.js';
 
 /**
- * ready: it runs, and the connection is the caller's to close; ending: nobody is to be moved into that step any more;
+ * ready: it runs, and the connection is the caller's to close; ending: no process is to be moved into that step any more;
  * unasked: nothing is known of it, and why.
  */
 export type ExternStepd =
@@ -48,7 +48,7 @@ export async function reachExternStepd(node: SlurmNode, job: Job, deadline: Dead
     return { outcome: 'unasked', why: reasons.join('; '), ...(isSilent && { isSilent: true as const }) };
   return {
     outcome: 'unasked',
-    why: ['there is no spool of slurmd here, and nobody listens for it', ...notes].join('; '),
+    why: ['there is no spool of slurmd here, and no slurmstepd listens for it', ...notes].join('; '),
   };
 }
 

@@ -1,5 +1,5 @@
 // Where the slurmstepds of this node's jobs are to be found: in the spool of their node, else, where none is known,
-// among whoever listens on this machine. Looked up once for all jobs that ask, and only when one does.
+// among all that listens on this machine. Looked up once for all jobs that ask, and only when one does.
 
 import { defined } from '../../machine/defined.js';
 import { hasCode, SlurmCgroupsError } from '../../machine/errors.js';
@@ -20,7 +20,7 @@ export interface FoundSockets {
   readonly sockets: readonly StepSocket[];
   /** Whose folders are believed. */
   readonly trusted: TrustedOwners;
-  /** The spool of slurmd was looked into: who has no socket there has no slurmstepd. */
+  /** The spool of slurmd was looked into: a job that has no socket there has no slurmstepd. */
   readonly isComplete: boolean;
   /** Why there could be more, for people. */
   readonly notes: readonly string[];
@@ -100,7 +100,7 @@ export class JobSockets {
       return { ...found, trusted, isComplete: false };
     } catch (error) {
       if (!hasCode(error, 'ERR_NOT_RECORDED', 'ERR_NOT_FOUND')) throw error;
-      return { sockets: [], trusted, isComplete: false, notes: ['nothing tells who listens here'] };
+      return { sockets: [], trusted, isComplete: false, notes: ['what listens here cannot be read'] };
     }
   }
 

@@ -18,12 +18,12 @@ type NodeHierarchies = Pick<SlurmNode, 'host' | 'hierarchies'>;
 
 /**
  * The id of a job of v2, from the command line of a slurmstepd in its directory: what else root starts there (a
- * Prolog with PrologFlags=RunInJob) has another. `undefined`: nobody there, or not to be seen.
+ * Prolog with PrologFlags=RunInJob) has another. `undefined`: no process there, or not to be seen.
  */
 export function jobIdByPlace(node: NodeHierarchies, job: Pick<Job, 'steps'>): number | undefined {
   for (const { cgroups } of job.steps) {
     for (const cgroup of cgroups) {
-      if (cgroup.controllers.length > 0) continue; // v1: anybody's process may be there
+      if (cgroup.controllers.length > 0) continue; // v1: any user's process may be there
       const place = { ...cgroup, path: `${cgroup.path}/slurm` };
       for (const pid of pidsIn(node.host, place)) {
         const jobId = lookAt(node.host, pid, (held) =>
@@ -39,8 +39,8 @@ export function jobIdByPlace(node: NodeHierarchies, job: Pick<Job, 'steps'>): nu
 /**
  * When the slurmstepd of a job's extern step was started: field 22 of /proc/PID/stat, clock ticks since boot. On v2
  * it is the first process at its place. On v1, where it stands beside the user's, in the step's directory of some
- * hierarchies (FACTS: cpuset and devices), the first that runs with root's uids alone under its name: whoever could
- * forge that is root, and it orders the jobs of one user, no more. `undefined`: it is not to be seen.
+ * hierarchies (FACTS: cpuset and devices), the first that runs with root's uids alone under its name: only root
+ * could forge that, and it orders the jobs of one user, no more. `undefined`: it is not to be seen.
  */
 export function externStepdStart(node: NodeHierarchies, job: Pick<Job, 'extern'>): bigint | undefined {
   for (const cgroup of job.extern?.cgroups ?? []) {
@@ -61,17 +61,17 @@ export function externStepdStart(node: NodeHierarchies, job: Pick<Job, 'extern'>
 }
 
 /**
- * Whether nobody stands where the slurmstepd of a job's extern step stands on v2: it has died, or the directories are
- * what a job left behind (or are just being made), and nobody takes anybody in. No user can bring that about, nor hide
+ * Whether no process stands where the slurmstepd of a job's extern step stands on v2: it has died, or the directories are
+ * what a job left behind (or are just being made), and no process can be accepted. No user can bring that about, nor hide
  * it. False where it cannot be seen, and on v1, where not every hierarchy has it (FACTS: freezer, memory).
  */
 export function isDeserted({ host }: NodeHierarchies, job: Pick<Job, 'extern'>): boolean {
   const places = (job.extern?.cgroups ?? []).filter(({ controllers }) => controllers.length === 0);
-  // Not by its pids: one of another pid namespace reads as 0, and is somebody.
+  // Not by its pids: one of another pid namespace reads as 0, and is a process.
   return places.length > 0 && places.every(({ path }) => ifReadable(() => procsText(host, `${path}/slurm`)) === '');
 }
 
-/** Where the place is not there any more, nobody is there. */
+/** Where the place is not there any more, no process is there. */
 function procsText(host: Host, directory: string): string {
   return ifThere(() => host.read(`${directory}/cgroup.procs`)) ?? '';
 }

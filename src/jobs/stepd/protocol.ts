@@ -1,5 +1,5 @@
 // What is said to a slurmstepd and what it answers, as bytes: numbers in host order, one after the other, no
-// frames. Pure: who connects, and for how long, is ask.ts. Sources: Slurm src/common/stepd_api.c and
+// frames. Pure: connecting, and for how long, is ask.ts'. Sources: Slurm src/common/stepd_api.c and
 // src/slurmd/slurmstepd/req.c, each series from 19.05 to 26.05 (up to 18.08 a munge credential came first).
 
 import { ParseError } from '../../machine/errors.js';
@@ -14,7 +14,7 @@ const oldestServer = release(34);
 /** A server keeps its version in 16 bits (stepd_connect). */
 const newestServer = 0xffff;
 
-/** SLUIDs are there from 25.11 on; whoever is asked before that closes the connection. */
+/** SLUIDs are there from 25.11 on; an older slurmstepd closes the connection. */
 const firstWithSluid = release(44);
 
 /**
@@ -30,7 +30,7 @@ const maxPid = 4_194_304;
 const maxPathBytes = 4096;
 
 /**
- * ending: slurmstepd takes nobody in any more (25.11 on; before that it does, and then ends him). `starting`: the
+ * ending: slurmstepd accepts no process any more (25.11 on; before that it does, and then ends it). `starting`: the
  * step's container may not be there yet.
  */
 export type StepState = 'not-running' | 'starting' | 'running' | 'ending';
@@ -76,7 +76,7 @@ type Readers = { readonly [question in StepdQuestion]: () => Reading<StepdAnswer
 const readers: Readers = {
   *uid() {
     const uid = yield* readUint32();
-    if (uid >= 0xffff_fffe) throw strange('uid', uid); // NO_VAL and -1: nobody
+    if (uid >= 0xffff_fffe) throw strange('uid', uid); // NO_VAL and -1: no user
     return uid;
   },
   *state() {

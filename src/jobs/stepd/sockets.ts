@@ -24,7 +24,7 @@ export interface StepSocket extends SocketName {
   readonly name: string;
 }
 
-/** Users whose folder is believed: root, and SlurmUser where somebody who is believed named him. */
+/** Users whose folder is believed: root, and SlurmUser where a file that is believed names that user. */
 export type TrustedOwners = ReadonlySet<bigint>;
 
 export const rootOwns: TrustedOwners = new Set([0n]);
@@ -103,7 +103,7 @@ export interface ListeningSockets {
 }
 
 /**
- * Sockets that somebody listens on in this network namespace, by the kernel's table, needing no configuration. A line of
+ * Sockets that are listened on in this network namespace, by the kernel's table, needing no configuration. A line of
  * that table proves nothing (machine/unix-table.ts): what counts is that a socket lies there now, in a folder in which
  * only those trusted can write.
  */
@@ -139,7 +139,7 @@ export function listeningSockets(
 
 /**
  * When a socket was made, in ns since 1970; `undefined`: there is none. It keeps its times (measured: adoption, restart
- * of slurmd, suspension, ls, reclaim); anybody may set those of mode 0777 to now, never back: the earlier counts.
+ * of slurmd, suspension, ls, reclaim); any user may set those of mode 0777 to now, never back: the earlier counts.
  */
 export function socketTime(host: Host, { folder, name }: StepSocket): bigint | undefined {
   const stat = host.stat(`${folder}/${name}`);
@@ -149,7 +149,7 @@ export function socketTime(host: Host, { folder, name }: StepSocket): bigint | u
   return mtimeNs;
 }
 
-/** Why nobody in that folder is asked; `undefined`: only those trusted can have put something there. */
+/** Why no socket in that folder is asked; `undefined`: only those trusted can have put something there. */
 export function whyStrange(stat: FileStat, trusted: TrustedOwners): string | undefined {
   if (!isDirectory(stat)) return 'it is not a folder';
   if (!trusted.has(stat.uid)) return `it belongs to uid ${stat.uid}, not to root or SlurmUser`;

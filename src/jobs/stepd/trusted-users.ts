@@ -10,7 +10,7 @@ import { rootOwns, type TrustedOwners } from './sockets.js';
 
 export interface SlurmUsers {
   readonly uids: ReadonlySet<number>;
-  /** Those whose uid nobody tells; `why`: what went wrong, if anything did. */
+  /** Those whose uid is not known; `why`: what went wrong, if anything did. */
   readonly unknown: readonly { readonly user: string; readonly why?: string }[];
 }
 
@@ -35,7 +35,7 @@ export async function uidsOfSlurm(
   return { uids, unknown };
 }
 
-/** Whose folders are believed: root's, and those of SlurmUser where the configuration names him. */
+/** Whose folders are believed: root's, and those of SlurmUser where the configuration names that user. */
 export async function trustedOwners(node: Pick<SlurmNode, 'host' | 'configuration'>): Promise<TrustedOwners> {
   const { uids } = await uidsOfSlurm(node, ['slurmUser']);
   return new Set([...rootOwns, ...[...uids].map(BigInt)]);

@@ -16,7 +16,7 @@ export interface AboutJob {
   /** Absent where only the SLUID is known. */
   readonly jobId?: number;
   readonly sluid?: string;
-  /** Absent where nobody says whose it is (yet). */
+  /** Absent where it is not known whose it is (yet). */
   readonly uid?: number;
   readonly nodeName?: string;
   readonly job: Job;

@@ -79,7 +79,7 @@ export function stepDirectoryOf(job: Job): WatchedDirectory | undefined {
   return { directory: cgroup.path, kind: 'job', version: 1, ...defined({ uid: job.uid }) };
 }
 
-/** Whether a step stands only where nobody watches: made before, or removed after, the one that is watched. */
+/** Whether a step stands only where nothing is watched: made before, or removed after, the one that is watched. */
 export function hasHiddenSteps(job: Job): boolean {
   const watched = stepDirectoryOf(job);
   return job.steps.some(({ cgroups }) => !cgroups.some((cgroup) => path.dirname(cgroup.path) === watched?.directory));

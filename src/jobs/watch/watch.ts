@@ -103,7 +103,7 @@ async function* follow(options: WatchJobsOptions, stopped: AbortSignal): AsyncGe
     bell.notify();
   };
   for (const one of [signal, stopped]) one?.addEventListener('abort', end, { once: true });
-  /** Whether nobody wants to hear more. */
+  /** Whether the caller wants to hear no more. */
   const isOver = () => {
     signal?.throwIfAborted();
     return stopped.aborted;
@@ -267,7 +267,7 @@ class Watches {
     }
     const missing = [...wanted.values()].filter(({ directory }) => !this.#open.has(directory));
     if (missing.length === 0) return [];
-    const { FSWatcher: Watcher } = await import('chokidar'); // 20 ms, and only whoever watches needs it
+    const { FSWatcher: Watcher } = await import('chokidar'); // 20 ms, and only a watch needs it
     await Promise.all(missing.map((watched) => this.#watch(Watcher, watched)));
     return missing;
   }

@@ -52,7 +52,7 @@ describe('strayProof()', async () => {
     expect(ask('1:name=systemd:/user.slice\n', known(bob))).toBe(
       "its user has no job on this node (1 job of others), and it is in no job's cgroup",
     );
-    expect(ask('0::/\n', known())).toBe("its user has no job on this node (nobody has), and it is in no job's cgroup");
+    expect(ask('0::/\n', known())).toBe("its user has no job on this node (no user has), and it is in no job's cgroup");
     expect(ask('1:name=systemd:/system.slice/slurmd.service\n', known(bob))).toMatch(/no job/);
   });
 
@@ -72,7 +72,7 @@ describe('strayProof()', async () => {
     expect(ask(text, jobs, more)).toBeUndefined();
   });
 
-  it('never names root, system accounts, the protected, members of jobs; nor anybody where an owner is unknown', () => {
+  it('never names root, system accounts, the protected, members of jobs; nor any process where an owner is unknown', () => {
     const inJob = [
       '/slurm/uid_1/job_1',
       '/slurm/uid_7/job_2/step_extern/task_0',
@@ -168,7 +168,7 @@ describe('knowJobs()', () => {
     ]);
   });
 
-  it('counts a slurmstepd without a cgroup as a job of an unknown owner, if somebody listens on its socket', async () => {
+  it('counts a slurmstepd without a cgroup as a job of an unknown owner, if its socket is listened on', async () => {
     const node = await nodeOf(['freezer/slurm/uid_1/job_1']);
     const withSockets = (unix: string): SlurmNode => ({
       ...node,
@@ -219,7 +219,7 @@ async function withSandbox(act: (sandbox: Sandbox) => Promise<void>): Promise<vo
 }
 
 describe('findStrays()', () => {
-  rootTest('finds a real one, and nobody else of those in or with a job', () =>
+  rootTest('finds a real one, and no other of those in or with a job', () =>
     withSandbox(async (sandbox) => {
       const leaf = await sandbox.addJob({ jobId: 3, uid: alice });
       await sandbox.startSleeper(alice, leaf);
@@ -274,7 +274,7 @@ describe('findStrays()', () => {
     }),
   );
 
-  rootTest('takes SlurmUser and SlurmdUser for nobody, whatever their uid', () =>
+  rootTest('never names processes of SlurmUser and SlurmdUser, whatever their uid', () =>
     withSandbox(async (sandbox) => {
       await sandbox.addJob({ jobId: 3, uid: alice });
       const { pid } = await sandbox.startSleeper(bob);
@@ -289,7 +289,7 @@ describe('findStrays()', () => {
       expect(await pids({ slurmUser: 'root', slurmdUser: String(bob) })).toEqual([[], []]);
       expect(await pids({ slurmUser: 'no-such-user-here' })).toEqual([
         [pid],
-        ['"no-such-user-here" runs Slurm, but nobody tells his uid: what he runs may be among the strays'],
+        ['"no-such-user-here" runs Slurm, but its uid is not known: its processes may be among the strays'],
       ]);
     }),
   );
@@ -315,7 +315,7 @@ describe('findStrays()', () => {
     }),
   );
 
-  rootTest('names nobody where a call fails, and never throws', () =>
+  rootTest('names no process where a call fails, and never throws', () =>
     withSandbox(async (sandbox) => {
       await sandbox.startSleeper(bob, await sandbox.addJob({ jobId: 3, uid: alice }));
       const { pid } = await sandbox.startSleeper(bob);

@@ -16,10 +16,10 @@ describe('daemonUsers()', () => {
     expect(await daemonUsers({ host: nodeWith({}), configuration: undefined })).toEqual({ uids: new Set(), notes: [] });
   });
 
-  it('says whose uid nobody tells', async () => {
+  it('says whose uid is not known', async () => {
     expect(await ask({ slurmUser: 'slurm' }, {})).toEqual({
       uids: new Set(),
-      notes: ['"slurm" runs Slurm, but nobody tells his uid: what he runs may be among the strays'],
+      notes: ['"slurm" runs Slurm, but its uid is not known: its processes may be among the strays'],
     });
     expect(await ask({ slurmUser: 'slurm' }, { '/etc/passwd': { ...passwd, mode: 0o666 } })).toMatchObject({
       uids: new Set(),

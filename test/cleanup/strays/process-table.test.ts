@@ -144,7 +144,7 @@ describe('readUse()', () => {
   });
 });
 
-it('knownUptimeMs() is unknown where nothing tells', () => {
+it('knownUptimeMs() is unknown where it cannot be read', () => {
   expect(knownUptimeMs(liveHost())).toBeGreaterThan(0);
   expect(knownUptimeMs(nodeWith({}))).toBeUndefined();
   expect(knownUptimeMs(nodeWith({ '/proc/uptime': { text: 'x' } }))).toBeUndefined();

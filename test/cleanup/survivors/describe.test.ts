@@ -138,7 +138,7 @@ describe.each(['freezer', 'unified'])('describeSurvivor() on this kernel', (key)
       await until('it is frozen', () => stateOf(pid) === 'D' || trapped());
       const { why, evidence } = await describePid(pid);
       expect(why).toBe(
-        `pid ${pid} (sleep) is frozen with its cgroup ${cgroup.directory}: it ends when that is thawed (by whoever froze it; scontrol resume for a suspended job)`,
+        `pid ${pid} (sleep) is frozen with its cgroup ${cgroup.directory}: it ends when that is thawed (scontrol resume for a suspended job; else by what froze it)`,
       );
       expect(evidence).toMatchObject({ frozenAt: cgroup.directory });
     } finally {

@@ -33,11 +33,11 @@ describe('explainSurvivor()', () => {
     [{ tracer: gdb }, 'waits in the kernel, where no signal reaches it: it ends when the kernel lets it go'],
     [
       { activity: 'frozen', frozenAt: '/sys/fs/cgroup/freezer/slurm/uid_1/job_2' },
-      'is frozen with its cgroup /sys/fs/cgroup/freezer/slurm/uid_1/job_2: it ends when that is thawed (by whoever froze it; scontrol resume for a suspended job)',
+      'is frozen with its cgroup /sys/fs/cgroup/freezer/slurm/uid_1/job_2: it ends when that is thawed (scontrol resume for a suspended job; else by what froze it)',
     ],
     [
       { frozenAt: '/f' },
-      'is frozen with its cgroup /f: it ends when that is thawed (by whoever froze it; scontrol resume for a suspended job)',
+      'is frozen with its cgroup /f: it ends when that is thawed (scontrol resume for a suspended job; else by what froze it)',
     ],
     [{ state: 'S', frozenAt: '/f' }, 'is in the frozen cgroup /f: it ends when that is thawed'],
     [

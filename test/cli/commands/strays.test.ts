@@ -19,14 +19,14 @@ describe('strays', () => {
     expect([exitCode, output.text()]).toEqual([0, 'node vm: no strays']);
   });
 
-  it('names nobody where the owner of a job is unknown, and says so (exit code 2)', async () => {
+  it('names no process where the owner of a job is unknown, and says so (exit code 2)', async () => {
     const { exitCode, output } = await strays('--from', recording('slurm-24.11-v2'), '--json');
     expect(exitCode).toBe(2);
     expect(output.json()).toEqual({
       strays: [],
       complete: false,
       notes: [
-        'Nobody is called a stray: the owner of job 5 is not known (job 5: slurmstepd would have to be asked, and a recording has none)',
+        'No process is called a stray: the owner of job 5 is not known (job 5: slurmstepd would have to be asked, and a recording has none)',
       ],
     });
     expect((await strays('--from', recording('slurm-24.11-v2'))).output.lines[0]).toBe(

@@ -165,9 +165,9 @@ describe.skipIf(!fs.existsSync('/usr/bin/script') && process.env['CI'] !== 'true
     const running = onTerminal(tree);
     await running.until(() => running.text.includes('extern batch') && running.text.includes('  1 job, '));
     tree.make(8);
-    await running.until(() => running.text.includes('job 8 came'));
+    await running.until(() => running.text.includes('job 8 started'));
     tree.remove(8);
-    await running.until(() => running.text.includes('job 8 went'));
+    await running.until(() => running.text.includes('job 8 ended'));
     running.child.stdin.write('\u0003');
     expect(await running.end()).toEqual([0, null]);
     expect(running.text.startsWith(enter)).toBe(true);

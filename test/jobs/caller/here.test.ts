@@ -216,7 +216,7 @@ onKernels((kernel) => {
     });
 
     if (kernel.name === 'v1') {
-      inWorld(kernel, 'believes nobody who is in two jobs', async (world) => {
+      inWorld(kernel, 'believes no process that is in two jobs', async (world) => {
         await world.twoJobs();
         await withListener('127.0.0.1', async (listener) => {
           const { pid, connection } = await caller(world, listener, { jobId: 101, address: '127.0.0.1' });

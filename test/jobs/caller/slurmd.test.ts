@@ -176,12 +176,12 @@ describe('askSlurmd()', () => {
     expect(await answer()).toContain('belongs to uid 1');
   });
 
-  rootTest('calls nobody silent who was given less time than a healthy slurmd may need', async () => {
+  rootTest('calls no source silent that was given less time than a healthy slurmd may need', async () => {
     const { said: why, silent } = await ask('exec sleep 30', {}, 290);
     expect([why, silent]).toEqual([expect.stringContaining('did not answer within'), false]);
   });
 
-  rootTest('calls nobody silent whom the search for scontrol left no time, or little', async () => {
+  rootTest('calls no source silent that the search for scontrol left no time, or little', async () => {
     const own = scontrol('exec sleep 30');
     for (const [searchMs, why] of [
       [1000, 'finding scontrol took all of the '],
@@ -203,7 +203,7 @@ describe('askSlurmd()', () => {
     }
   });
 
-  it('asks nobody about an address of one link, nor without time', async () => {
+  it('asks no source about an address of one link, nor without time', async () => {
     const link = asking({ connection: connectionOf('fe80::1%eth0 51234 fe80::2%eth0 22') });
     expect(said((await askSlurmd(link, ['/nowhere'])).answer)).toContain('fe80::1 is an address of one link only');
     expect(said((await askSlurmd(asking({}, 0), ['/nowhere'])).answer)).toBe('no time is left to ask');

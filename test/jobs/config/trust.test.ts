@@ -70,7 +70,7 @@ test('requireTrusted() names owner, mode and what to do', async () => {
   );
 });
 
-test('trustAlso() believes anybody only in a recording that cannot tell the uid', async () => {
+test('trustAlso() believes every owner only in a recording that cannot tell the uid', async () => {
   expect(strangerAt(owned(5), await trustAlso(node, files, 'from-ldap'))).toBeUndefined();
   const live = { ...liveHost(), run: async () => ({ exitCode: 2, stdout: '', stderr: '', timedOut: false }) };
   const nobody = await trustAlso(live, configFiles(live, deadlineIn(live, 1000)), 'from-ldap');

@@ -95,7 +95,7 @@ describe('askOwners()', () => {
     expect(second.answers).toEqual([expect.stringContaining('it does not answer in time')]);
   });
 
-  it('is over when its time is, whoever has not answered', async () => {
+  it('is over when its time is, whichever has not answered', async () => {
     const silent = Array.from({ length: 20 }, (_, at) => ({
       ...{ directory: `job_${at + 1}`, jobId: at + 1, pid: 500 + at, is: 'silent' as const },
     }));
@@ -130,14 +130,14 @@ describe('findOwners() on a node that answers', () => {
     expect(asked.size).toBe(1);
   });
 
-  it('keeps the id that its place tells where nobody answers', async () => {
+  it('keeps the id that its place says where no slurmstepd answers', async () => {
     const { node } = await nodeOfStepds(sandbox, [{ directory: sluid(1), jobId: 7, pid: 500, is: 'dead' }]);
     const [job] = await findOwners(discoverJobs(node), { node });
     expect(job).toMatchObject({ jobId: 7, unknownWhy: expect.stringContaining('slurmstepd') });
     expect(job?.uid).toBeUndefined();
   });
 
-  it('asks nobody on v1, nor about a job that is known', async () => {
+  it('asks no slurmstepd on v1, nor about a job that is known', async () => {
     const { node, asked } = await nodeOfStepds(sandbox, [{ directory: 'job_7', jobId: 7, pid: 500 }]);
     const known = discoverJobs(node).map((job) => ({ ...job, uid: 1, ownerFrom: 'stepd' as const }));
     expect(await findOwners(known, { node })).toEqual(known);

@@ -45,11 +45,11 @@ describe('recordedOwners()', () => {
     expect(recordedOwners(recordingWith(text))(job(1))).toBeUndefined();
   });
 
-  it('knows nobody in a recording that was made without', () => {
+  it('knows no owner in a recording that was made without', () => {
     expect(recordedOwners(recordedHost(header))(job(1))).toBeUndefined();
   });
 
-  it('knows nobody of a job that lies nowhere', () => {
+  it('knows no owner of a job that lies nowhere', () => {
     const [nowhere, text] = [
       { ...job(1), cgroups: [] },
       ownersText([job(1, { jobId: 7, uid: 5, ownerFrom: 'stepd' })]),

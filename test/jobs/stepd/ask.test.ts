@@ -159,7 +159,7 @@ describe('askStepd()', () => {
     expect(failures[0]?.message).toContain('not to root or SlurmUser');
   });
 
-  it('knows a socket that nobody listens on any more, and waits for one whose queue is full', async () => {
+  it('knows a socket on which nothing listens any more, and waits for one whose queue is full', async () => {
     const socket = nextSocket();
     const deaf = await sandbox.deaf(socket.name, 1);
     const fill = net.connect(path.join(sandbox.folder, socket.name));

@@ -292,7 +292,7 @@ onKernels((kernel) => {
       },
     );
 
-    inStep('moves nobody into a frozen job', {}, async (step, { pid, into }, world) => {
+    inStep('moves no process into a frozen job', {}, async (step, { pid, into }, world) => {
       step.removeLeaf();
       world.freeze(102);
       expect(await into()).toMatchObject({ outcome: 'suspended', moved: 'none', error: { code: 'ERR_FROZEN' } });

@@ -69,7 +69,7 @@ describe('JobSockets.of()', () => {
     expect(await new JobSockets(node).of({ jobId: 7 })).toMatchObject({
       sockets: [],
       isComplete: false,
-      notes: ['nothing tells who listens here'],
+      notes: ['what listens here cannot be read'],
     });
     const base = await spoolWith([]);
     const names = (path: string): never => {

@@ -87,12 +87,12 @@ describe('isDeserted()', () => {
   };
   const refused = (errno: string) => new SystemCallError('read', 'cgroup.procs', errno);
 
-  it('is so where nobody stands at the place of slurmstepd', async () => {
+  it('is so where no process stands at the place of slurmstepd', async () => {
     expect(await at('')).toBe(true);
     for (const errno of ['ENOENT', 'ENODEV']) expect(await at(refused(errno))).toBe(true);
   });
 
-  it('is not so where somebody does, or that cannot be seen', async () => {
+  it('is not so where one does, or that cannot be seen', async () => {
     for (const procs of ['500\n', '0\n', 'x']) expect(await at(procs)).toBe(false);
     for (const errno of ['EACCES', 'EIO']) expect(await at(refused(errno))).toBe(false);
   });

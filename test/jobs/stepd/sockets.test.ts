@@ -169,7 +169,7 @@ describe('listeningSockets()', () => {
     ).toBe(1);
   });
 
-  it('believes nobody else', () => {
+  it('believes no other', () => {
     const { sockets, notes } = listeningSockets(host, { trusted: new Set([4_242_424n]) });
     expect(sockets).toEqual([]);
     expect(notes).toContainEqual(expect.stringContaining(`it belongs to uid ${process.getuid?.()}, not to root`));
@@ -199,7 +199,7 @@ describe('listeningSockets()', () => {
   });
 });
 
-it('whyStrange() believes a folder of those trusted that nobody else can write in', () => {
+it('whyStrange() believes a folder of those trusted that no other user can write in', () => {
   const stat = host.stat('/') ?? expect.unreachable();
   const folder = { ...stat, uid: 0n, mode: 0o040755n };
   const root = new Set([0n]);

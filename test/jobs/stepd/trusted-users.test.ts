@@ -24,7 +24,7 @@ describe('uidsOfSlurm()', () => {
     });
   });
 
-  it('says whose uid nobody tells', async () => {
+  it('says whose uid is not known', async () => {
     expect((await uidsOfSlurm(node({ slurmUser: 'slurm' }, {}), ['slurmUser'])).unknown).toEqual([{ user: 'slurm' }]);
     const { unknown } = await uidsOfSlurm(node({ slurmUser: 'slurm' }, { '/etc/passwd': { ...passwd, mode: 0o666 } }), [
       'slurmUser',

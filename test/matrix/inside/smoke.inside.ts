@@ -157,7 +157,7 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     expect(found).toEqual(Object.fromEntries((await queue()).map(({ jobId, uid }) => [jobId, uid])));
   });
 
-  it('newestJob() is the job that started last, whoever looked around and whatever the kernel forgot', async () => {
+  it('newestJob() is the job that started last, whatever was looked at and whatever the kernel forgot', async () => {
     expect(await newest()).toMatchObject({ jobId: second });
     if (isThorough) {
       await looksAround();
@@ -289,7 +289,7 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
       expect(await newest()).toMatchObject({ jobId: third });
     });
 
-  it('clean does not touch a job that slurmstepd runs; by force it ends its processes and nobody else', async () => {
+  it('clean does not touch a job that slurmstepd runs; by force it ends its processes and no other', async () => {
     const before = await listPids();
     const refused = await commandHere('clean', String(bobs), '--json');
     expect(refused.code, refused.text).toBe(1);

@@ -90,7 +90,7 @@ function startSession({ uid, gid }: Account): ChildProcess {
   return spawn('/bin/sleep', ['120'], { uid, gid, cwd: '/', stdio: 'ignore' });
 }
 
-/** A pid that nobody has: that of a process which is gone and was waited for. */
+/** A pid that is free: that of a process which is gone and was waited for. */
 export async function deadPid(): Promise<number> {
   const running = promisify(execFile)(process.execPath, ['--version']);
   await running;
