@@ -3,7 +3,7 @@
 import { hasCode, ifThere, isGone } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import type { Pace } from '../machine/pace.js';
-import { identityOf, isThere, listPids } from './process.js';
+import { eachProcess, identityOf, isThere } from './process.js';
 
 /** A process of this program, named so that no later one is taken for it. */
 export interface NoteOwner {
@@ -42,22 +42,19 @@ export async function isOwnerRunning(host: Host, owner: NoteOwner, pace: Pace): 
   return own !== firstNamespace || mayBeInUse(host, pidNamespace, pace);
 }
 
-/** The list lacks no process that lives while it is read: the owner would be in it. */
 async function mayBeInUse(host: Host, namespace: string, pace: Pace): Promise<boolean> {
-  for (const pid of listPids(host)) {
-    if (pace.isDue()) {
-      await pace.pause();
-      if (pace.isOver()) return true;
-    }
-    try {
-      if (namespaceOf(host, String(pid)) === namespace) return true;
-    } catch (error) {
-      if (isGone(error)) continue; // ended, or a zombie
-      if (!hasCode(error, 'ERR_NOT_PERMITTED')) throw error;
-      if (!isOfFirst(host, pid)) return true; // unknown is not over
-    }
+  const end = await eachProcess(host, pace, (pid) => (mayBeIn(host, namespace, pid) ? 'stop' : undefined));
+  return end !== 'all'; // unknown is not over
+}
+
+function mayBeIn(host: Host, namespace: string, pid: number): boolean {
+  try {
+    return namespaceOf(host, String(pid)) === namespace;
+  } catch (error) {
+    if (isGone(error)) return false; // ended, or a zombie
+    if (!hasCode(error, 'ERR_NOT_PERMITTED')) throw error;
+    return !isOfFirst(host, pid);
   }
-  return false;
 }
 
 /** By the pids that it has, one for each namespace that it is seen in: every user may read those, of every process. */

@@ -177,6 +177,25 @@ export function isThere(host: Host, identity: ProcessIdentity): boolean {
   return found?.startTime === identity.startTime;
 }
 
+/**
+ * Looks at one process after the other, as /proc lists them: none that lives all the while is left out. Lets others run
+ * meanwhile. `late`: the time was over before all were looked at.
+ */
+export async function eachProcess(
+  host: Host,
+  pace: Pace,
+  look: (pid: number) => 'stop' | undefined,
+): Promise<'all' | 'stopped' | 'late'> {
+  for (const pid of listPids(host)) {
+    if (pace.isDue()) {
+      await pace.pause();
+      if (pace.isOver()) return 'late';
+    }
+    if (look(pid) === 'stop') return 'stopped';
+  }
+  return 'all';
+}
+
 /** Pids in /proc, unsorted. */
 export function listPids(host: Host): readonly number[] {
   return host.names('/proc').filter(isNumber).map(Number);
@@ -190,7 +209,8 @@ export function listPids(host: Host): readonly number[] {
 export async function childrenOf(host: Host, held: HeldProcess, pace: Pace): Promise<readonly number[]> {
   const children: number[] = [];
   for (const tid of held.threads()) {
-    if (pace.isDue()) await letOthersRun(pace);
+    if (pace.isDue()) await pace.pause();
+    if (pace.isOver()) throw late();
     try {
       children.push(...held.directory.read(`task/${tid}/children`).split(' ').filter(isNumber).map(Number));
     } catch (error) {
@@ -210,21 +230,20 @@ export async function childrenOf(host: Host, held: HeldProcess, pace: Pace): Pro
  */
 export async function allChildren(host: Host, pace: Pace): Promise<ReadonlyMap<number, readonly number[]>> {
   const children = new Map<number, number[]>();
-  for (const pid of listPids(host)) {
-    if (pace.isDue()) await letOthersRun(pace);
+  const end = await eachProcess(host, pace, (pid) => {
     const parent = parentOf(host, pid);
-    if (parent === undefined) continue;
+    if (parent === undefined) return undefined;
     const known = children.get(parent);
     if (known === undefined) children.set(parent, [pid]);
     else known.push(pid);
-  }
+    return undefined;
+  });
+  if (end === 'late') throw late();
   return children;
 }
 
-async function letOthersRun(pace: Pace): Promise<void> {
-  await pace.pause();
-  if (pace.isOver())
-    throw new SlurmCgroupsError('ERR_TIMEOUT', 'Not all processes could be looked at before the deadline');
+function late(): SlurmCgroupsError {
+  return new SlurmCgroupsError('ERR_TIMEOUT', 'Not all processes could be looked at before the deadline');
 }
 
 /** `undefined`: it ended between being listed and being read. */

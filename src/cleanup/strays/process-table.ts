@@ -4,9 +4,9 @@
 import { type Membership, parseMemberships } from '../../cgroup/membership.js';
 import { isUntold } from '../../cgroup/membership-fallback.js';
 import {
+  eachProcess,
   filesOf,
   type HeldProcess,
-  listPids,
   parseProcStatus,
   readStanding,
   standingThread,
@@ -81,23 +81,15 @@ export async function readProcessTable(
   };
   let hidden = 0;
   const unplaced: { pid: number; uid: number }[] = [];
-  let unknown: string | undefined;
-  for (const pid of listPids(host)) {
-    if (pace.isDue()) {
-      await pace.pause();
-      if (pace.isOver()) {
-        unknown = 'the time was over before all processes were looked at';
-        break;
-      }
-    }
+  const end = await eachProcess(host, pace, (pid) => {
     const folder = `/proc/${pid}`;
     let person: number | undefined;
     try {
       const stat = host.stat(folder);
-      if (stat === undefined) continue;
+      if (stat === undefined) return undefined;
       const owner = Number(stat.uid);
       const uid = owner === 0 ? parseProcStatus(host.read(`${folder}/status`)).uids[0] : owner;
-      if (uid === undefined || !isPerson(uid)) continue;
+      if (uid === undefined || !isPerson(uid)) return undefined;
       person = uid;
       const first = host.read(`${folder}/cgroup`);
       const text = factsOf(first).mayHaveEnded ? standingText(host, pid, first) : first;
@@ -108,7 +100,9 @@ export async function readProcessTable(
       else if (isUntold(error) && person !== undefined) unplaced.push({ pid, uid: person });
       else if (!isGone(error)) throw error; // it ended between being listed and being looked at
     }
-  }
+    return undefined;
+  });
+  const unknown = end === 'late' ? 'the time was over before all processes were looked at' : undefined;
   return { rows, hidden, unplaced, ...defined({ unknown }) };
 }
 
