@@ -7,7 +7,9 @@ import { Move, OwnMove } from '../cgroup/move.js';
 import { type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { exitOf } from '../cgroup/process-end.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
+import { directoryNameOf } from '../jobs/layout.js';
 import { holdUserCgroups, isJobIn } from '../jobs/leaves.js';
+import { otherJobsIn } from '../jobs/membership-in-job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { checkMayMove } from '../jobs/protected.js';
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
@@ -18,6 +20,7 @@ import { putBackAbandoned } from './abandoned.js';
 import { mayStillAccept, type Registration, register, settle, whyIncomplete } from './accounting.js';
 import { type AdoptingLock, lockAdoption, removeLeftLocks } from './adopting-lock.js';
 import { moveDescendants } from './descendants.js';
+import { inOtherJob, otherJobKeeping } from './other-job.js';
 import { type AdoptionOutcome, type AdoptionResult, isElsewhere, placesOf, summaryOf } from './result.js';
 import {
   type CgroupRoute,
@@ -45,6 +48,11 @@ export interface AdoptOptions {
   readonly onFailure?: 'undo' | 'keep';
   /** Move its living children too, and theirs, until no new one appears. */
   readonly descendants?: boolean;
+  /**
+   * Also take the process out of another job that lives, which is refused otherwise (ERR_PROTECTED). Its children that
+   * are in another living job stay there without it.
+   */
+  readonly force?: boolean;
   /** The limit over all that is waited for: slurmstepd, and children that keep appearing. Default 5000. */
   readonly timeoutMs?: number;
   /** How long slurmstepd may take to say that it runs. Default 1000. */
@@ -87,7 +95,7 @@ const leastMs = 50;
  *
  * @throws SlurmCgroupsError, with nothing moved: ERR_NO_SUCH_PROCESS, ERR_PROTECTED, ERR_NOT_SUPPORTED (a leaf is
  * missing and slurmstepd cannot be asked, or the job's owner is unknown), ERR_CGROUP_GONE (the step ended),
- * ERR_NOT_PERMITTED.
+ * ERR_NOT_PERMITTED. ERR_PROTECTED is also that of a process in another job that lives, without `force`.
  */
 export async function adopt(pid: number, target: Job | UserTarget, options: AdoptOptions): Promise<AdoptionResult> {
   const { uid } = target;
@@ -98,12 +106,13 @@ export async function adopt(pid: number, target: Job | UserTarget, options: Adop
       `Cannot adopt process ${pid} into ${name}: its owner is not known here`,
       { pid },
     );
-  const adoption = new Adoption({ uid, name, options });
+  const adoption = new Adoption({ uid, name, target, options });
   try {
     const held = await holdMovable(adoption, pid);
     removeLeftLocks(adoption.node.host);
     const locked = await lock(adoption, held);
     if ('busy' in locked) return resultOf(adoption, 'untouched', locked.busy);
+    await checkOtherJob(adoption, held);
     const route = await routeTo(adoption, target, pid);
     adoption.route = route;
     if (route.by === 'none') return notTried(adoption, route);
@@ -120,6 +129,7 @@ export async function adopt(pid: number, target: Job | UserTarget, options: Adop
 class Adoption {
   readonly uid: number;
   readonly name: string;
+  readonly target: Job | UserTarget;
   readonly options: AdoptOptions;
   readonly node: SlurmNode;
   readonly deadline: Deadline;
@@ -134,6 +144,8 @@ class Adoption {
   route: Route | undefined;
   /** Where slurmstepd moves the process. */
   routeForChildren: CgroupRoute | undefined;
+  /** Names of other jobs that were found to live, by what their members' places say. */
+  readonly keepers = new Map<string, string>();
   accounting: AdoptionResult['accounting'] = 'none';
   uncountedWhy: string | undefined;
   /** Where the route says otherwise: slurmstepd moved what was found to be there already. */
@@ -141,9 +153,10 @@ class Adoption {
   /** The login was answered: nothing is put back any more. */
   isAnswered = false;
 
-  constructor({ uid, name, options }: Pick<Adoption, 'uid' | 'name' | 'options'>) {
+  constructor({ uid, name, target, options }: Pick<Adoption, 'uid' | 'name' | 'target' | 'options'>) {
     this.uid = uid;
     this.name = name;
+    this.target = target;
     this.options = options;
     this.node = options.node;
     this.deadline = deadlineIn(options.node.host, options.timeoutMs ?? defaultTimeoutMs);
@@ -207,6 +220,19 @@ function note({ locks }: Adoption, move: Move): void {
       to: move.cgroups[at]?.path ?? path,
     })),
   );
+}
+
+/**
+ * A process that is in another living job is that job's, limited, counted and ended with it.
+ *
+ * @throws SlurmCgroupsError ERR_PROTECTED, unless `force` says otherwise
+ */
+async function checkOtherJob(adoption: Adoption, held: HeldProcess): Promise<void> {
+  const { node, target, deadline, options, trace } = adoption;
+  const other = await otherJobKeeping(node, held, { target, deadline });
+  if (other === undefined) return;
+  if (options.force !== true) throw inOtherJob(held, other);
+  trace.push(`process ${held.pid} is taken out of ${other}, which still runs: force`);
 }
 
 /** Both were to move it, and the other was first: to move it on would make a lie of what the other has answered. */
@@ -289,6 +315,20 @@ async function moveAll(
   }
 }
 
+/** The other living job that a child stays in. One job, which thousands of children can be in, is asked for once. */
+async function keeperOf(
+  { node, target, deadline, options, keepers }: Adoption,
+  held: HeldProcess,
+): Promise<string | undefined> {
+  const job = 'kind' in target ? undefined : directoryNameOf(target);
+  const others = options.force === true ? [] : otherJobsIn(node, held.memberships(), job);
+  if (others.length === 0) return undefined;
+  const key = JSON.stringify(others);
+  const found = keepers.get(key) ?? (await otherJobKeeping(node, held, { target, deadline }));
+  if (found !== undefined) keepers.set(key, found);
+  return found;
+}
+
 function stoppedHalfway({ name }: Adoption): SlurmCgroupsError {
   return new SlurmCgroupsError('ERR_TIMEOUT', `The adoption into ${name} was stopped before it was done`);
 }
@@ -297,12 +337,20 @@ async function moveChild(
   adoption: Adoption,
   held: HeldProcess,
   { session, route }: { readonly session: Move; readonly route: CgroupRoute | StepdRoute },
-): Promise<SlurmCgroupsError | 'moved' | 'already'> {
+): Promise<SlurmCgroupsError | 'moved' | 'already' | 'stays'> {
   adoption.options.signal?.throwIfAborted();
   if (route.by === 'stepd') adoption.routeForChildren ??= routeForChildren(adoption.node.host, session);
   const childRoute = adoption.routeForChildren ?? route;
   const locked = await lock(adoption, held);
   if ('busy' in locked) throw locked.busy;
+  // Not before that: what a killed adoption had moved into the other job is put back first.
+  const other = await keeperOf(adoption, held);
+  if (other !== undefined) {
+    adoption.trace.push(
+      `child process ${held.pid} (${held.stat().comm}) stays where it is: it is in ${other}, which still runs (--force moves it too)`,
+    );
+    return 'stays';
+  }
   const move = planMove(adoption, adoption.nodeForChildren, held, childRoute);
   adoption.processes.push(held);
   const wasThere = move.complete;

@@ -15,8 +15,11 @@ export interface Descent {
   readonly deadline: Deadline;
   /** The process whose children are wanted, then every process that `move` has added. */
   readonly family: readonly HeldProcess[];
-  /** Adds one to the family, which is then the caller's to close, and moves it: whether it stood elsewhere before. */
-  readonly move: (held: HeldProcess) => Promise<SlurmCgroupsError | 'moved' | 'already'>;
+  /**
+   * Adds one to the family, which is then the caller's to close, and moves it: whether it stood elsewhere before. One
+   * that `stays` is not added.
+   */
+  readonly move: (held: HeldProcess) => Promise<SlurmCgroupsError | 'moved' | 'already' | 'stays'>;
   /** A line for an administrator. */
   readonly say: (line: string) => void;
 }
@@ -129,6 +132,7 @@ async function moveChild(
       return 'stays';
     }
     const outcome = await move(held);
+    if (outcome === 'stays') held.close();
     return outcome instanceof SlurmCgroupsError ? endedOr(outcome) : outcome;
   } catch (error) {
     if (!family.includes(held)) held.close();

@@ -23,6 +23,8 @@ export interface SessionOptions {
   readonly node: SlurmNode;
   readonly options?: AdoptionOptions;
   readonly descendants?: boolean;
+  /** As in AdoptOptions: the process may be taken out of another job that lives. */
+  readonly force?: boolean;
   /** What a half adoption becomes. Default: `keep` where action_adopt_failure lets the session in, else `undo`. */
   readonly onFailure?: 'undo' | 'keep';
   readonly signal?: AbortSignal;
@@ -188,7 +190,7 @@ const ofTheProcess: ReadonlySet<string> = new Set([
 
 async function attempt(login: Login, pid: number, { target, rule }: AdoptDecision): Promise<AdoptionResult> {
   const { session, options, deadline } = login;
-  const { node, descendants = false, signal, onProven, isCounted } = session;
+  const { node, descendants = false, force = false, signal, onProven, isCounted } = session;
   // A named job that failed is refused, whatever the options say.
   const isLetIn = options.actionAdoptFailure === 'allow' && rule !== 'named';
   try {
@@ -196,6 +198,7 @@ async function attempt(login: Login, pid: number, { target, rule }: AdoptDecisio
       node,
       onFailure: session.onFailure ?? (isLetIn ? 'keep' : 'undo'),
       descendants,
+      force,
       timeoutMs: deadline.leftMs(),
       ...defined({ signal }),
       ...(onProven && {

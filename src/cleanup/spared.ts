@@ -8,7 +8,7 @@ import { discoverJobs } from '../jobs/discovery.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { isSameJob, type JobName } from '../jobs/layout.js';
 import { isJobLiving } from '../jobs/living.js';
-import { placeOf } from '../jobs/membership-in-job.js';
+import { otherJobsIn, placeOf } from '../jobs/membership-in-job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { isAtSlurmstepdsPlace, protectedProgramOf } from '../jobs/protected.js';
 import type { Deadline } from '../machine/deadline.js';
@@ -46,7 +46,7 @@ export async function endedJobsOf(
   const ended = new Set<string>();
   const found = new Map<string, readonly Job[]>();
   for (const member of members) {
-    const other = otherJobOf(node, member, job);
+    const [other] = otherJobsIn(node, member.memberships, job);
     if (other === undefined) continue;
     const key = jobKey(other);
     const there = found.get(key) ?? discoverJobs(node, { only: other });
@@ -74,7 +74,7 @@ export function spareReason(member: Member, options: SpareOptions): string | und
     if (name === 'slurmstepd' || name === 'slurmd') return `is ${name}`;
     if (isPlaceholder(node, member)) return "is slurmstepd's own placeholder, and slurmstepd lives";
   }
-  const other = otherJobOf(node, member, job);
+  const [other] = otherJobsIn(node, member.memberships, job);
   if (other === undefined || options.ended?.has(`${jobKey(other)} ${processKey(member)}`) === true) return undefined;
   return `is also in ${nameOfJob(other)}`;
 }
@@ -89,16 +89,6 @@ function isPlaceholder(node: SlurmNode, member: Member): boolean {
   const inExtern = member.memberships.some((membership) => placeOf(node, membership)?.stepId === 'extern');
   if (!inExtern || member.ppid <= 1) return false;
   return protectedProgramOf(node.host, { pid: member.ppid }) === 'slurmstepd';
-}
-
-/** On v1 memberships differ by hierarchy: a process that stands in another job anywhere is that job's, too. */
-function otherJobOf(node: SlurmNode, member: Pick<Member, 'memberships'>, job: JobName): JobName | undefined {
-  for (const membership of member.memberships) {
-    const place = placeOf(node, membership);
-    if (place?.job === undefined || isSameJob(place.job, job)) continue;
-    return place.job;
-  }
-  return undefined;
 }
 
 /** Where the member stands in the job, as its proof: `member of /slurm/uid_1/job_2/step_batch in freezer, memory`. */

@@ -12,6 +12,18 @@ export const maxJobId = 0xffff_fffd;
 export type JobName = { readonly jobId: number } | { readonly sluid: string };
 
 /** A path inside Slurm's tree, as far as it leads. */
+/** What names the directory of a job: its SLUID where it is known by one. `undefined`: neither is known. */
+export function directoryNameOf({
+  jobId,
+  sluid,
+}: {
+  readonly jobId?: number;
+  readonly sluid?: string;
+}): JobName | undefined {
+  if (sluid !== undefined) return { sluid };
+  return jobId === undefined ? undefined : { jobId };
+}
+
 export interface JobPlace {
   readonly version: 1 | 2;
   /** Slurm's own directory: `/slurm`, `/slurm_NODE`, `/system.slice/slurmstepd.scope`, `/system.slice/NODE_slurmstepd.scope`. */

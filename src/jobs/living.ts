@@ -3,14 +3,19 @@
 
 import type { Cgroup } from '../cgroup/cgroup.js';
 import { CgroupSet, type SetMember } from '../cgroup/cgroup-set.js';
+import type { HeldProcess } from '../cgroup/process.js';
 import type { Deadline } from '../machine/deadline.js';
-import { ifThere, SlurmCgroupsError } from '../machine/errors.js';
+import { defined } from '../machine/defined.js';
+import { ifReadable, ifThere, SlurmCgroupsError } from '../machine/errors.js';
 import { Pace } from '../machine/pace.js';
-import { cgroupOf } from './discovery.js';
+import { cgroupOf, discoverJobs } from './discovery.js';
 import type { Job } from './job.js';
+import type { JobName } from './layout.js';
+import { otherJobsIn } from './membership-in-job.js';
 import type { SlurmNode } from './node.js';
 import { protectedProgramOf } from './protected.js';
 import { JobSockets } from './stepd/find.js';
+import { jobIdByPlace } from './stepd/process.js';
 import { pathsOfListeners } from './stepd/sockets.js';
 
 export interface LifeOptions {
@@ -40,6 +45,27 @@ export async function isJobLiving(node: SlurmNode, job: Job, options: LifeOption
     if (error instanceof SlurmCgroupsError) return true;
     throw error;
   }
+}
+
+/**
+ * The job, other than `job`, that a process stands in and that lives: one that it may not be taken out of without being
+ * told so. What cannot be looked at counts as living.
+ */
+export async function otherLivingJobOf(
+  node: SlurmNode,
+  { pid, memberships }: Pick<HeldProcess, 'pid' | 'memberships'>,
+  { job, deadline }: { readonly job: JobName | undefined; readonly deadline: Deadline },
+): Promise<Pick<Job, 'jobId' | 'sluid'> | undefined> {
+  for (const other of otherJobsIn(node, memberships(), job)) {
+    const found = ifReadable(() => discoverJobs(node, { only: other }));
+    if (found === undefined) return other;
+    for (const one of found) {
+      if (!(await isJobLiving(node, one, { except: pid, deadline }))) continue;
+      const jobId = ifReadable(() => jobIdByPlace(node, one));
+      return { ...other, ...defined({ jobId }) };
+    }
+  }
+  return undefined;
 }
 
 /** v2: no process of a user can be in `step_X/slurm`. */

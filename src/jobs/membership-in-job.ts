@@ -19,6 +19,21 @@ export function placeOf(node: Pick<SlurmNode, 'tops'>, membership: Membership): 
   return undefined;
 }
 
+/** The jobs, other than `job`, in which a process stands. On v1 memberships differ by hierarchy: it can be in several. */
+export function otherJobsIn(
+  node: Pick<SlurmNode, 'tops'>,
+  memberships: readonly Membership[],
+  job: JobName | undefined,
+): readonly JobName[] {
+  const others: JobName[] = [];
+  for (const membership of memberships) {
+    const found = placeOf(node, membership)?.job;
+    if (found === undefined || (job !== undefined && isSameJob(found, job))) continue;
+    if (!others.some((one) => isSameJob(one, found))) others.push(found);
+  }
+  return others;
+}
+
 /**
  * The job in which memberships are. `undefined`: none; `several`: not the same in every hierarchy that names one.
  */

@@ -1,18 +1,23 @@
 // slurm-cgroups adopt: one process into one job, chosen by the rules of a login or named. On the login path: it imports
 // only what it needs, and no package.
 
+import { type ChildrenOutside, childrenOutside } from '../../adopt/children-outside.js';
 import { parseSshConnection } from '../../adopt/connection.js';
+import { inOtherJob, otherJobKeeping } from '../../adopt/other-job.js';
 import { type RecordedAdoption, type RecordedTarget, recordedTarget } from '../../adopt/record.js';
 import { admitSession, decideSession, type SessionRequest } from '../../adopt/session.js';
 import { hierarchyKey } from '../../cgroup/membership.js';
-import { parseProcStat, withProcess } from '../../cgroup/process.js';
+import { identityOf, parseProcStat, withProcess } from '../../cgroup/process.js';
+import { discoverJobs } from '../../jobs/discovery.js';
+import { directoryNameOf } from '../../jobs/layout.js';
+import type { SlurmNode } from '../../jobs/node.js';
 import { checkMayMove } from '../../jobs/protected.js';
 import { deadlineIn } from '../../machine/deadline.js';
 import { defined } from '../../machine/defined.js';
-import { SlurmCgroupsError } from '../../machine/errors.js';
+import { ifReadable, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
 import { liveHost, writeError } from '../../machine/live-host.js';
-import type { Rule } from '../../policy/answer.js';
+import type { AdoptionTarget, Rule } from '../../policy/answer.js';
 import { type AdoptionOptions, checkOptions, defaultOptions, optionTable, readOption } from '../../policy/options.js';
 import { type Context, openContext, requireSlurm } from '../context.js';
 import { usageError } from '../exit.js';
@@ -47,7 +52,8 @@ export const adoptSpec: CommandSpec = {
     "Moves a process of the job's user (or the sshd that watches over that user's connection) into the extern step of " +
     'the job, in every cgroup hierarchy, and proves it from /proc; a failure in the middle is undone. Without --job the ' +
     'rules of a login choose: the only job, else the one the connection comes from (caller ID), else action_unknown ' +
-    '(the newest). Exit code 0: it is in the job.',
+    '(the newest). A process that is in another job which still runs is taken out of it only with --force. Exit code 0: ' +
+    'it is in the job.',
   operands: ['<pid>'],
   flags: [
     { name: 'uid', takes: 'U', description: "whose session it is (default: the process's own user)" },
@@ -61,6 +67,7 @@ export const adoptSpec: CommandSpec = {
     },
     { name: 'dry-run', description: 'decide and explain, move nothing' },
     { name: 'descendants', description: 'move its living children too' },
+    { name: 'force', description: 'also take it out of another job that still runs' },
     ...decisionOptions.map((option) => ({
       name: option.flag,
       takes: 'VALUE',
@@ -89,6 +96,8 @@ interface AdoptReport {
   readonly trace: readonly string[];
   readonly dryRun: boolean;
   readonly adoption?: RecordedAdoption;
+  /** Children of the process that are not in the job, where it is or would be in one. */
+  readonly childrenOutside?: ChildrenOutside;
 }
 
 export async function runAdopt(words: Words, output: Output = standardOutput()): Promise<number> {
@@ -114,7 +123,8 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
     ...{ pid, uid },
     ...defined({ jobId, connection }),
   };
-  const asked = { request, options, dryRun, descendants: words.flags.has('descendants') };
+  const [descendants, force] = [words.flags.has('descendants'), words.flags.has('force')];
+  const asked = { request, options, dryRun, descendants, force };
   return stoppable(
     async (signal) => answer(context, { ...asked, signal }, { words, output }),
     (by) => writeError(`slurm-cgroups adopt: stopped by ${by}: process ${pid} is where it was\n`),
@@ -137,7 +147,7 @@ async function answer(
   for (const line of report.trace) context.log('verbose', line);
   context.log('info', report.reason, { action: report.action, pid, uid, dryRun, outcome: report.adoption?.outcome });
   if (words.flags.has('json')) output.print(json(report));
-  else output.print(...render(pid, report, output));
+  else output.print(...render(pid, report, { output, descendants: asked.descendants }));
   return report.action === 'adopt' ? 0 : 1;
 }
 
@@ -194,30 +204,76 @@ interface Asked {
   readonly request: SessionRequest;
   readonly options: AdoptionOptions;
   readonly descendants: boolean;
+  readonly force: boolean;
   readonly dryRun: boolean;
   readonly signal: AbortSignal;
 }
 
-async function decideOnly({ node }: Context, { request, options }: Asked): Promise<AdoptReport> {
+async function decideOnly({ node }: Context, asked: Asked): Promise<AdoptReport> {
+  const { request, options } = asked;
   const { decision } = await decideSession(request, { node, options });
   checkIsThere(request, decision);
   const { action, reason, trace } = decision;
-  const target = decision.action === 'adopt' ? recordedTarget(decision.target) : undefined;
-  return { action, ...jobOf(request, target), reason, trace, dryRun: true };
+  if (decision.action !== 'adopt') return { action, ...jobOf(request, undefined), reason, trace, dryRun: true };
+  const taken = await takenOutOf(node, asked, decision.target);
+  const target = recordedTarget(decision.target);
+  return {
+    ...{ action, ...jobOf(request, target), reason, trace: [...trace, ...taken], dryRun: true },
+    ...(await outsideOf(node, request.pid, target)),
+  };
+}
+
+/**
+ * What the adoption would say of another living job that the process is in.
+ *
+ * @throws SlurmCgroupsError ERR_PROTECTED where it would refuse
+ */
+async function takenOutOf(
+  node: SlurmNode,
+  { request: { pid }, options, force }: Asked,
+  target: AdoptionTarget,
+): Promise<readonly string[]> {
+  const deadline = deadlineIn(node.host, options.budgetMs);
+  return withProcess(node.host, pid, async (held) => {
+    const other = await otherJobKeeping(node, held, { target: target.kind === 'job' ? target.job : target, deadline });
+    if (other === undefined) return [];
+    if (!force) throw inOtherJob(held, other);
+    return [`process ${pid} would be taken out of ${other}, which still runs: force`];
+  });
+}
+
+/** For the children of a process, of which there can be thousands. */
+const childrenMs = 2000;
+
+async function outsideOf(
+  node: SlurmNode,
+  pid: number,
+  target: RecordedTarget | undefined,
+): Promise<Pick<AdoptReport, 'childrenOutside'>> {
+  if (target?.kind !== 'job') return {};
+  const only = directoryNameOf(target);
+  const identity = ifReadable(() => identityOf(node.host, pid));
+  const job =
+    only === undefined ? undefined : ifReadable(() => discoverJobs(node, { only, ...defined({ uid: target.uid }) })[0]);
+  if (identity === undefined || job === undefined) return {}; // both have ended
+  const childrenOfIt = await childrenOutside(node, identity, { job, deadline: deadlineIn(node.host, childrenMs) });
+  return { childrenOutside: childrenOfIt };
 }
 
 async function decideAndAdopt(
   { node }: Context,
-  { request, options, descendants, signal }: Asked,
+  { request, options, descendants, force, signal }: Asked,
 ): Promise<AdoptReport> {
-  const record = await admitSession(request, { node, options, descendants, signal, onFailure: 'undo' });
+  const record = await admitSession(request, { node, options, descendants, force, signal, onFailure: 'undo' });
   checkIsThere(request, record);
   const { reason, trace, adoption } = record;
+  const isAdopted = adoption?.outcome === 'adopted';
   return {
-    action: adoption?.outcome === 'adopted' ? 'adopt' : record.action,
+    action: isAdopted ? 'adopt' : record.action,
     ...jobOf(request, record.target),
     ...{ reason, trace, dryRun: false },
     ...defined({ adoption }),
+    ...(isAdopted ? await outsideOf(node, request.pid, record.target) : {}),
   };
 }
 
@@ -237,14 +293,20 @@ function jobOf({ jobId, uid }: SessionRequest, target: RecordedTarget | undefine
   return jobId === undefined ? {} : { job: { jobId, uid } };
 }
 
-function render(pid: number, report: AdoptReport, output: Output): readonly string[] {
+function render(
+  pid: number,
+  report: AdoptReport,
+  { output, descendants }: { readonly output: Output; readonly descendants: boolean },
+): readonly string[] {
   const { adoption } = report;
   const head =
     report.action === 'adopt'
       ? output.style('green', visible(report.reason))
       : output.style('red', `${report.action}: ${visible(report.reason)}`);
   const trace = report.trace.map((line) => output.style('dim', `  ${visible(line)}`));
-  if (adoption === undefined) return [head, ...trace, ...(report.dryRun ? ['Nothing was moved (--dry-run).'] : [])];
+  const outside = childrenLines(pid, report, descendants).map((line) => output.style('yellow', line));
+  if (adoption === undefined)
+    return [head, ...trace, ...outside, ...(report.dryRun ? ['Nothing was moved (--dry-run).'] : [])];
   const rows = adoption.hierarchies.map((one) => [
     hierarchyKey(one.controllers),
     one.outcome,
@@ -256,7 +318,34 @@ function render(pid: number, report: AdoptReport, output: Output): readonly stri
       : [
           `${count(adoption.descendants.length, 'child process')} of ${pid} moved along: ${adoption.descendants.map((one) => one.pid).join(', ')}`,
         ];
-  return [head, ...trace, ...columns(rows).map((line) => `  ${line}`), ...countedIn(report, adoption), ...children];
+  return [
+    head,
+    ...trace,
+    ...columns(rows).map((line) => `  ${line}`),
+    ...countedIn(report, adoption),
+    ...children,
+    ...outside,
+  ];
+}
+
+/** Of the children that are not in the job, in words: an sshd whose session runs already is moved alone. */
+function childrenLines(
+  pid: number,
+  { childrenOutside: found, dryRun }: AdoptReport,
+  descendants: boolean,
+): readonly string[] {
+  if (found === undefined) return [];
+  const { count: many, processes, unknown } = found;
+  const more = unknown === undefined ? [] : [`There may be more children outside: ${visible(unknown)}`];
+  if (many === 0) return more;
+  const first = processes.slice(0, 4).map(({ pid: child, comm }) => `${child} (${visible(comm)})`);
+  const names = [...first, ...(many > first.length ? [`${many - first.length} more`] : [])].join(', ');
+  const children = `${count(many, 'child process')} of ${pid}`;
+  const [stay, are] = many === 1 ? ['stays', 'is'] : ['stay', 'are'];
+  if (dryRun && descendants) return [`${children} ${are} outside the job, and would be moved too: ${names}`, ...more];
+  const does = dryRun ? 'would stay outside the job' : `${stay} outside the job`;
+  const hint = descendants ? '' : `; --descendants moves ${many === 1 ? 'it' : 'them'} too`;
+  return [`${children} ${does}: ${names}${hint}`, ...more];
 }
 
 /** Whether Slurm counts what the process uses, in words; nothing where it is not in the job. */

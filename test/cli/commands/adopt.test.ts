@@ -1,10 +1,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
+import path from 'node:path';
 import process from 'node:process';
 import { text } from 'node:stream/consumers';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Cgroup } from '../../../src/cgroup/cgroup.js';
 import { adoptSpec, runAdopt } from '../../../src/cli/commands/adopt.js';
 import { Sandbox, type Sleeper } from '../../../src/cli/sandbox.js';
 import { parseWords } from '../../../src/cli/spec.js';
@@ -46,7 +48,8 @@ describe('adopt --dry-run', () => {
   it.each([
     [['--action-unknown', 'deny'], 1, 'deny'],
     [['--action-unknown', 'allow'], 1, 'allow'],
-    [['--job', '4'], 0, 'adopt'],
+    [['--job', '4', '--force'], 0, 'adopt'],
+    [['--job', '5'], 0, 'adopt'],
     [['--rank', 'step-extern-mtime'], 0, 'adopt'],
   ])('%j: exit code %i, %s', async (words, exitCode, action) => {
     const ran = await dryRun('slurm-22.05-v1', '6516', '--json', ...words);
@@ -62,6 +65,7 @@ describe('adopt --dry-run', () => {
     [['6502'], 2, 'say whose session it is'],
     [['6516', '--action-unknown', 'oldest'], 2, 'allowed are newest, allow, deny, user'],
     [['6516', '--job', '4', '--action-unknown', 'deny'], 2, '--job and --action-unknown'],
+    [['6516', '--job', '4'], 1, 'it is in job 5, which still runs; --force takes it out of that job'],
     [['6516', '--uid', '1001', '--user', 'alice'], 2, 'Give --uid or --user, not both'],
     [['77777', '--uid', '1001'], 1, 'There is no process 77777'],
     [['0', '--uid', '1001'], 2, 'is not a process id'],
@@ -104,6 +108,8 @@ describe('adopt --dry-run', () => {
 });
 
 const uid = 64_733;
+
+const isFreezer = ({ hierarchy }: Cgroup) => hierarchy.version === 2 || hierarchy.controllers.includes('freezer');
 
 describe.skipIf(!canUseCgroups && mayBeSkipped)('adopt (needs root and cgroups)', () => {
   let sandbox: Sandbox;
@@ -189,6 +195,97 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('adopt (needs root and cgroups)'
       ['', `slurm-cgroups adopt: stopped by SIGTERM: process ${pid} is where it was\n`],
     ]);
     for (const one of [pid, ...family()]) expect(placesOf(one)).toBe(before);
+  });
+
+  describe('with children', () => {
+    const familyOf = (pid: number) =>
+      fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean);
+    const start = async () => {
+      const { pid } = await sandbox.startScript(uid, 'sleep 60 & sleep 60 & wait');
+      await until('both children are there', () => familyOf(pid).length === 2);
+      return pid;
+    };
+
+    it('says how many stay outside of the job, before and after, and what moves them', async () => {
+      const pid = await start();
+      const words = [String(pid), '--job', '12', '--within', sandbox.within];
+      const names = familyOf(pid)
+        .map((child) => `${child} \\(s[a-z]+\\)`)
+        .join(', ');
+      const dry = runProgramFile('adopt', ...words, '--dry-run');
+      expect([dry.exitCode, dry.stderr]).toEqual([0, '']);
+      expect(dry.stdout).toMatch(
+        new RegExp(
+          `\n2 child processes of ${pid} would stay outside the job: ${names}; --descendants moves them too\nNothing was moved`,
+        ),
+      );
+      expect(runProgramFile('adopt', ...words, '--dry-run', '--descendants').stdout).toMatch(
+        new RegExp(`\n2 child processes of ${pid} are outside the job, and would be moved too: ${names}\n`),
+      );
+      const ran = runProgramFile('adopt', ...words);
+      expect([ran.exitCode, ran.stderr]).toEqual([0, '']);
+      expect(ran.stdout).toMatch(
+        new RegExp(`\n2 child processes of ${pid} stay outside the job: ${names}; --descendants moves them too\n$`),
+      );
+      expect(JSON.parse(runProgramFile('adopt', ...words, '--json').stdout).childrenOutside).toEqual({
+        count: 2,
+        processes: familyOf(pid).map((child) => ({ pid: Number(child), uid, comm: 'sleep' })),
+      });
+      const moved = runProgramFile('adopt', ...words, '--descendants');
+      expect(moved.stdout).toContain(`2 child processes of ${pid} moved along: `);
+      expect(moved.stdout).not.toContain('outside the job');
+    });
+
+    it('takes a process out of another job that lives with --force alone, and a dry run says so first', async () => {
+      const pid = await start(); // its children keep the job alive
+      const words = [String(pid), '--within', sandbox.within];
+      expect(runProgramFile('adopt', ...words, '--job', '11', '--descendants').exitCode).toBe(0);
+      const before = fs.readFileSync(`/proc/${pid}/cgroup`, 'utf8');
+      for (const more of [['--dry-run'], []]) {
+        const ran = runProgramFile('adopt', ...words, '--job', '12', ...more);
+        expect(ran).toMatchObject({
+          ...{ exitCode: 1, stdout: '' },
+          stderr: `slurm-cgroups adopt: Process ${pid} (sh) is not moved: it is in job 11, which still runs; --force takes it out of that job\n`,
+        });
+      }
+      const dry = runProgramFile('adopt', ...words, '--job', '12', '--force', '--dry-run');
+      expect(dry.exitCode).toBe(0);
+      expect(dry.stdout).toContain(`\n  process ${pid} would be taken out of job 11, which still runs: force\n`);
+      expect(fs.readFileSync(`/proc/${pid}/cgroup`, 'utf8')).toBe(before);
+      const ran = runProgramFile('adopt', ...words, '--job', '12', '--force');
+      expect(ran.exitCode).toBe(0);
+      expect(ran.stdout).toContain(`\n  process ${pid} is taken out of job 11, which still runs: force\n`);
+      expect(runProgramFile('verify', String(pid), '--job', '12', '--within', sandbox.within).exitCode).toBe(0);
+    });
+  });
+
+  it('answers for a suspended job that was named as --action-suspended says', async () => {
+    const job = await sandbox.addJob({ jobId: 13, uid: uid + 2 });
+    const { pid } = await sandbox.startSleeper(uid + 2);
+    const step = path.dirname(job.cgroups.find(isFreezer)?.directory ?? '').replace('step_batch', 'step_extern');
+    const [file, frozen, thawed] =
+      sandbox.version === 2
+        ? [`${step.replace(/\/step_extern.*/, '/step_extern/user')}/cgroup.freeze`, '1', '0']
+        : [`${step.replace(/\/job_13.*/, '/job_13/step_extern')}/freezer.state`, 'FROZEN', 'THAWED'];
+    fs.writeFileSync(file, frozen);
+    try {
+      for (const more of [[], ['--dry-run']])
+        for (const [said, action] of [
+          [undefined, 'deny'],
+          ['deny', 'deny'],
+          ['allow', 'allow'],
+          ['next', 'deny'],
+        ]) {
+          const words = [String(pid), '--job', '13', '--within', sandbox.within, '--json', ...more];
+          const ran = runProgramFile('adopt', ...words, ...(said === undefined ? [] : ['--action-suspended', said]));
+          expect([ran.exitCode, JSON.parse(ran.stdout)], said).toMatchObject([
+            1,
+            { action, job: { jobId: 13 }, reason: 'Your job 13 on this node is suspended' },
+          ]);
+        }
+    } finally {
+      fs.writeFileSync(file, thawed);
+    }
   });
 
   it('a user without jobs is refused: exit code 1', async () => {
