@@ -1,5 +1,5 @@
 // The three fakes of this product, for its own tests and for those of programs that use it: a node played
-// from a recording, a host whose nth call fails, and one that lets somebody act before it.
+// from a recording, a host whose nth call fails, and one that lets another act before it.
 
 export type { ActingHost } from './machine/acting.js';
 export { actingHost } from './machine/acting.js';

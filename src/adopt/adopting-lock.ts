@@ -101,7 +101,7 @@ export function removeLeftLocks(host: Host): void {
   }
 }
 
-/** Written whole under another name and then linked: nobody ever reads a half of it. */
+/** Written whole under another name and then linked: no half of it is ever read. */
 function tryLock(host: Host, file: string, owner: NoteOwner): AdoptingLock | undefined {
   const next = `${file}.${owner.pid}-${owner.startTime}.next`;
   let inode: bigint | undefined;
@@ -115,7 +115,7 @@ function tryLock(host: Host, file: string, owner: NoteOwner): AdoptingLock | und
   } finally {
     removeQuietly(host, next);
   }
-  /** Where that cannot be seen, it is still ours: nobody takes the lock of a living owner. */
+  /** Where that cannot be seen, it is still ours: the lock of a living owner is never taken. */
   const isOthers = () => {
     try {
       return !isHeld();

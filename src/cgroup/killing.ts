@@ -444,7 +444,7 @@ class Killing {
 
   /**
    * Where not every cgroup could be looked through, each process is asked where it is: a user can make more cgroups, or
-   * rename them faster, than anybody can list, but /proc names the cgroup of a process in one read.
+   * rename them faster, than they can be listed, but /proc names the cgroup of a process in one read.
    */
   async #endUnlisted(): Promise<void> {
     const turns = new Pace(this.#host, this.#deadline);
@@ -603,7 +603,7 @@ class Killing {
   }
 
   /**
-   * Signals the process that has that pid if it is to end: looked at while his pidfd is held, or without one right before. Not
+   * Signals the process that has that pid if it is to end: looked at while its pidfd is held, or without one right before. Not
    * even in a frozen cgroup is a listed pid the same for sure: on v2 a frozen process can be killed by others and its
    * pid be given away, on v1 one may have been on its way out. Gives whom the signal reached.
    */

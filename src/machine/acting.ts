@@ -1,4 +1,4 @@
-// A host before whose nth call somebody else acts: what a function makes of a machine that changes in the middle of it.
+// A host before whose nth call another acts: what a function makes of a machine that changes in the middle of it.
 // It counts calls, and what is held open, as failingHost does.
 
 import type { Host } from './host.js';

@@ -1,5 +1,5 @@
 // A host that says of each call what it is, just before it is made: what the hosts of tests that fail a call, or let
-// somebody act before it, have in common. Calls through directories, connections and pidfds that it gives count too.
+// another act before it, have in common. Calls through directories, connections and pidfds that it gives count too.
 
 import type { Directory, Host, Libc } from './host.js';
 import type { Connection } from './socket.js';

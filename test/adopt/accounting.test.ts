@@ -62,7 +62,7 @@ onKernels((kernel) => {
     for (const { directory } of world.outside.cgroups) fs.writeFileSync(`${directory}/cgroup.procs`, String(pid));
     return 0;
   };
-  /** Where nobody else stands. */
+  /** Where no other process stands. */
   const wayBack = (world: World) =>
     world.outside.cgroups.find(({ hierarchy }) => !v1 || hierarchy.key === 'freezer') ?? expect.unreachable();
   const killIt: Add = (pid) => {
@@ -421,7 +421,7 @@ onKernels((kernel) => {
       },
     );
 
-    inStep('tells nobody of a process that has ended by then', {}, async (step, { pid, into }) => {
+    inStep('tells no slurmstepd of a process that has ended by then', {}, async (step, { pid, into }) => {
       const result = await into({ onProven: () => void killIt(pid, step) });
       expect(result).toMatchObject({ outcome: 'adopted', accounting: 'none', uncountedWhy: 'it has ended' });
       expect(adds(step)).toBe(0);

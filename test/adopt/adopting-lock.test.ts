@@ -20,7 +20,7 @@ const isRoot = process.getuid?.() === 0;
 const files: string[] = [];
 const sleepers: ChildProcess[] = [];
 
-/** A process of this test, so that no other has its lock. It lives: the lock of one that has ended is anybody's to remove. */
+/** A process of this test, so that no other has its lock. It lives: the lock of one that has ended may be removed by any. */
 function somebody(): { readonly pid: number; readonly startTime: bigint } {
   const sleeper = spawn('/bin/sleep', ['60'], { stdio: 'ignore' });
   sleepers.push(sleeper);

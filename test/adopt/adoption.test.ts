@@ -228,7 +228,7 @@ onKernels((kernel) => {
   });
 
   describe('adopt() where the kernel refuses', () => {
-    /** A job that takes nobody in one hierarchy: on v1 a cpuset as plain mkdir makes it, the third to be written. */
+    /** A job that accepts no process in one hierarchy: on v1 a cpuset as plain mkdir makes it, the third to be written. */
     const refusing = async (world: World): Promise<Job> => {
       await world.twoJobs();
       if (!v1) {
@@ -563,7 +563,7 @@ onKernels((kernel) => {
         expect(result.error).toBeUndefined();
         expect(result.outcome).toBe('adopted');
         for (const one of [pid, ...loops]) expect(world.places(one)).toEqual(world.leaves(102));
-        await until('nobody is outside', async () => (await world.outside.procs()).length === 0);
+        await until('no process is outside', async () => (await world.outside.procs()).length === 0);
       },
     );
 

@@ -8,7 +8,7 @@ import { alice, bob, descendantsOf, inWorld, onKernels, until, type World } from
 import { descriptors } from '../support/test-cgroups.js';
 
 onKernels((kernel) => {
-  /** A shell with a child and a grandchild; nobody is really moved. */
+  /** A shell with a child and a grandchild; no process is really moved. */
   const inFamily = (
     name: string,
     act: (of: {
@@ -128,7 +128,7 @@ onKernels((kernel) => {
       expect(family.map((one) => one.pid)).toEqual([pid, child, grandchild]);
     });
 
-    inFamily('moves nobody who has that pid since, and is no child', async ({ pid, family, walk, world }) => {
+    inFamily('moves no process that has that pid since, and is no child', async ({ pid, family, walk, world }) => {
       const stranger = await world.session();
       const host: Host = {
         ...world.host,

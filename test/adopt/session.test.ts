@@ -197,32 +197,28 @@ onKernels((kernel) => {
       },
     );
 
-    // On v2 nobody but its slurmstepd tells whose a job is: there it is another's, or of an unknown owner.
+    // On v2 only its slurmstepd knows whose a job is: there it is another's, or of an unknown owner.
     if (v1)
       for (const actionUnknown of ['deny', 'allow', 'user'] as const)
-        inWorld(
-          kernel,
-          `counts with action_unknown=${actionUnknown} only jobs that take somebody in`,
-          async (world) => {
-            await world.twoJobs();
-            let state = 2;
-            await ExternStep.with(world, { state: () => state }, async (step) => {
-              const pid = await world.session();
-              const session = { node: await step.node(), options: options({ actionUnknown }) };
-              const admission = await admitSession({ uid: alice, pid }, session);
-              expect(admission, admission.trace.join('\n')).toMatchObject({
-                ...{ action: 'allow', target: { jobId: 102 }, adoption: { outcome: 'adopted' } },
-              });
-              expect(admission.trace[0]).toBe(`uid ${alice} has 1 job here: job 102; ending: job 101`);
-              expect(world.places(pid)).toEqual(world.leaves(102));
-              state = 4;
-              expect(await admitSession({ uid: alice, pid: await world.session() }, session)).toMatchObject({
-                action: 'deny',
-                reason: 'You have no running job on this node any more, ending: job 101, job 102',
-              });
+        inWorld(kernel, `counts with action_unknown=${actionUnknown} only jobs that accept sessions`, async (world) => {
+          await world.twoJobs();
+          let state = 2;
+          await ExternStep.with(world, { state: () => state }, async (step) => {
+            const pid = await world.session();
+            const session = { node: await step.node(), options: options({ actionUnknown }) };
+            const admission = await admitSession({ uid: alice, pid }, session);
+            expect(admission, admission.trace.join('\n')).toMatchObject({
+              ...{ action: 'allow', target: { jobId: 102 }, adoption: { outcome: 'adopted' } },
             });
-          },
-        );
+            expect(admission.trace[0]).toBe(`uid ${alice} has 1 job here: job 102; ending: job 101`);
+            expect(world.places(pid)).toEqual(world.leaves(102));
+            state = 4;
+            expect(await admitSession({ uid: alice, pid: await world.session() }, session)).toMatchObject({
+              action: 'deny',
+              reason: 'You have no running job on this node any more, ending: job 101, job 102',
+            });
+          });
+        });
 
     inWorld(kernel, 'refuses a user without jobs and moves nothing', async (world) => {
       await world.twoJobs();
@@ -233,7 +229,7 @@ onKernels((kernel) => {
       expect(world.places(pid)).toEqual(world.everywhere('outside'));
     });
 
-    // Its directories outlive it; pam_slurm_adopt does not count it (test/slurm/differential). On v2 nobody else tells
+    // Its directories outlive it; pam_slurm_adopt does not count it (test/slurm/differential). On v2 nothing else tells
     // whose job it is.
     for (const oddity of v1 ? (['absent', 'dead', { state: 4 }] as const) : ([{ state: 4 }] as const)) {
       inWorld(
@@ -340,7 +336,7 @@ onKernels((kernel) => {
         for (const { directory, hierarchy } of world.jobAt(102, 'step_extern').cgroups) {
           if (!hierarchy.controllers.includes('cpuset')) continue;
           fs.rmdirSync(directory);
-          fs.mkdirSync(directory); // without cpus: it takes nobody
+          fs.mkdirSync(directory); // without cpus: it accepts no process
         }
       } else world.makeInvalid(102);
       const node = await world.node();

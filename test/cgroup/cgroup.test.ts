@@ -355,13 +355,13 @@ describe.each(['memory', 'cpuset', 'unified'])('Cgroup in %s', (key) => {
     const held = holdProcess(area.host, 2);
     const { kernelThread, comm } = held.stat();
     held.close();
-    if (!kernelThread || comm !== 'kthreadd') return; // in a container pid 2 is somebody else
+    if (!kernelThread || comm !== 'kthreadd') return; // in a container pid 2 is another process
     await expect(area.at(key).add(2)).rejects.toMatchObject({ code: 'ERR_CGROUP_REFUSED', subject: { pid: 2 } });
     expect(area.at(key).procs()).toEqual([]);
   });
 
   kernelTest(
-    'a held cgroup that was removed and made again takes nobody, nor does the new one',
+    'a held cgroup that was removed and made again accepts no process, nor does the new one',
     [key],
     async (area) => {
       const target = area.at(key).create('job');
@@ -417,7 +417,7 @@ kernelTest('Cgroup.add() into a cpuset that was made by hand is refused: it has 
   expect(whereabouts(sleeper.pid)).toEqual(before);
 });
 
-kernelTest('Cgroup.create() leaves no cpuset behind that takes nobody', ['cpuset'], async (area) => {
+kernelTest('Cgroup.create() leaves no cpuset behind that accepts no process', ['cpuset'], async (area) => {
   const top = area.at('cpuset');
   const failing = {
     ...area.host,

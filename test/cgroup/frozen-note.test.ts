@@ -18,7 +18,7 @@ const folder = '/run/slurm-cgroups/frozen';
 
 const thawAll = (on: Host = host) => thawLeftovers(on, discoverHierarchies(), deadlineIn(on, 60_000));
 
-/** A process that has ended: what it froze is nobody's. */
+/** A process that has ended: what it froze is left over. */
 function deadPid(): number {
   return Number(spawnSync('/bin/sh', ['-c', 'echo $$'], { encoding: 'utf8' }).stdout);
 }

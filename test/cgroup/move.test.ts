@@ -320,7 +320,7 @@ for (const keys of layouts) {
     await withMove(area, process.pid, job, async ({ move }) => {
       await move.run(false);
       const [, tid = 0] = threadIds(process.pid);
-      // Somebody else moved one thread on; on v2 no thread stands apart from its process, but for threaded cgroups.
+      // Another moved one thread on; on v2 no thread stands apart from its process, but for threaded cgroups.
       if (home?.hierarchy.version === 1) putThread(tid, home);
       else if (home !== undefined) put(process.pid, home);
       move.prove();

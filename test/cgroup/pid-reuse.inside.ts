@@ -79,7 +79,7 @@ async function everywhere(area: TestCgroups, way: Way, act: Act): Promise<number
 
 describe('a pid that becomes a stranger’s', () => {
   for (const way of ways) {
-    kernelTest(`killMembers() ${way.name} does not hit him`, [way.key], async (area) => {
+    kernelTest(`killMembers() ${way.name} does not hit it`, [way.key], async (area) => {
       const swaps = await everywhere(area, way, async (host, cgroup) => {
         const report = await killMembers(host, [cgroup], { timeoutMs: 10_000 });
         expect([report.remaining, cgroup.procs()]).toEqual([[], []]);
@@ -90,7 +90,7 @@ describe('a pid that becomes a stranger’s', () => {
   }
 
   for (const way of ways.filter(({ name }) => name.startsWith('by pid'))) {
-    kernelTest(`signalMembers() ${way.name} does not hit him`, [way.key], async (area) => {
+    kernelTest(`signalMembers() ${way.name} does not hit it`, [way.key], async (area) => {
       const swaps = await everywhere(area, way, async (host, cgroup) => signalMembers(host, [cgroup], 'SIGTERM'));
       expect(swaps).toBeGreaterThan(5);
     });

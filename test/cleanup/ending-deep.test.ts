@@ -1,4 +1,4 @@
-// Ending a job whose owner nested cgroups deeper than a path may be long, as he can where he owns his step's
+// Ending a job whose owner nested cgroups deeper than a path may be long, as users can who own their step's
 // directory (v1, Slurm up to 23.02).
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -51,7 +51,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that is dee
     ['this kernel', host, 'name'],
     ['this kernel, cut behind a slash', host, 'slash'],
     ['a kernel before 6.8', olderKernel, 'name'],
-  ] as const)('ends and removes it, and nobody is named a stray for it: %s', async (_, on, cutAt) => {
+  ] as const)('ends and removes it, and no process is named a stray for it: %s', async (_, on, cutAt) => {
     const sleeper = await sandbox.startSleeper(uid, job);
     const trees = job.cgroups.filter((one) => one.hierarchy.version === 1).map((one) => nest(one, cutAt));
     for (const deep of trees) host.write(`${deep.at(-1)?.directory}/cgroup.procs`, String(sleeper.pid));

@@ -245,7 +245,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
 
   it('ends one that renames its cgroups without a pause, as their owner can on v1', async (context) => {
     if (sandbox.version === 2) context.skip('cgroups of v2 have the name that they were given');
-    // Whoever looks for what was listed a moment ago finds nothing there.
+    // What was listed a moment ago is not there any more.
     const nested = job.cgroups.map((one) => one.create('a'));
     for (const { directory } of [...nested, ...job.cgroups]) fs.chownSync(directory, uid, uid);
     const flip = 'while (1) { for (@ARGV) { rename "$_/a", "$_/b"; rename "$_/b", "$_/a" } }';
@@ -302,7 +302,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() of a job that resist
 });
 
 async function removeBound(directory: string): Promise<void> {
-  await until('nobody is bound', () => fs.readFileSync(`${directory}/cgroup.procs`, 'utf8') === '');
+  await until('the cgroup is empty', () => fs.readFileSync(`${directory}/cgroup.procs`, 'utf8') === '');
   fs.rmdirSync(directory);
 }
 

@@ -1,5 +1,5 @@
 // Jobs whose processes wait for a file system that does not answer: a clean-up says so in time, in one sentence
-// each, and touches nothing of it. In a guest, for nobody can be freed by force from what hangs there.
+// each, and touches nothing of it. In a guest, for no process can be freed by force from what hangs there.
 
 import { spawnSync } from 'node:child_process';
 import { beforeEach, describe, expect, it } from 'vitest';

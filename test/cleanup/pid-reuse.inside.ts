@@ -80,11 +80,11 @@ describe('cleanJob() in which a pid becomes another’s', () => {
     for (let part = 0; part < 3; part++) {
       const nth = 1 + Math.floor((count * part) / 8);
       let ran = await clean(2 + part, { nth, inside: true });
-      // Somebody else's thread may have the pid by then: the same once more, with another.
+      // Another thread may have the pid by then: the same once more, with another.
       for (let again = 1; ran.heir === undefined && again < 4; again++)
         ran = await clean(2 + part + 10 * again, { nth, inside: true });
       const { other, report, heir } = ran;
-      if (heir === undefined) throw new Error(`nobody got the pid before call ${nth} of ${count}`);
+      if (heir === undefined) throw new Error(`no process got the pid before call ${nth} of ${count}`);
       expect(isThere(live, heir), `swapped before call ${nth} of ${count}`).toBe(false);
       const ended = report.ended.map((one) => `${one.pid} ${one.startTime}`);
       expect(ended).toEqual(expect.arrayContaining([named(other), named(heir)]));

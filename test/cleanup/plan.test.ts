@@ -1,5 +1,5 @@
-// What a clean-up plans, over any processes in any places of recorded nodes: every member of the job, nobody who is
-// protected, nobody outside; and nothing at all where a list cannot be read.
+// What a clean-up plans, over any processes in any places of recorded nodes: every member of the job, none that is
+// protected, none outside; and nothing at all where a list cannot be read.
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -28,7 +28,7 @@ async function planOf(text: string, directory: string) {
   return planJob(nameOf(directory), { node, force: true });
 }
 
-/** Known by construction: in the job somewhere, in no other, and nobody who is never ended. */
+/** Known by construction: in the job somewhere, in no other, and none that is never ended. */
 function isToEnd({ jobs: where, kind }: PlacedProcess, directory: string, isAtSlurmsPlace: boolean): boolean {
   const isProtected = kind === 'kernel-thread' || kind === 'slurmstepd' || isAtSlurmsPlace;
   return where.has(directory) && where.size === 1 && !isProtected;
@@ -58,7 +58,7 @@ describe('planJob() over any processes', () => {
         expect(plan.members.map((one) => one.pid).sort((a, b) => a - b)).toEqual(
           [...recorded, ...expected].sort((a, b) => a - b),
         );
-        // Whoever is in the job and not ended is told of, with the reason.
+        // What is in the job and not ended is reported, with the reason.
         const here = node.added.filter((one) => one.jobs.has(directory)).map(({ pid }) => pid);
         for (const { pid } of plan.spared) expect(plan.members.map((one) => one.pid)).not.toContain(pid);
         expect(plan.spared.map(({ pid }) => pid)).toEqual(

@@ -29,9 +29,9 @@ const [tops, below] =
       ];
 
 beforeEach(() => {
-  expect(fs.existsSync(etc)).toBe(false); // it is nobody's but this test's
+  expect(fs.existsSync(etc)).toBe(false); // it is this test's alone
   fs.mkdirSync(etc);
-  // Undone after what is mounted on it: whoever removes what hangs would hang.
+  // Undone after what is mounted on it: removing what hangs would hang.
   afterwards(() => {
     for (const top of tops) {
       for (let depth = below.length; depth >= 0; depth--) fs.rmdirSync([top, ...below.slice(0, depth)].join('/'));

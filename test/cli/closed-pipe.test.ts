@@ -1,4 +1,4 @@
-// Exit codes where nobody reads what is printed: they are the answer.
+// Exit codes where what is printed is not read: they are the answer.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -84,7 +84,7 @@ describe('adopterCheck(), for whom the adopter is reached', () => {
       'users of a directory service',
     ],
     [
-      'everybody ends first',
+      'every user ends first',
       ['sufficient pam_unix.so', 'required pam_slurm_adopt.so'],
       'fail',
       'local users (those of /etc/passwd) and users of a directory service',
@@ -102,12 +102,12 @@ describe('adopterCheck(), for whom the adopter is reached', () => {
       'never reached',
     ],
     [
-      'everybody jumps',
+      'every user jumps',
       ['[success=1 default=ignore] pam_permit.so', 'required pam_slurm_adopt.so', 'required pam_permit.so'],
       'fail',
       'never reached',
     ],
-    ['nobody gets in', ['requisite pam_deny.so', 'required pam_slurm_adopt.so'], 'fail', 'refuses every user'],
+    ['no user gets in', ['requisite pam_deny.so', 'required pam_slurm_adopt.so'], 'fail', 'refuses every user'],
     [
       'a control that PAM cannot read',
       ['[succes=ok] pam_unix.so', 'required pam_slurm_adopt.so'],

@@ -92,7 +92,7 @@ describe('withExternTimes()', () => {
         const directory = host.open(at);
         const read = (name: string) => {
           const text = directory.read(name);
-          // Everybody here has slurmstepd's name; one that is not root's was there before all.
+          // All here have slurmstepd's name; one that is not root's was there before all.
           if (name === 'stat') return text.replace(/\(.*\)/, '(slurmstepd)');
           return text;
         };

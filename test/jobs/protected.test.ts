@@ -155,7 +155,7 @@ onKernels((kernel) => {
       return pid;
     };
 
-    /** A port of this machine where somebody accepts, while `act` runs. */
+    /** A port of this machine where connections are accepted, while `act` runs. */
     const withPort = async (act: (port: number) => Promise<void>) => {
       const sockets = new Set<net.Socket>();
       const server = net.createServer((socket) => {

@@ -39,7 +39,7 @@ export async function kept(
     fs.renameSync(unfinished, done);
   } catch (error) {
     removeTree(unfinished);
-    // Somebody else was faster with the same recipe: theirs is as good.
+    // Another was faster with the same recipe: theirs is as good.
     if (!hasCode(error, 'ENOTEMPTY', 'EEXIST') || !fs.existsSync(done)) throw error;
   }
   return done;

@@ -10,7 +10,7 @@ const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
 /** Beyond the essential ones: what Node.js links to, and what the tests run. What they compile is carried in. */
 const packages = ['libstdc++6', 'mount', 'procps', 'python3-minimal'];
 
-/** Nobody reads these in a guest, and over 9p each file costs. */
+/** These are not read in a guest, and over 9p each file costs. */
 const leftOut = ['man', 'locale', 'doc', 'info'].map((folder) => `--dpkgopt=path-exclude=/usr/share/${folder}/*`);
 
 /** Each of Debian's has a Slurm of its own: 20.11, 22.05, 24.11, 26.05. */
@@ -58,7 +58,7 @@ const databaseSettings = [
 ];
 
 /**
- * To make a database takes an emulated machine minutes. Its user `slurm` is known by his uid, without a password.
+ * To make a database takes an emulated machine minutes. Its user `slurm` is known by its uid, without a password.
  * What Slurm calls it is there, too: libmariadb 11.8.9 takes no answer any more on a connection that failed once, for
  * want of it (measured: "Number of columns in result (=1) set execeeds maxmimum allowed number of columns (=0)").
  */

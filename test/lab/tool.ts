@@ -44,7 +44,7 @@ function endAll(): void {
   for (const child of running) child.kill('SIGKILL');
 }
 
-/** Whoever else listens to a signal decides what it means; nobody else: it means what it always does. */
+/** Where others listen to a signal, they decide what it means; else it means what it always does. */
 function endAllAndOurselves(signal: NodeJS.Signals): void {
   endAll();
   unwatchOurEnd();

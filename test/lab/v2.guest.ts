@@ -12,7 +12,7 @@ const slow =
 /** v2 has not what they are about. */
 const onlyOnV1: readonly (readonly [RegExp, string])[] = [
   [/\(memory[\w,]*\)$|^Cgroup in (?:memory|cpuset) /, 'the same rule in hierarchies of v1; its other half runs'],
-  [/cpuset/, 'a cpuset that takes nobody: v2 fills it in by itself'],
+  [/cpuset/, 'a cpuset that accepts no process: v2 fills it in by itself'],
   [/the cgroup that is, freezer$|frozenAt\(\) sees a frozen v1 cgroup/, 'the freezer of v1; that of v2 has a test too'],
   [
     /through tasks|makes threads without pause|looks again for threads|counts every thread|passes over a thread|stand apart|stood apart|first thread is there|has one of its threads/,

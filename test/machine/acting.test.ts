@@ -5,7 +5,7 @@ import { actingHost } from '../../src/machine/acting.js';
 import { failingHost } from '../../src/machine/failing.js';
 import { liveHost } from '../../src/machine/live-host.js';
 
-test('actingHost() lets somebody act just before the nth call, once, and that call sees it', () => {
+test('actingHost() lets another act just before the nth call, once, and that call sees it', () => {
   const folder = fs.mkdtempSync('/tmp/slurm-cgroups-acting-');
   try {
     const seen: unknown[] = [];

@@ -37,12 +37,12 @@ describe('Slots.acquire()', () => {
     const stop = new AbortController();
     const aborted = slots.acquire(within(20_000, stop.signal));
     const last = slots.acquire(within());
-    stop.abort(new Error('nobody wants it'));
-    await expect(aborted).rejects.toThrow('nobody wants it');
+    stop.abort(new Error('not wanted any more'));
+    await expect(aborted).rejects.toThrow('not wanted any more');
     release?.();
     (await last)?.();
     expect(await slots.acquire(within(0))).toBeDefined();
-    await expect(slots.acquire(within(20_000, stop.signal))).rejects.toThrow('nobody wants it');
+    await expect(slots.acquire(within(20_000, stop.signal))).rejects.toThrow('not wanted any more');
   });
 });
 
@@ -122,8 +122,8 @@ describe('Slots.each()', () => {
     const release = await slots.acquire(within());
     const stop = new AbortController();
     const doing = slots.each([1], within(20_000, stop.signal), () => expect.unreachable());
-    stop.abort(new Error('nobody wants it'));
-    await expect(doing).rejects.toThrow('nobody wants it');
+    stop.abort(new Error('not wanted any more'));
+    await expect(doing).rejects.toThrow('not wanted any more');
     release?.();
     expect(await areFree(slots, 1)).toBe(true);
   });

@@ -84,7 +84,7 @@ describe('Directory.connect()', () => {
       const connection = await connectTo(name);
       connection.send(Buffer.from('ours'));
       expect(await connection.receive(length, patient), name).toBeUndefined();
-      connection.send(Buffer.from('more')); // nobody reads it, and nobody is told
+      connection.send(Buffer.from('more')); // it is not read, and that is not said
       expect(await connection.receive(length, patient), name).toBeUndefined();
       connection.close();
     }
@@ -101,9 +101,9 @@ describe('Directory.connect()', () => {
     expect(text(await connection.receive(4, patient))).toBe('late');
     const stop = new AbortController();
     const waiting = connection.receive(4, { ...patient, signal: stop.signal });
-    stop.abort(new Error('nobody wants it'));
-    await expect(waiting).rejects.toThrow('nobody wants it');
-    await expect(connection.receive(4, { ...patient, signal: stop.signal })).rejects.toThrow('nobody wants it');
+    stop.abort(new Error('not wanted any more'));
+    await expect(waiting).rejects.toThrow('not wanted any more');
+    await expect(connection.receive(4, { ...patient, signal: stop.signal })).rejects.toThrow('not wanted any more');
     connection.close();
     expect(await connection.receive(4, patient)).toBeUndefined();
   });
@@ -135,8 +135,8 @@ describe('Directory.connect()', () => {
     expect(host.now() - begun).toBeGreaterThan(90);
     const stop = new AbortController();
     const aborted = connectTo('deaf', { ...patient, signal: stop.signal });
-    stop.abort(new Error('nobody wants it'));
-    await expect(aborted).rejects.toThrow('nobody wants it');
+    stop.abort(new Error('not wanted any more'));
+    await expect(aborted).rejects.toThrow('not wanted any more');
     const waiting = connectTo('deaf');
     server.kill('SIGKILL');
     await expect(waiting).rejects.toMatchObject({ errno: 'ECONNREFUSED' });

@@ -17,7 +17,7 @@ if (unknown.length > 0)
   throw new Error(`No cell is named ${unknown.join(', ')}; there are: ${cells.map(({ name }) => name).join(', ')}`);
 const results: CellResult[] = [];
 
-/** Where recordings of the cells are kept, when somebody wants them. */
+/** Where recordings of the cells are kept, when they are wanted. */
 const keepIn = process.env['MATRIX_KEEP'];
 
 async function runThem(): Promise<void> {

@@ -243,7 +243,7 @@ describe('decideAdoption() with several jobs', () => {
   });
 
   it.each(['allow', 'deny', 'user'] as const)(
-    'counts with action_unknown=%s only jobs that take somebody in, as far as their slurmstepds tell',
+    'counts with action_unknown=%s only jobs that accept sessions, as far as their slurmstepds say',
     (actionUnknown) => {
       const { stepds: _, ...unasked } = untold;
       const stepds = { known: 'asked' } as const;

@@ -53,7 +53,7 @@ export interface ExpectedJob extends ExpectedName {
   readonly real: { readonly jobId: number; readonly uid: number; readonly user: string; readonly sluid?: string };
 }
 
-/** The newest of all jobs, of one node's where the host has several, or of one owner's where the path names him. */
+/** The newest of all jobs, of one node's where the host has several, or of one owner's where the path names that. */
 export type ExpectedNewest = (
   | { readonly among: 'all' }
   | { readonly among: 'node'; readonly nodeName?: string }

@@ -227,7 +227,7 @@ onCluster('adopt(), counted by Slurm', { JobAcctGatherFrequency: '1' }, (on) => 
     await until('its extern step has ended', () => !fs.existsSync(`${folder}/${name}`));
     const outcomes = results.map(({ outcome }) => outcome);
     expect(outcomes).toContain('adopted');
-    for (const result of results) // refused is undone, where nobody was answered
+    for (const result of results) // refused is undone, where no login was answered
       if (result.outcome === 'adopted') expect(result).not.toMatchObject({ accounting: 'refused' });
     for (const [at, outcome] of outcomes.entries()) {
       const pid = sessions[at] ?? 0;

@@ -62,7 +62,7 @@ async function list(...words: readonly string[]): Promise<Listed> {
   return JSON.parse(stdout);
 }
 
-/** A recording asks nobody what users are called. */
+/** A recording cannot ask what users are called. */
 const withoutNames = ({ jobs }: Listed): unknown =>
   JSON.parse(JSON.stringify(jobs, (key, value) => (key === 'user' ? undefined : value)));
 

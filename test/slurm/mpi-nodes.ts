@@ -13,7 +13,7 @@ export const launchers = ['Open MPI', 'Hydra'] as const;
 export type Launcher = (typeof launchers)[number];
 
 export interface MpiSite {
-  /** A folder for what is written here: it exists, and everybody may enter it. */
+  /** A folder for what is written here: it exists, and all users may enter it. */
   readonly folder: string;
   readonly nodes: readonly NodePlace[];
   readonly user: { readonly name: string; readonly uid: number };

@@ -34,7 +34,7 @@ it.each(launchers)('every rank of %s is in the job that launched it, on either n
   const args = ['-N2', '--ntasks-per-node=1', '-o', `${folder}/launched`, '--open-mode=append'];
   fs.writeFileSync(`${folder}/launched`, '', { mode: 0o666 });
   fs.chmodSync(`${folder}/launched`, 0o666);
-  // Both jobs are there before anybody launches: caller ID alone tells them apart.
+  // Both jobs are there before one launches: caller ID alone tells them apart.
   const start = path.join(folder, `start-${name === 'Hydra' ? 'h' : 'o'}`);
   const script = (nap: number) => `until [ -e ${start} ]; do sleep 0.2; done; ${launch(name, nap, site)}`;
   const jobs: number[] = [];

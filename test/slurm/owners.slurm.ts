@@ -1,4 +1,4 @@
-// Whose jobs are here, on a real Slurm: v1 says it itself, so that nobody is asked; and the same slurmstepds, asked as
+// Whose jobs are here, on a real Slurm: v1 says it itself, so that no slurmstepd is asked; and the same slurmstepds, asked as
 // on v2, say what Slurm says.
 
 import process from 'node:process';

@@ -1,5 +1,5 @@
 // For the tests of the configuration: folders on the real machine that only root could have made, and nodes in
-// memory. /tmp would not do: it is everybody's, and so nothing in it is believed.
+// memory. /tmp would not do: all users can write there, and so nothing in it is believed.
 
 import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';

@@ -81,7 +81,7 @@ export class ExternStep {
     };
   }
 
-  /** Until nobody is connected any more: what it was told, it has done. */
+  /** Until nothing is connected any more: what it was told, it has done. */
   async idle(): Promise<void> {
     await expect.poll(this.#sandbox.open, { interval: 2 }).toBe(0);
   }
@@ -147,7 +147,7 @@ export class ExternStep {
     }
   }
 
-  /** As a step of 25.05 and later is before anybody was adopted: on v1 not there in memory, on v2 without a task. */
+  /** As a step of 25.05 and later is before the first adoption: on v1 not there in memory, on v2 without a task. */
   removeLeaf(): void {
     if (this.world.kernel.name === 'v2') {
       for (const { directory } of this.world.jobAt(this.jobId, 'step_extern', 'user', 'task_0').cgroups)

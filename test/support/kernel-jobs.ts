@@ -238,14 +238,14 @@ export class World {
     return `${cgroup?.directory}/${v1 ? 'freezer.state' : 'cgroup.freeze'}`;
   }
 
-  /** Removes a tree of cgroups that nobody is in, in each hierarchy. */
+  /** Removes a tree of cgroups without processes, in each hierarchy. */
   removeTree(set: CgroupSet): void {
     for (const cgroup of set.cgroups) {
       removeDirectories(cgroup.directory);
     }
   }
 
-  /** Ends the extern step of a job that nobody is in. */
+  /** Ends the extern step of a job without processes. */
   removeExtern(jobId: number): void {
     this.removeTree(this.jobAt(jobId, 'step_extern'));
   }
@@ -262,14 +262,14 @@ export class World {
     }
   }
 
-  /** v2: makes the user side of an extern step threaded, so that its task takes nobody (cgroups(7), "domain invalid"). */
+  /** v2: makes the user side of an extern step threaded, so that its task accepts no process (cgroups(7), "domain invalid"). */
   makeInvalid(jobId: number): void {
     const [step] = this.jobAt(jobId, 'step_extern').cgroups;
     fs.writeFileSync(`${step?.directory}/user/cgroup.type`, 'threaded');
     for (const name of ['user/task_0', 'user', 'slurm']) this.#doomed.push(`${step?.directory}/${name}`);
   }
 
-  /** A folder of root's that everybody can read and run programs from. */
+  /** A folder of root's that all users can read and run programs from. */
   folder(): string {
     const folder = fs.mkdtempSync('/var/tmp/slurm-cgroups-test-');
     fs.chmodSync(folder, 0o755);
@@ -317,7 +317,7 @@ export function stateOf(pid: number): string | undefined {
   }
 }
 
-/** One that ends while it is looked at has no children; they are somebody else's by then. */
+/** One that ends while it is looked at has no children; they are another's by then. */
 export function childrenOf(pid: number): readonly number[] {
   try {
     return fs

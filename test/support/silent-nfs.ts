@@ -1,5 +1,5 @@
 // An NFS server (version 3, over TCP) with two files, in which it answers everything but READ and WRITE until it
-// is told to: whoever reads or has written waits. RFC 5531 (calls), RFC 1813 (NFS and MOUNT). For guests alone.
+// is told to: a process that reads or has written waits. RFC 5531 (calls), RFC 1813 (NFS and MOUNT). For guests alone.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -76,7 +76,7 @@ export async function nodeOfStepds(
     );
   }
   const owner = process.geteuid?.() === 0 ? spoolUser : process.geteuid?.();
-  if (owner === spoolUser) fs.chownSync(sandbox.folder, owner, owner); // other tests ask nobody there
+  if (owner === spoolUser) fs.chownSync(sandbox.folder, owner, owner); // other tests ask no slurmstepd there
   const memory = recordedHost(
     treeText({ hierarchies: ['unified'], directories: [scope, ...directories] }) +
       lines.map((line) => `${JSON.stringify(line)}\n`).join(''),

@@ -123,7 +123,7 @@ export interface SilentFuse {
   taken(): Promise<void>;
 }
 
-/** Mounts it on a folder of its own. Ending the program frees whoever waits. */
+/** Mounts it on a folder of its own. Ending the program frees what waits. */
 export async function mountSilentFuse(source: string): Promise<SilentFuse> {
   const folder = fs.mkdtempSync('/run/slurm-cgroups-test-fuse-');
   afterwards(() => fs.rmdirSync(folder));

@@ -52,12 +52,12 @@ export function startOrphan(host: Host): ProcessIdentity {
   return identityOf(host, fork(0));
 }
 
-/** `undefined` where somebody else has the pid. */
+/** `undefined` where another has the pid. */
 function startHeir(host: Host, pid: number): ProcessIdentity | undefined {
   for (let tries = 0; tries < 20; tries++) {
     const got = fork(pid);
     if (got === pid) return identityOf(host, pid);
-    process.kill(got, 'SIGKILL'); // nobody else ends it
+    process.kill(got, 'SIGKILL'); // no other ends it
   }
   return undefined;
 }

@@ -37,7 +37,7 @@ export class Listener {
     for (const end = Date.now() + 30_000; ; ) {
       const next = this.#accepted.shift();
       if (next !== undefined) return next;
-      if (Date.now() > end) throw new Error('Nobody has connected');
+      if (Date.now() > end) throw new Error('Nothing has connected');
       await new Promise((fulfil) => setTimeout(fulfil, 5));
     }
   }

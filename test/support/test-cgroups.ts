@@ -1,4 +1,4 @@
-// Cgroups of this machine that a test made and nobody else uses: one of the same name in every writable
+// Cgroups of this machine that a test made and no other uses: one of the same name in every writable
 // hierarchy, processes that are ended by pid, and a teardown that runs on every path. It knows nothing of Slurm;
 // src/cli/sandbox.ts lays out jobs.
 

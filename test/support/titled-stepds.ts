@@ -3,7 +3,7 @@
 import { expectedFor, loadRecording } from '../recordings/recordings.js';
 
 export interface Titles {
-  /** SLUIDs whose slurmstepds have died: nobody is at their place. */
+  /** SLUIDs whose slurmstepds have died: no process is at their place. */
   readonly dead?: readonly string[];
   /** Other command lines, by pid. */
   readonly others?: Readonly<Record<number, string>>;

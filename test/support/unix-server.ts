@@ -43,7 +43,7 @@ export function unixSandbox({ owner }: { readonly owner?: number } = {}): Sandbo
         socket.on('error', () => {}); // the client may go at any time
         socket.on('close', () => sockets.delete(socket));
         serve(socket);
-        // One that nobody reads would not learn that its client has gone.
+        // One that is not read would not learn that its client has gone.
         if (socket.readableFlowing === null && socket.listenerCount('readable') === 0) socket.resume();
       });
       servers.push(server);

@@ -17,22 +17,22 @@ export interface TrustedUids {
   /** Who they are besides root, for people. */
   readonly named: string | undefined;
   /** A recording, of a node where only a program could tell the uid of that name: there is nothing to guard. */
-  readonly anybody: boolean;
+  readonly anyOwner: boolean;
 }
 
-export const rootOnly: TrustedUids = { uids: new Set([0n]), named: undefined, anybody: false };
+export const rootOnly: TrustedUids = { uids: new Set([0n]), named: undefined, anyOwner: false };
 
 /** Root and that user, if it is known. */
 export async function trustAlso(host: Host, files: ConfigFiles, user: string): Promise<TrustedUids> {
   const uid = await uidOfUser(host, files, user);
   const named = uid === undefined ? `${user} (whose uid is not known)` : `${user} (uid ${uid})`;
   const uids = uid === undefined ? rootOnly.uids : new Set([0n, BigInt(uid)]);
-  return { uids, named, anybody: uid === undefined && host.source === 'recording' };
+  return { uids, named, anyOwner: uid === undefined && host.source === 'recording' };
 }
 
 /** The first owner of the file, or of what leads to it, who is not among those trusted. */
 export function strangerAt(file: LocatedFile, trusted: TrustedUids): Owned | undefined {
-  return trusted.anybody ? undefined : file.foreign.find(({ uid }) => !trusted.uids.has(uid));
+  return trusted.anyOwner ? undefined : file.foreign.find(({ uid }) => !trusted.uids.has(uid));
 }
 
 /** @throws ConfigError that names the owner and what to do, unless all of its owners are trusted. */

@@ -187,7 +187,7 @@ describe('knowJobs()', () => {
     expect((await knowJobs(withSockets(line('/spool/node1_9.0')))).unknown).toEqual([
       'job 9 has a slurmstepd here but no cgroup, and its owner is not known',
     ]);
-    // Names that end like it, which anybody can bind, and a socket that does not listen.
+    // Names that end like it, which any user can bind, and a socket that does not listen.
     for (const other of [line('/tmp/spool/node1_9.0'), line('/tmp/x /spool/node1_9.0'), line('/spool/node1_9.0', '0')])
       expect((await knowJobs(withSockets(other))).unknown).toEqual([]);
   });

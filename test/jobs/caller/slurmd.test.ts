@@ -19,7 +19,7 @@ let folder = '';
 
 beforeAll(() => {
   if (process.geteuid?.() !== 0) return;
-  folder = fs.mkdtempSync('/run/slurm-cgroups-test-'); // in /tmp anybody could have put it there first
+  folder = fs.mkdtempSync('/run/slurm-cgroups-test-'); // in /tmp any user could have put it there first
   fs.chmodSync(folder, 0o755);
 });
 afterAll(() => {

@@ -154,7 +154,7 @@ describe('loadConfig()', () => {
     const left = await load(host, main, { leaveOut: true });
     expect(left.settings.get('a')?.value).toBe('1');
     expect(left.leftOut.map(({ path: where }) => where)).toEqual(['/etc/slurm/a']);
-    const trusted: TrustedUids = { uids: new Set([0n, 64030n]), named: 'slurm', anybody: false };
+    const trusted: TrustedUids = { uids: new Set([0n, 64030n]), named: 'slurm', anyOwner: false };
     const config = await load(host, main, { trusted });
     expect(config.settings.get('a')).toMatchObject({ value: '2' });
   });

@@ -200,7 +200,7 @@ describe('readSlurmConfiguration() believes', () => {
       { [file]: { text: `${include}SlurmUser=alice\n` }, '/etc/slurm/nodes.conf': { text: '', uid: 1001 } },
     ],
     [
-      'his cgroup.conf too',
+      'the cgroup.conf of that user too',
       { [file]: { text: 'SlurmUser=alice' }, '/etc/slurm/cgroup.conf': { text: 'CgroupSlice=a', uid: 1001 } },
     ],
   ])('%s', async (_, files) => {
@@ -214,7 +214,7 @@ describe('readSlurmConfiguration() believes', () => {
       { [file]: { text: 'SlurmUser=slurm', uid: 1001 }, '/etc/slurm': { uid: 64030 } },
     ],
     ['the usual account where it names another', { [file]: { text: 'SlurmUser=alice', uid: 64030 } }],
-    ['the usual account where it names nobody', { [file]: { text: 'ClusterName=a', uid: 64030 } }],
+    ['the usual account where it names none', { [file]: { text: 'ClusterName=a', uid: 64030 } }],
     ['the usual account where it names root', { [file]: { text: 'SlurmUser=0', uid: 64030 } }],
     [
       "an included file of another's",

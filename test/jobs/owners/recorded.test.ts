@@ -41,7 +41,7 @@ describe('recordedOwners()', () => {
     ['a uid that is none', ownersText([job(1, { jobId: 7, uid: -1, ownerFrom: 'stepd' })])],
     ['a uid in words', `[{"cgroup":${JSON.stringify(job(1).cgroups[0]?.path)},"jobId":7,"uid":"root"}]`],
     ['something else', '[null, 7, "job"]'],
-  ])('knows nobody by %s', (_what, text) => {
+  ])('knows no owner by %s', (_what, text) => {
     expect(recordedOwners(recordingWith(text))(job(1))).toBeUndefined();
   });
 

@@ -190,8 +190,8 @@ describe('askStepd()', () => {
     const socket = await serving(() => {});
     const stop = new AbortController();
     const asked = askStepd(socket, ['uid'], inTime(20_000, stop.signal));
-    setTimeout(() => stop.abort(new Error('nobody wants it')), 20);
-    await expect(asked).rejects.toThrow('nobody wants it');
+    setTimeout(() => stop.abort(new Error('not wanted any more')), 20);
+    await expect(asked).rejects.toThrow('not wanted any more');
     const recording = recordedHost('{"recording":"slurm-cgroups","version":1,"self":{"pid":2,"uid":0}}');
     await expect(askStepd(socket, ['uid'], { ...inTime(), host: recording })).rejects.toMatchObject({
       code: 'ERR_NOT_RECORDED',

@@ -65,8 +65,8 @@ describe('StepdConnection', () => {
 
   it('throws the reason of an abort, and is over then', async () => {
     const { stepd } = talkTo([int32s(1001), int32s(1001)]);
-    const signal = AbortSignal.abort(new Error('nobody wants it'));
-    await expect(stepd.ask('uid', inTime(signal))).rejects.toThrow('nobody wants it');
+    const signal = AbortSignal.abort(new Error('not wanted any more'));
+    await expect(stepd.ask('uid', inTime(signal))).rejects.toThrow('not wanted any more');
     expect(await stepd.ask('uid', inTime())).toMatchObject({ outcome: 'silent' });
   });
 

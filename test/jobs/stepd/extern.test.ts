@@ -332,7 +332,7 @@ onKernels((kernel) => {
     }
 
     for (const [what, instead] of strangers) {
-      inStep(`moves nobody beside ${what}`, { instead }, async (step, { pid, into }, world) => {
+      inStep(`moves no process beside ${what}`, { instead }, async (step, { pid, into }, world) => {
         step.removeLeaf();
         await expect(into({ stepdTimeoutMs: 2000 })).rejects.toSatisfy((error) => hasCode(error, 'ERR_NOT_SUPPORTED'));
         expect(world.places(pid)).toEqual(world.everywhere('outside'));
@@ -351,7 +351,7 @@ onKernels((kernel) => {
 
     for (const oddities of [{ state: 4 }, { state: 3 }, 'absent', 'dead'] as const) {
       inStep(
-        `moves nobody into a step that is ending (${JSON.stringify(oddities)})`,
+        `moves no process into a step that is ending (${JSON.stringify(oddities)})`,
         oddities,
         async (_step, { pid, into }, world) => {
           const result = await into();
@@ -405,7 +405,7 @@ onKernels((kernel) => {
   });
 
   describe('reachExternStepd()', () => {
-    inStep('asks nobody about a job whose id is not known', {}, async (step, _session, world) => {
+    inStep('asks no slurmstepd about a job whose id is not known', {}, async (step, _session, world) => {
       const { jobId, ...nameless } = await world.job(102);
       expect(jobId).toBe(102);
       expect(await reachExternStepd(await step.node(), nameless, deadlineIn(liveHost(), 1000))).toEqual({

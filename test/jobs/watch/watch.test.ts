@@ -250,7 +250,7 @@ describe('watchJobs()', () => {
       const stop = new AbortController();
       const aborted = watchJobs({ within: tree.within, signal: stop.signal });
       await nextReady(aborted);
-      stop.abort(new Error('enough')); // while nobody waits: closed at once
+      stop.abort(new Error('enough')); // while nothing waits: closed at once
       expect([descriptors(), inotifyWatches()]).toEqual(before);
       await expect(aborted.next()).rejects.toThrow('enough');
       expect(await aborted.next()).toEqual({ done: true, value: undefined });
@@ -299,7 +299,7 @@ describe('watchJobs()', () => {
     await heard.end();
   });
 
-  kernelTest('v1: a step that stands where nobody watches is told, and its end', v1, async (area) => {
+  kernelTest('v1: a step that stands where nothing is watched is reported, and its end', v1, async (area) => {
     const devices = area.at('devices').directory;
     const tree = new Tree(area, v1);
     tree.make('slurm/uid_1/job_1/step_0');
@@ -329,7 +329,7 @@ describe('watchJobs()', () => {
     }
   });
 
-  kernelTest('v2: jobs by SLUID, whose id nobody knows', ['unified'], async (area) => {
+  kernelTest('v2: jobs by SLUID, whose id is not known', ['unified'], async (area) => {
     const tree = new Tree(area, ['unified']);
     const heard = new Listener({ within: tree.within });
     await heard.until('ready 0');

@@ -118,7 +118,7 @@ const arrangements: Readonly<Record<string, (jobs: Scene) => Promise<Undo>>> = {
     await run('srun', ['--overlap', `--jobid=${jobOf(jobs, 'first')}`, '--ntasks=1', '--chdir=/', 'true'], 'alice');
     return async () => {};
   },
-  /** From 23.11 on nobody stores these times: whoever looks makes them (FACTS 3). Slurm's times are whole seconds. */
+  /** From 23.11 on these times are not stored: a look makes them (FACTS 3). Slurm's times are whole seconds. */
   'an ls of the older of two jobs': async (jobs) => {
     fs.writeFileSync('/proc/sys/vm/drop_caches', '2\n');
     for (const name of ['second', 'first']) {

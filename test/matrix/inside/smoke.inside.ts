@@ -73,7 +73,7 @@ async function newest(): Promise<{ readonly jobId: number | undefined; readonly 
 }
 
 /**
- * Anybody's `ls` makes the times of Slurm's directories "now", from 23.11 on (FACTS 3); this one looks at the oldest
+ * Any user's `ls` makes the times of Slurm's directories "now", from 23.11 on (FACTS 3); this one looks at the oldest
  * job last.
  */
 async function looksAround(): Promise<void> {
@@ -85,7 +85,7 @@ async function setClock(seconds: number): Promise<void> {
   await run('date', ['-s', `@${Math.round(Date.now() / 1000) + seconds}`]);
 }
 
-/** Who runs it may make devices, as far as his cgroup lets him. */
+/** Its user may make devices, as far as the cgroup allows. */
 async function setuidMknod(): Promise<string> {
   const file = '/opt/lab-mknod'; // /tmp may be mounted nosuid
   await run('sh', ['-c', `cp "$(command -v mknod)" ${file} && chmod 4755 ${file}`]);
@@ -213,13 +213,13 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     expect(cpus(hers.pid)).toBe(cpus(batch));
     expect(cpus(hers.pid)).toMatch(/^[01]$/);
     expect(cpus(free.pid)).toBe('0-1');
-    // The device is bob's: he asked for it. Who is in no job is not limited.
+    // The device is bob's, whose job asked for it. A session in no job is not limited.
     expect(await his.say(device)).toBe('1\ncode 0');
     expect(await free.say(device)).toBe('1\ncode 0');
     expect(await hers.say(device)).toMatch(/Operation not permitted/);
     expect(await hers.say(`${mknod} /tmp/lab-alice c 1 7`)).toMatch(/Operation not permitted\s+code 1$/);
     expect(await free.say(`${mknod} /tmp/lab-carol c 1 7`)).toBe('code 0');
-    // 150 MiB in a job of 100: the session's process is killed, and nobody else, neither in this job nor in others.
+    // 150 MiB in a job of 100: the session's process is killed, and no other, neither in this job nor in others.
     const others = (await listPids()).map(({ pid }) => pid).filter((pid) => commOf(pid) === 'sleep');
     expect(await hers.say('head -c 150M /dev/zero | tail >/dev/null')).toMatch(/code 137$/);
     expect(others.length).toBeGreaterThan(3);
@@ -319,7 +319,7 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     await until('its slurmstepds are dead', () => stepdsOf(second).length === 0);
     expect(theirs.map(({ pid }) => pid)).toContain(adopted);
     expect(isAlive(adopted)).toBe(true);
-    // Nobody is left who knows which job a SLUID is: that name is asked for.
+    // Nothing is left that knows which job a SLUID is: that name is asked for.
     const { code, text } = await commandHere('clean', namedBySluid ? name : String(second), '--grace', '0', '--json');
     expect(code, text).toBe(0);
     expect(theirs.filter(({ pid }) => isAlive(pid))).toEqual([]);

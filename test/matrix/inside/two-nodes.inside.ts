@@ -58,7 +58,7 @@ beforeAll(async () => {
   const step = 'srun --overlap -n2 sleep 3601 &';
   wide = Number.parseInt(await run('sbatch', [...both, `--wrap=${step} ${obeying(first)}`], 'bob'), 10);
   other = Number.parseInt(await run('sbatch', [...both, `--wrap=${obeying(second)}`], 'bob'), 10);
-  await until('his other job runs on both nodes', () =>
+  await until('bob’s other job runs on both nodes', () =>
     names.every((name) => fs.existsSync(externSocket(name, other))),
   );
   const steps = names.flatMap((name) => [externSocket(name, wide), stepSocket(name, wide)]);

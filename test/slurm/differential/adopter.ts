@@ -19,7 +19,7 @@ import type { Source } from './source.js';
 /** Where the logins happen. */
 export interface Site {
   readonly cluster: Cluster;
-  /** A folder of the test's own that everybody can read, taken away with the cluster. */
+  /** A folder of the test's own that all users can read, taken away with the cluster. */
   readonly folder: string;
   /** How long a login may take before it counts as hanging. Default: longer than the budget of ours, 5 s. */
   readonly hangsAfterMs?: number;

@@ -1,4 +1,4 @@
-// PAM configuration of one login or one sshd, seen by nobody else: a folder that lies over /etc/pam.d in a mount
+// PAM configuration of one login or one sshd, seen by no other: a folder that lies over /etc/pam.d in a mount
 // namespace of its own. The stack writes its answer down and keeps the login waiting until it was looked at.
 
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
@@ -36,7 +36,7 @@ export class PamStack {
     this.#folder = fs.mkdtempSync(path.join(parent, 'pam-'));
     fs.chmodSync(this.#folder, 0o755);
     const stay = path.join(this.#folder, 'stay');
-    // Its parent is the process that PAM runs in. Nobody waits longer than a minute, whatever becomes of the test.
+    // Its parent is the process that PAM runs in. No login waits longer than a minute, whatever becomes of the test.
     fs.writeFileSync(
       stay,
       `printf '%s %s' "$1" "$PPID" >"${this.#said}.new" && mv "${this.#said}.new" "${this.#said}"\nfor i in $(seq 1200); do [ -e "${this.#said}" ] || exit 0; sleep 0.05; done\n`,
@@ -48,7 +48,7 @@ export class PamStack {
       say('in', 'default=done'),
       say('refused', 'default=ignore'),
       'account requisite pam_deny.so',
-      'auth required pam_permit.so', // nobody is asked for a password: sshd takes keys alone
+      'auth required pam_permit.so', // no user is asked for a password: sshd takes keys alone
       'session required pam_permit.so',
       'password requisite pam_deny.so',
     ];

@@ -63,7 +63,7 @@ export function rowsInGuest({ slurm, cgroup, boot, jobIdPaths = false }: GuestKi
     ...(isV2 && isThorough
       ? of('the only job is suspended', ['', "hangs in bob's", { user: 'bob', ...differs('suspended', 'refused') }])
       : []),
-    // The last: whoever asks every slurmstepd of the node hangs from here on.
+    // The last: an adopter that asks every slurmstepd of the node hangs from here on.
     ...(isV2 && !jobIdPaths
       ? of('a stopped slurmstepd of another user', ['', 'hangs', differs('no-strangers-asked', 'in second')])
       : []),

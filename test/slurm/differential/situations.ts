@@ -82,7 +82,7 @@ export const situations: readonly Situation[] = [
     arrange: killAndEnd,
   },
   { name: 'the newer of two jobs is suspended', jobs: ['older', 'suspended'], arrange: suspend },
-  // The last: whoever asks every slurmstepd of the node hangs from here on.
+  // The last: an adopter that asks every slurmstepd of the node hangs from here on.
   { name: 'a stopped slurmstepd of another user', of: 'one job', jobs: [], arrange: stopBobs },
   { name: "a stopped slurmstepd of the user's own job", of: 'one job', jobs: [], arrange: stopOnly },
 ];
@@ -234,7 +234,7 @@ async function endSlowly(scene: Scene): Promise<() => Promise<void>> {
     write('cgroup.procs', String(sleeper.pid));
     write('freezer.state', 'FROZEN');
     await site.cluster.run('scancel', [String(job.jobId)]);
-    await until('its extern step takes nobody any more', async () => {
+    await until('its extern step accepts no process any more', async () => {
       const reached = await reachExternStepd(node, found, deadlineIn(node.host, 5000));
       if (reached.outcome === 'ready') reached.stepd.close();
       return reached.outcome === 'ending';

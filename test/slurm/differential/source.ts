@@ -137,7 +137,7 @@ export async function arriveFrom(source: Source, mapped: boolean): Promise<Arriv
     const at = server.address();
     const port = typeof at === 'object' && at !== null ? at.port : 0;
     const arrives = once(server, 'connection', { signal: AbortSignal.timeout(30_000) });
-    // Whoever connected waits for a byte that never comes, and ends with the connection.
+    // The one that connected waits for a byte that never comes, and ends with the connection.
     await source.start(`exec 3<>/dev/tcp/${source.address}/${port}; read -r -u 3`);
     const [socket]: [net.Socket] = (await arrives) as [net.Socket];
     socket.on('error', () => {}); // its other end may be killed

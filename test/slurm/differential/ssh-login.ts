@@ -84,7 +84,7 @@ const clientOptions: readonly string[] = [
   'LogLevel=ERROR',
 ].map((option) => `-o ${option}`);
 
-/** One for everybody: it belongs to root and everybody may read it, which ssh minds only with a key of the user's own. */
+/** One for all users: it belongs to root and all may read it, which ssh minds only with a key of the user's own. */
 const key = ({ folder }: Site): string => path.join(folder, 'key');
 
 async function startSshd(site: Site, stack: PamStack): Promise<{ readonly port: number; readonly sshd: ChildProcess }> {
