@@ -1,8 +1,6 @@
 // What the documents say can be done can be done: their commands, links, examples, and the cells that were tested.
 
-import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { describe, expect, it, test } from 'vitest';
 import { adoptSpec } from '../src/cli/commands/adopt.js';
@@ -14,6 +12,7 @@ import { verifySpec } from '../src/cli/commands/verify.js';
 import { watchSpec } from '../src/cli/commands/watch.js';
 import { parseWords } from '../src/cli/spec.js';
 import { cells } from './matrix/cells.js';
+import { blocks } from './support/code-blocks.js';
 
 const root = path.resolve(import.meta.dirname, '..');
 const textOf = (file: string) => fs.readFileSync(path.join(root, file), 'utf8');
@@ -26,13 +25,6 @@ const documents = [
   'test/recordings/README.md',
 ];
 const specs = [listSpec, verifySpec, adoptSpec, cleanSpec, straysSpec, watchSpec, doctorSpec];
-
-/** The blocks of code of a language in a document. */
-function blocks(file: string, language: string): readonly string[] {
-  return [...textOf(file).matchAll(/^```(\w+)\n(.*?)^```$/gms)].flatMap(([, name, text]) =>
-    name === language && text !== undefined ? [text] : [],
-  );
-}
 
 describe.each(documents)('%s', (file) => {
   const text = textOf(file);
@@ -53,7 +45,7 @@ describe.each(documents)('%s', (file) => {
   });
 
   it('calls the command as it can be called', () => {
-    for (const line of blocks(file, 'console').join('').split('\n')) {
+    for (const line of blocks(textOf(file), 'console').join('').split('\n')) {
       const [, name, words] = /^[$#] (?:slurm-cgroups|node dist\/bin\/slurm-cgroups\.js) (\w+) ?(.*)$/.exec(line) ?? [];
       if (name === undefined || words === undefined) continue;
       const spec = specs.find((one) => one.name === name) ?? expect.unreachable(line);
@@ -61,27 +53,6 @@ describe.each(documents)('%s', (file) => {
       parseWords(spec, command.match(/"[^"]*"|\S+/g) ?? []);
     }
   });
-});
-
-test('the examples of README.md compile', () => {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-examples-'));
-  try {
-    const examples = blocks('README.md', 'ts');
-    expect(examples.length).toBe(2);
-    for (const [at, text] of examples.entries()) fs.writeFileSync(path.join(folder, `example-${at}.mts`), text);
-    const compilerOptions = {
-      paths: { 'slurm-cgroups': [path.join(root, 'src/index.ts')] },
-      typeRoots: [path.join(root, 'node_modules/@types')],
-      noEmit: true,
-    };
-    const config = { extends: path.join(root, 'tsconfig.json'), compilerOptions, include: ['*.mts'] };
-    fs.writeFileSync(path.join(folder, 'tsconfig.json'), JSON.stringify(config));
-    const tsc = path.join(root, 'node_modules/typescript/bin/tsc');
-    const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8', timeout: 60_000 });
-    expect([status, stdout]).toEqual([0, '']);
-  } finally {
-    fs.rmSync(folder, { recursive: true });
-  }
 });
 
 test('docs/tested-on.md has every cell of the matrix, and no other', () => {

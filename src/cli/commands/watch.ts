@@ -52,9 +52,10 @@ export async function runWatch(words: Words, output: Output = standardOutput()):
         const watching = { ...options, signal: over.signal };
         if (asTable) await drawTable(node, watching, { steps: words.flags.has('steps'), output });
         else await printLines(node, watching, output);
+        if (over.signal.aborted) log('verbose', 'asked to stop');
       } catch (error) {
-        if (!over.signal.aborted && !isTerminalGone(error)) throw error;
-        log('verbose', 'asked to stop');
+        if (!isTerminalGone(error)) throw error;
+        log('verbose', 'the terminal is gone');
       } finally {
         process.off('SIGPIPE', end);
       }

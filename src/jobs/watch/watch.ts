@@ -36,7 +36,7 @@ export type JobEvent = { readonly time: string } & (
 export interface WatchJobsOptions extends ReadNodeOptions {
   /** Steps too, at one more of the kernel's watches a job. */
   readonly steps?: boolean;
-  /** Ends the watch: what is open is closed at once, and the iteration throws the signal's reason. */
+  /** Ends the watch: what is open is closed at once, and the iteration is over, without an exception, as by `break`. */
   readonly signal?: AbortSignal;
   /** All is looked at again so often without any event, in case one was lost (a full queue of the kernel). Default 30,000. */
   readonly recheckMs?: number;
@@ -60,7 +60,7 @@ const manyEvents = 4096;
  * discoverJobs found; what came and went between two looks is not told. A directory made again under the same name
  * is another job. Slurm's directory may be missing at first, and be removed and made again.
  *
- * A recorded node does not change: its iteration ends after `ready`.
+ * It ends by `break`, or by its signal. A recorded node does not change: its iteration ends after `ready`.
  *
  * @throws SlurmCgroupsError as readNode at the start and discoverJobs at any time: what cannot be read is not "none".
  * @example
@@ -90,7 +90,9 @@ export function watchJobs(options: WatchJobsOptions = {}): AsyncIterableIterator
 
 async function* follow(options: WatchJobsOptions, stopped: AbortSignal): AsyncGenerator<JobEvent, void, undefined> {
   const { signal, steps = false, recheckMs = 30_000 } = options;
-  signal?.throwIfAborted();
+  /** Nothing more is wanted. */
+  const isOver = () => stopped.aborted || signal?.aborted === true;
+  if (isOver()) return;
   let node = await readNode(options);
   const { host } = node;
   const bell = new Wakeup(host);
@@ -103,11 +105,6 @@ async function* follow(options: WatchJobsOptions, stopped: AbortSignal): AsyncGe
     bell.notify();
   };
   for (const one of [signal, stopped]) one?.addEventListener('abort', end, { once: true });
-  /** Whether the caller wants to hear no more. */
-  const isOver = () => {
-    signal?.throwIfAborted();
-    return stopped.aborted;
-  };
   try {
     if (isOver()) return;
     const index = new JobIndex(steps);
