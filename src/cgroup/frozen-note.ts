@@ -9,9 +9,10 @@ import { Pace } from '../machine/pace.js';
 import { makeStateFolder, removeStateFile, requireRootsFolder, stateFolder } from '../machine/state-folder.js';
 import { Cgroup } from './cgroup.js';
 import { thawAt } from './freezer.js';
-import { type Hierarchies, hierarchyOfKey } from './hierarchies.js';
+import { directoryOf, type Hierarchies, hierarchyOfKey } from './hierarchies.js';
 import { bootIdOf, isOwnerRunning, type NoteOwner, ownerIn, selfAsOwner } from './note-owner.js';
 import { type CgroupPath, cgroupPath } from './path.js';
+import { isThere } from './process.js';
 
 /** A user who could write to it could have any cgroup thawed. */
 const folder = stateFolder('frozen');
@@ -77,8 +78,10 @@ export async function thawLeftovers(
   for (const name of notesIn(host)) {
     const file = `${folder}/${name}`;
     const note = readNote(host, file);
-    if (note !== undefined && (await isOwnerRunning(host, note, pace))) continue;
-    const cgroup = note === undefined || note.bootId !== bootIdOf(host) ? undefined : cgroupOf(host, hierarchies, note);
+    if (note === undefined ? isBeingWritten(host, name) : await isOwnerRunning(host, note, pace)) continue;
+    const ofThisBoot = note === undefined || note.bootId !== bootIdOf(host) ? undefined : note;
+    if (ofThisBoot !== undefined && !isInView(hierarchies, ofThisBoot)) continue;
+    const cgroup = ofThisBoot === undefined ? undefined : cgroupOf(host, hierarchies, ofThisBoot);
     if (cgroup !== undefined) {
       thawAt(host, cgroup);
       thawed.push(cgroup.directory);
@@ -86,6 +89,21 @@ export async function thawLeftovers(
     removeStateFile(host, file);
   }
   return thawed;
+}
+
+/** A note comes into being empty. Without it, what its living writer freezes next would stay so if that were killed then. */
+function isBeingWritten(host: Host, name: string): boolean {
+  const [, pid, startTime] = /-(\d+)-(\d+)-\d+$/.exec(name) ?? [];
+  if (pid === undefined || startTime === undefined) return false;
+  return isThere(host, { pid: Number(pid), startTime: BigInt(startTime) });
+}
+
+/** What this run has not mounted, or only a part of, is not gone: the note is left to one that sees it. */
+function isInView(hierarchies: Hierarchies, note: Note): boolean {
+  const path = pathIn(note);
+  if (path === undefined) return true; // no path at all: the note says nothing
+  const hierarchy = hierarchyOfKey(hierarchies, note.hierarchy);
+  return hierarchy !== undefined && directoryOf(hierarchy, path) !== undefined;
 }
 
 function notesIn(host: Host): readonly string[] {

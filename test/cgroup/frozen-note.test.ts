@@ -6,6 +6,7 @@ import { type Cgroup, holdCgroup } from '../../src/cgroup/cgroup.js';
 import { freeze, isToldToFreeze, thaw } from '../../src/cgroup/freezer.js';
 import { thawLeftovers, writeFrozenNote } from '../../src/cgroup/frozen-note.js';
 import { discoverHierarchies } from '../../src/cgroup/hierarchies.js';
+import { cgroupPath } from '../../src/cgroup/path.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
 import { deadlineIn } from '../../src/machine/deadline.js';
 import type { Directory, Host } from '../../src/machine/host.js';
@@ -123,9 +124,44 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('Notes of what was frozen (needs
     for (const name of notes()) fs.unlinkSync(`${folder}/${name}`);
   });
 
-  it('ignores a note that is cut off', async () => {
+  it('leaves the note of a hierarchy that this run does not see, or sees a part of, to one that does', async () => {
+    // In a folder of its own: any other cleaner of this machine sees the cgroup, and would do its work.
+    const own = fs.mkdtempSync('/run/slurm-cgroups/test-notes-');
+    const at = (path: string) => path.replace(folder, own);
+    const apart: Host = {
+      ...host,
+      create: (path, text) => host.create(at(path), text),
+      mkdir: (path) => host.mkdir(at(path)),
+      names: (path) => host.names(at(path)),
+      read: (path) => host.read(at(path)),
+      stat: (path) => host.stat(at(path)),
+      unlink: (path) => host.unlink(at(path)),
+    };
+    const all = discoverHierarchies();
+    const thawSeen = (seen: typeof all.all) => thawLeftovers(apart, { ...all, all: seen }, deadlineIn(apart, 60_000));
+    try {
+      writeFrozenNote(apart, cgroup, directory);
+      const [name = ''] = fs.readdirSync(own);
+      const note = JSON.parse(fs.readFileSync(`${own}/${name}`, 'utf8'));
+      fs.writeFileSync(`${own}/${name}`, JSON.stringify({ ...note, pid: deadPid() }));
+      await thawSeen(all.all.filter(({ key }) => key !== note.hierarchy));
+      await thawSeen(all.all.map((one) => ({ ...one, root: cgroupPath('/elsewhere') })));
+      expect(fs.readdirSync(own)).toEqual([name]);
+      expect(await thawSeen(all.all)).toEqual([cgroup.directory]);
+      expect(fs.readdirSync(own)).toEqual([]);
+    } finally {
+      fs.rmSync(own, { recursive: true });
+    }
+  });
+
+  it('leaves a note that is cut off to its living writer, who may be at it, and forgets that of a dead one', async () => {
     writeFrozenNote(host, cgroup, directory);
-    fs.writeFileSync(`${folder}/${notes()[0]}`, '{"boot');
+    const [name = ''] = notes();
+    fs.writeFileSync(`${folder}/${name}`, '{"boot');
+    await thawAll();
+    expect(notes()).toEqual([name]);
+    // No pid is that high.
+    fs.renameSync(`${folder}/${name}`, `${folder}/${name.replace(/-\d+-\d+-\d+$/, '-4194304-1-1')}`);
     await thawAll();
     expect(notes()).toEqual([]);
   });
