@@ -15,7 +15,7 @@ import type { SlurmNode } from '../jobs/node.js';
 import { removeUnderSlurmLock } from '../jobs/slurm-lock.js';
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
-import { ifThere, quote, SlurmCgroupsError } from '../machine/errors.js';
+import { ifThere, quote, SlurmCgroupsError, someOf } from '../machine/errors.js';
 import { askToEnd, emptyAndRemove, membersIn } from './emptying.js';
 import { jobsMeant } from './named-job.js';
 import type { CleanReport, EndedProcess, SparedProcess } from './report.js';
@@ -58,7 +58,7 @@ export async function cleanJob(job: JobName, options: CleanOptions): Promise<Cle
   const notes: string[] = [];
   if (!dryRun) {
     const thawed = await thawLeftovers(node.host, node.hierarchies, deadlineIn(node.host, timeoutMs, signal));
-    notes.push(...thawed.map((path) => `thawed "${path}", which an earlier run that was killed had frozen`));
+    notes.push(...noteOn(thawed, (names) => `thawed ${names}, which an earlier run that was killed had frozen`));
   }
   const plan = await planJob(job, options);
   const found = plan.found === undefined ? null : plan.found.length > 0;
@@ -263,11 +263,22 @@ async function carryOut(
     left: [...removal.left, ...unseen],
     notes: [
       ...base.notes,
-      ...killed.thawed.map((path) => `"${path}" was suspended: thawed so that what is in it can end`),
+      ...noteOn(killed.thawed, (names, one) =>
+        one
+          ? `${names} was suspended: thawed so that what is in it can end`
+          : `${names} were suspended: thawed so that what is in them can end`,
+      ),
       ...left.map(({ pid, comm }) => `process ${pid} (${comm}) got SIGTERM, and left the job alive`),
       ...users.notes,
     ],
   };
+}
+
+/** One note however many cgroups it is about: a user can make thousands. */
+function noteOn(paths: readonly string[], say: (names: string, one: boolean) => string): readonly string[] {
+  if (paths.length === 0) return [];
+  const names = someOf(paths.map(quote));
+  return [say(paths.length === 1 ? names : `${paths.length} cgroups (${names})`, paths.length === 1)];
 }
 
 /** Whether it is that cgroup, or below it. */
