@@ -9,6 +9,9 @@ import { type Host, isDirectory } from '../machine/host.js';
 import type { SlurmConfiguration } from './config/read.js';
 import { parseTopV1, parseTopV2, type SlurmTop } from './layout.js';
 
+/** Where cgroup.conf names no other (CgroupSlice). */
+const usualSlice = 'system.slice';
+
 /** Slurm's own directory in one hierarchy, as found. */
 export interface LocatedTop extends SlurmTop {
   readonly hierarchy: Hierarchy;
@@ -89,18 +92,32 @@ export function findTops(search: TopsSearch): readonly LocatedTop[] {
       }
     }
   };
-  const [prepend, slice = 'system.slice'] = [configuration?.cgroupPrepend, configuration?.cgroupSlice];
+  const [prepend, slice] = [configuration?.cgroupPrepend, configuration?.cgroupSlice];
   for (const hierarchy of hierarchies.all) {
     if (hierarchy.version === 2) {
       const before = tops.length;
-      for (const start of within === undefined ? startsOf(host, partsOfSetting(slice)) : [within]) {
-        look(hierarchy, childPath(start, ...partsOfSetting(slice)), parseTopV2);
+      for (const parent of slicesOf({ host, within, slice })) {
+        look(hierarchy, parent, parseTopV2);
         if (tops.length > before) break;
       }
     } else if (prepend === undefined) look(hierarchy, within ?? rootPath, parseTopV1);
     else lookAlong(hierarchy, within ?? rootPath, partsOfSetting(prepend));
   }
   return tops;
+}
+
+/** On v2: where Slurm's tree can stand, the first that has one counts. */
+export function slicesOf({
+  host,
+  within,
+  slice = usualSlice,
+}: {
+  readonly host: Host;
+  readonly within: CgroupPath | undefined;
+  readonly slice: string | undefined;
+}): readonly CgroupPath[] {
+  const parts = partsOfSetting(slice);
+  return (within === undefined ? startsOf(host, parts) : [within]).map((start) => childPath(start, ...parts));
 }
 
 /**

@@ -9,6 +9,7 @@ import { ifThere } from '../../machine/errors.js';
 import type { Job } from '../job.js';
 import { parseJobName, parseStepName, parseTopV1, parseTopV2, parseUidName } from '../layout.js';
 import type { SlurmNode } from '../node.js';
+import { slicesOf } from '../tops.js';
 
 export interface WatchedDirectory {
   readonly directory: string;
@@ -28,7 +29,7 @@ export type Affected = { readonly what: 'node' | 'all' } | { readonly what: 'use
  * watch on the cgroup itself, measured on 6.18) is watched while there is none; and where directories are named by
  * node, for another node's.
  */
-export function directoriesToWatch(node: SlurmNode, within: CgroupPath = rootPath): readonly WatchedDirectory[] {
+export function directoriesToWatch(node: SlurmNode, within?: CgroupPath): readonly WatchedDirectory[] {
   const directories = new Map<string, WatchedDirectory>();
   const add = (watched: WatchedDirectory) => {
     if (!directories.has(watched.directory)) directories.set(watched.directory, watched);
@@ -49,14 +50,19 @@ export function directoriesToWatch(node: SlurmNode, within: CgroupPath = rootPat
   return [...directories.values()];
 }
 
-/** Where Slurm's trees will stand (findTops of node.ts). */
-function* directoriesWithoutTops(node: SlurmNode, within: CgroupPath): Generator<WatchedDirectory> {
-  const { cgroupPrepend: prepend, cgroupSlice: slice = 'system.slice' } = node.configuration ?? {};
+/** Where Slurm's trees will stand (findTops of tops.ts). */
+function* directoriesWithoutTops(node: SlurmNode, within: CgroupPath | undefined): Generator<WatchedDirectory> {
+  const { cgroupPrepend: prepend, cgroupSlice: slice } = node.configuration ?? {};
   const parents = prepend?.split('/').filter((part) => part !== '') ?? [];
   for (const hierarchy of node.hierarchies.all) {
-    const names = hierarchy.version === 2 ? [slice] : parents.slice(0, -1);
-    const directory = directoryOf(hierarchy, childPath(within, ...names));
-    if (directory !== undefined) yield above(node, directory, hierarchy.version);
+    const isV2 = hierarchy.version === 2;
+    const paths = isV2
+      ? slicesOf({ host: node.host, within, slice })
+      : [childPath(within ?? rootPath, ...parents.slice(0, -1))];
+    for (const path of paths) {
+      const directory = directoryOf(hierarchy, path);
+      if (directory !== undefined) yield above(node, directory, hierarchy.version);
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { cgroupPath } from '../../../src/cgroup/path.js';
 import { discoverJobs } from '../../../src/jobs/discovery.js';
-import { readNode } from '../../../src/jobs/node.js';
+import { readNode, type SlurmNode } from '../../../src/jobs/node.js';
 import {
   affectedBy,
   directoriesToWatch,
@@ -65,6 +65,20 @@ describe('directoriesToWatch()', () => {
       `further ${root}/unified`,
     ]);
     expect(await placesIn(['freezer'], ['freezer/a'], '/a/b')).toEqual([`further ${root}/freezer/a`]);
+  });
+
+  it("v2 without any, in a container that sees its host's cgroups: below the folder of pid 1's cgroup, and below the root", async () => {
+    const host = treeHost({
+      hierarchies: ['unified'],
+      directories: ['unified/kubepods/pod1/system.slice'],
+      files: { '/proc/1/cgroup': '0::/kubepods/pod1/init\n' },
+    });
+    const read = await readNode({ host, within: cgroupPath('/') });
+    const node: SlurmNode = { ...read, tops: [] };
+    expect(directoriesToWatch(node).map(({ kind, directory }) => `${kind} ${directory}`)).toEqual([
+      `above ${root}/unified/kubepods/pod1/system.slice`,
+      `further ${root}/unified`,
+    ]);
   });
 });
 
