@@ -13,7 +13,7 @@ import { verifySpec } from './commands/verify.js';
 import { watchSpec } from './commands/watch.js';
 import { ending, usageError } from './exit.js';
 import { type CommandSpec, checkWords, type RunCommand } from './spec.js';
-import { standardOutput } from './terminal/output.js';
+import { standardOutput, wrapped } from './terminal/output.js';
 
 /** A command and how to load it. */
 interface Loadable {
@@ -59,7 +59,17 @@ function usual(words: readonly string[]): readonly string[] {
 async function parseAndRun(words: readonly string[], version: string): Promise<number> {
   let exitCode = 0;
   const output = standardOutput();
+  const width = output.columns ?? 80;
+  const wrap = (text: string) => wrapped(text, { width, indent: ' '.repeat(text.search(/\S/)) });
   const program = new Command('slurm-cgroups')
+    .configureHelp({
+      helpWidth: width,
+      formatItem: (term, termWidth, description) =>
+        (width - termWidth < 28
+          ? [`  ${term}`, ...wrap(`      ${description}`)]
+          : wrapped(`  ${term.padEnd(termWidth)}  ${description}`, { width, indent: ' '.repeat(termWidth + 4) })
+        ).join('\n'),
+    })
     .description(
       "Finds Slurm's job cgroups on this node, puts sessions into the right job, and proves what belongs to what.",
     )
@@ -75,7 +85,7 @@ async function parseAndRun(words: readonly string[], version: string): Promise<n
       command.option(`--${flag.name}${flag.takes === undefined ? '' : ` <${flag.takes}>`}`, flag.description);
     command.addHelpText(
       'after',
-      `\nExamples:\n${spec.examples.map(([line, meaning]) => `  ${line}\n      ${meaning}`).join('\n')}`,
+      `\nExamples:\n${spec.examples.flatMap(([line, meaning]) => [`  ${line}`, ...wrap(`      ${meaning}`)]).join('\n')}`,
     );
     command
       .configureOutput({ writeOut: (text) => output.print(text.replace(/\n$/, '')), writeErr: () => {} })
@@ -92,7 +102,9 @@ async function parseAndRun(words: readonly string[], version: string): Promise<n
   }
   program.addHelpText(
     'after',
-    '\nExit codes: 0 done, 1 the answer is no, 2 wrong usage, configuration or input, 3 not permitted, 4 no cgroups or no Slurm node.',
+    `\n${wrap(
+      'Exit codes: 0 done, 1 the answer is no, 2 wrong usage, configuration or input, 3 not permitted, 4 no cgroups or no Slurm node.',
+    ).join('\n')}`,
   );
   try {
     await program.parseAsync([...words], { from: 'user' });

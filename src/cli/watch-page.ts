@@ -116,7 +116,22 @@ function startOf(job: Job, knownMs: number): number {
   return Math.min(knownMs, ...signs.map((ns) => Number(ns / 1_000_000n)));
 }
 
+/** In which order the jobs stand. */
+export type SortBy = 'newest' | 'job' | 'user' | 'steps';
+export const sortOrders: readonly SortBy[] = ['newest', 'job', 'user', 'steps'];
+
+/** What of the jobs is shown, as the keys of the terminal say. */
+export interface View {
+  /** The first job that is shown, from 0. */
+  readonly first: number;
+  readonly sortBy: SortBy;
+}
+
 export interface PageOptions {
+  /** Default: all from the newest on, and no line about keys. */
+  readonly view?: View;
+  /** Whether a job is suspended, where that can be seen. */
+  readonly isSuspended?: (job: Job) => boolean | undefined;
   readonly node: string | undefined;
   readonly mode: string;
   readonly nowMs: number;
@@ -138,7 +153,7 @@ export async function pageOf(
   options: PageOptions,
   output: Pick<Output, 'style'>,
 ): Promise<readonly string[]> {
-  const { size } = options;
+  const { size, view: { sortBy } = { sortBy: 'newest' } } = options;
   const head = headLines(table, options);
   const isTall = size.rows > 12;
   const foot: readonly Line[] = table.recent.map(({ time, text, style }) => [
@@ -147,7 +162,7 @@ export async function pageOf(
   ]);
   // The last lines stay where they are, so that the table does not jump when something happens.
   const room = Math.max(1, size.rows - head.length - 2 - (isTall ? recentLines + 1 : 0));
-  const { rows, left } = await fitting(table, options, room);
+  const { rows, left } = await fitting(sorted(table, options), { table, options, room });
   const [names = '', ...body] = aligned(
     [['JOB', 'USER', options.steps ? '' : 'STEPS', 'PROCESSES', 'AGE'], ...rows],
     size.columns,
@@ -157,28 +172,51 @@ export async function pageOf(
     [],
     [[names, 'bold']],
     ...body.map((line): Line => [table.jobs.length === 0 ? [line, 'dim'] : [line]]),
-    ...(left > 0 ? [[[`… and ${count(left, 'older job')}`, 'dim'] as const]] : []),
+    ...(left > 0 ? [[[`… and ${count(left, sortBy === 'newest' ? 'older job' : 'more job')}`, 'dim'] as const]] : []),
     ...(isTall && foot.length > 0 ? [[], ...foot] : []),
   ];
   return lines.slice(0, size.rows).map((line) => written(line, size.columns, output));
 }
 
-function headLines(table: JobTable, { node, mode, nowMs, size }: PageOptions): readonly Line[] {
+function headLines(table: JobTable, { node, mode, nowMs, size, view }: PageOptions): readonly Line[] {
   const title = node === undefined ? 'this node' : `node ${visible(node)}`;
   const about = `  ${count(table.jobs.length, 'job')}${table.isReady ? '' : ' so far'}, ${mode} cgroups`;
   const clock = clockOf(nowMs);
   const gap = Math.max(2, size.columns - widthOf(title + about) - clock.length);
   const first: Line = [[title, 'bold'], [about + ' '.repeat(gap)], [clock, 'dim']];
-  return table.note === undefined ? [first] : [first, [[`note: ${visible(table.note)}`, 'yellow']]];
+  const keys: readonly Line[] =
+    view === undefined
+      ? []
+      : [
+          [
+            [
+              `by ${view.sortBy}${view.first > 0 ? `, from row ${view.first + 1}` : ''}  ·  s sort  ↑↓ PgUp PgDn scroll  q quit`,
+              'dim',
+            ],
+          ],
+        ];
+  return [first, ...keys, ...(table.note === undefined ? [] : [[[`note: ${visible(table.note)}`, 'yellow'] as const]])];
 }
 
-/** Rows of the youngest jobs, each with all its steps where there is room, and how many jobs have no row. */
+/** The jobs in the order of the view, from its first on. */
+function sorted(table: JobTable, { view, names }: PageOptions): readonly ShownJob[] {
+  if (view === undefined) return table.jobs;
+  const user = ({ job: { uid } }: ShownJob) => (uid === undefined ? '' : (names(uid) ?? String(uid)));
+  const orders: Readonly<Record<SortBy, (a: ShownJob, b: ShownJob) => number>> = {
+    newest: () => 0,
+    job: (a, b) => (a.job.jobId ?? 0) - (b.job.jobId ?? 0),
+    user: (a, b) => compare(user(a), user(b)),
+    steps: (a, b) => b.job.steps.length - a.job.steps.length,
+  };
+  // A stable sort: among equals the newest stands first.
+  return [...table.jobs].sort(orders[view.sortBy]).slice(view.first);
+}
+
+/** Rows of the first jobs, each with all its steps where there is room, and how many jobs have no row. */
 async function fitting(
-  table: JobTable,
-  options: PageOptions,
-  room: number,
+  jobs: readonly ShownJob[],
+  { table, options, room }: { readonly table: JobTable; readonly options: PageOptions; readonly room: number },
 ): Promise<{ readonly rows: readonly (readonly string[])[]; readonly left: number }> {
-  const { jobs } = table;
   if (jobs.length === 0) return { rows: [[table.isReady ? 'no job' : 'looking …']], left: 0 };
   const rows: (readonly string[])[] = [];
   let shown = 0;
@@ -215,7 +253,7 @@ async function rowsOf({ job, startedMs }: ShownJob, options: PageOptions): Promi
     name,
     visible(user),
     options.steps ? '' : steps.join(' '),
-    String(total),
+    options.isSuspended?.(job) === true ? `suspended ${total}` : String(total),
     ageOf(options.nowMs - startedMs),
   ];
   if (!options.steps) return [first];

@@ -1,9 +1,12 @@
 // Where a process stands: its memberships read as jobs and steps, hierarchy by hierarchy, held against the
 // hierarchies in which that job exists, and the limits it is under. It only looks.
 
-import { directoryOf } from '../cgroup/hierarchies.js';
+import { Cgroup } from '../cgroup/cgroup.js';
+import { frozenAt } from '../cgroup/freezer.js';
+import { directoryOf, hierarchyOfKey } from '../cgroup/hierarchies.js';
 import { type Limits, limitsAt } from '../cgroup/limits.js';
 import { hierarchyKey, type Membership } from '../cgroup/membership.js';
+import { cgroupPath } from '../cgroup/path.js';
 import { type HeldProcess, placesOfOtherThreads, withProcess } from '../cgroup/process.js';
 import { defined } from '../machine/defined.js';
 import { ifReadable, SlurmCgroupsError } from '../machine/errors.js';
@@ -52,6 +55,8 @@ export interface Verification {
     readonly stepId?: string;
   } | null;
   readonly verdict: Verdict;
+  /** It is in a cgroup of its job that is frozen, as by `scontrol suspend`. Absent: in no job, or not to be seen. */
+  readonly suspended?: boolean;
   readonly hierarchies: readonly HierarchyPlacement[];
   readonly limits: Limits;
   readonly notes: readonly string[];
@@ -74,7 +79,26 @@ export interface VerifyOptions {
 export async function verify(pid: number | 'self', options: VerifyOptions): Promise<Verification> {
   const { node } = options;
   const one = pid === 'self' ? node.host.self().pid : pid;
-  return withProcess(node.host, one, async (held) => withJobId(verifyHeld(node, held), options));
+  return withProcess(node.host, one, async (held) => withJobId(withSuspension(verifyHeld(node, held), node), options));
+}
+
+function withSuspension(found: Verification, node: SlurmNode): Verification {
+  if (found.job === null) return found;
+  try {
+    const suspended = found.hierarchies
+      .filter(({ state }) => state === 'in-job')
+      .some(({ controllers, path }) => {
+        const hierarchy = hierarchyOfKey(node.hierarchies, hierarchyKey(controllers));
+        return (
+          hierarchy !== undefined &&
+          frozenAt(node.host, new Cgroup(node.host, hierarchy, cgroupPath(path))) !== undefined
+        );
+      });
+    return { ...found, suspended };
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return found;
+    throw error;
+  }
 }
 
 /** A process that is in no job that was found may be in one whose cgroup was not. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ageOf, JobTable, type PageOptions, pageOf } from '../../src/cli/watch-page.js';
+import { ageOf, JobTable, type PageOptions, pageOf, type SortBy } from '../../src/cli/watch-page.js';
 import type { Job } from '../../src/jobs/job.js';
 import type { JobEvent } from '../../src/jobs/watch/watch.js';
 
@@ -55,6 +55,29 @@ describe('pageOf()', () => {
     { event: 'added', ...about(job(8, { uid: 5 })) },
     ready,
   ] satisfies readonly JobEvent[];
+
+  it('with a view names the keys, sorts, begins where it is told to, and marks what is suspended', async () => {
+    const shown = table([
+      { event: 'added', ...about(job(9, { uid: 5 })) },
+      { event: 'added', ...about(job(7)) },
+      { event: 'added', ...about(job(8, { uid: 5, steps: [{ stepId: 'extern', cgroups: [] }] })) },
+      ready,
+    ]);
+    const namesOf = (lines: readonly string[]) => lines.slice(4).flatMap((line) => /^\d+/.exec(line)?.[0] ?? []);
+    const by = async (sortBy: SortBy, first = 0) => namesOf(await page(shown, { view: { sortBy, first } }));
+    expect(await by('newest')).toEqual(['9', '8', '7']);
+    expect(await by('job')).toEqual(['7', '8', '9']);
+    expect(await by('user')).toEqual(['9', '8', '7']); // "5" stands before "alice"
+    expect(await by('steps')).toEqual(['9', '7', '8']);
+    expect(await by('job', 1)).toEqual(['8', '9']);
+    const lines = await page(shown, {
+      view: { sortBy: 'job', first: 2 },
+      isSuspended: ({ jobId }) => jobId === 9,
+      size: { rows: 20, columns: 80 },
+    });
+    expect(lines[1]).toBe('by job, from row 3  ·  s sort  ↑↓ PgUp PgDn scroll  q quit');
+    expect(lines[4]).toMatch(/^9 .* suspended 13 /);
+  });
 
   it('shows jobs, users, steps, processes and ages, the youngest first, and what happened lately', async () => {
     const lines = await page(table([...jobs, { event: 'removed', ...about(job(9)) }]));

@@ -19,7 +19,7 @@ import type { Host } from '../../machine/host.js';
 import { hostOf, logOf, nodeOptions, patienceMs, recordedOptions, requireSlurm, slurmdLine } from '../context.js';
 import { usageError } from '../exit.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, type Words } from '../spec.js';
-import { columns, count, json, type Output, standardOutput, visible } from '../terminal/output.js';
+import { count, json, type Output, standardOutput, visible, wrapped } from '../terminal/output.js';
 
 export const doctorSpec: CommandSpec = {
   name: 'doctor',
@@ -226,11 +226,21 @@ function render({ nodeName }: SlurmNode, checks: readonly Check[], output: Outpu
     output.style('green', `${fine?.length ?? 0} ok`),
   ].filter((sum) => sum !== undefined);
   const widest = Math.max(...checks.map((one) => one.name.length));
+  const at = widest + 11;
+  const wrap = (text: string, indent: number) =>
+    output.columns === undefined ? [text] : wrapped(text, { width: output.columns, indent: ' '.repeat(indent) });
+  const said = (one: Check): readonly string[] => {
+    const word = saying[one.outcome].padEnd(7);
+    const [first = '', ...more] = wrap(`${word}  ${one.name.padEnd(widest)}  ${visible(one.detail)}`, at);
+    return [output.style(styles[one.outcome], word) + first.slice(word.length), ...more];
+  };
   const trouble = [...(bad ?? []), ...(warned ?? []), ...(unseen ?? [])].flatMap((one) => [
     '',
-    `${output.style(styles[one.outcome], saying[one.outcome].padEnd(7))}  ${one.name.padEnd(widest)}  ${visible(one.detail)}`,
-    ...('remedy' in one ? [`${' '.repeat(widest + 11)}→ ${visible(one.remedy)}`] : []),
+    ...said(one),
+    ...('remedy' in one ? wrap(`${' '.repeat(at)}→ ${visible(one.remedy)}`, at + 2) : []),
   ]);
-  const rest = columns((fine ?? []).map((one) => [saying.ok.padEnd(7), one.name.padEnd(widest), visible(one.detail)]));
+  const rest = (fine ?? []).flatMap((one) =>
+    wrap(`${saying.ok.padEnd(7)}  ${one.name.padEnd(widest)}  ${visible(one.detail)}`, at),
+  );
   return [`${name}: ${sums.join(', ')}`, ...trouble, ...(rest.length === 0 ? [] : ['', ...rest])];
 }

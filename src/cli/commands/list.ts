@@ -1,12 +1,14 @@
 // slurm-cgroups list: the jobs on this node, with their steps and processes.
 
+import type { Usage } from '../../cgroup/usage.js';
 import { discoverJobs } from '../../jobs/discovery.js';
 import { withExternTimes } from '../../jobs/extern-times.js';
 import { type Job, nameOfJob, type OwnedJob, type Step } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
-import { processSeen, seenOfStep } from '../../jobs/processes.js';
+import { processSeen, seenOfStep, usageOf } from '../../jobs/processes.js';
 import { unplacedNote, unplacedOnNode } from '../../jobs/stepd/unplaced.js';
+import { isSuspended } from '../../jobs/suspension.js';
 import { deadlineIn } from '../../machine/deadline.js';
 import { defined } from '../../machine/defined.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
@@ -15,6 +17,7 @@ import { newestJob } from '../../policy/newest.js';
 import { openContext, requireSlurm } from '../context.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, type Words, whose } from '../spec.js';
 import {
+  bytesText,
   columns,
   count,
   json,
@@ -25,6 +28,7 @@ import {
   visible,
 } from '../terminal/output.js';
 import { namesOf, requireUid, type UserNames } from '../users.js';
+import { ageOf } from '../watch-page.js';
 
 export const listSpec: CommandSpec = {
   name: 'list',
@@ -36,12 +40,14 @@ export const listSpec: CommandSpec = {
     { name: 'uid', takes: 'U', description: 'only jobs of this user id' },
     { name: 'user', takes: 'NAME', description: 'only jobs of this user' },
     { name: 'job', takes: 'N', description: 'only this job' },
+    { name: 'summary', description: 'one line a job: state, processes, memory, CPU time and age' },
     fromFlag,
     ...commonFlags,
   ],
   examples: [
     ['slurm-cgroups list', 'all jobs as a tree'],
     ['slurm-cgroups list --user alice', "alice's jobs; on cgroup v1 nothing else is read"],
+    ['slurm-cgroups list --summary', 'one line a job'],
     ['slurm-cgroups list --json | jq .jobs[].jobId', 'for programs'],
   ],
 };
@@ -64,7 +70,10 @@ interface ListedStep {
   readonly unknown?: string;
 }
 
-/** `newest`: the newest of its user's jobs here; null where the owner is not known. */
+/**
+ * `newest`: the newest of its user's jobs here; null where the owner is not known. `suspended`: frozen, as by
+ * `scontrol suspend`; null where that is not to be seen.
+ */
 interface ListedJob {
   readonly jobId: number | null;
   readonly sluid?: string;
@@ -72,7 +81,20 @@ interface ListedJob {
   readonly user?: string;
   readonly nodeName?: string;
   readonly newest: boolean | null;
+  readonly suspended: boolean | null;
   readonly steps: readonly ListedStep[];
+}
+
+/** A job of `--summary`. What no file tells is absent. */
+interface SummedJob extends Omit<ListedJob, 'steps'> {
+  readonly steps: readonly string[];
+  /** null: they cannot all be seen, and `unknown` says why. */
+  readonly processes: number | null;
+  readonly unknown?: string;
+  readonly memoryBytes?: number;
+  readonly cpuSeconds?: number;
+  /** Since its extern step began at the latest; absent in a recording. */
+  readonly ageSeconds?: number;
 }
 
 export async function runList(words: Words, output: Output = standardOutput()): Promise<number> {
@@ -85,6 +107,7 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   const found = await findOwners(discoverJobs(node, defined({ uid })), { node });
   const all = found.filter((job) => uid === undefined || job.uid === uid);
   const newest = newestByUser(all, node);
+  const withMore = usersWithMore(all);
   const jobs = wanted === undefined ? all : all.filter((job) => job.jobId === wanted);
   const unplaced = unplacedOnNode(node).filter(({ jobId: id }) => wanted === undefined || id === wanted);
   const unplacedWord = unplacedNote(unplaced);
@@ -97,6 +120,24 @@ export async function runList(words: Words, output: Output = standardOutput()): 
     );
   }
   log('verbose', `found ${count(jobs.length, 'job')}`);
+  if (words.flags.has('summary')) {
+    const summed: SummedJob[] = [];
+    for (const job of jobs) summed.push(await sumJob(node, job, job.uid === undefined ? null : newest.has(job)));
+    const users = await namesOf(
+      node.host,
+      summed.flatMap((job) => job.uid ?? []),
+    );
+    const withUsers = summed.map((job) => ({
+      ...job,
+      ...defined({ user: job.uid === undefined ? undefined : users(job.uid) }),
+    }));
+    const unseen = summed.flatMap((job) => (job.unknown === undefined ? [] : [`${nameOfListed(job)}: ${job.unknown}`]));
+    const said = [...node.notes, ...hidden, ...unseen];
+    if (words.flags.has('json'))
+      output.print(json({ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: withUsers, notes: said }));
+    else output.print(...renderSummary(node, withUsers, { notes: said, withMore }, output));
+    return 0;
+  }
   const listed: ListedJob[] = [];
   const pace = new Pace(node.host, deadlineIn(node.host, limits.allMs));
   for (const job of jobs) listed.push(await listJob(node, job, job.uid === undefined ? null : newest.has(job), pace));
@@ -105,7 +146,7 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   const notes = [...node.notes, ...hidden, ...jobs.flatMap(notesOf), ...listed.flatMap(unlistedIn)];
   if (words.flags.has('json'))
     output.print(json({ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: named, notes }));
-  else output.print(...renderJobs(node, named, notes, output));
+  else output.print(...renderJobs(node, named, { notes, withMore }, output));
   return 0;
 }
 
@@ -135,7 +176,43 @@ async function listJob(node: SlurmNode, job: Job, newest: boolean | null, pace: 
     jobId: job.jobId ?? null,
     ...defined({ sluid: job.sluid, uid: job.uid, nodeName: job.nodeName }),
     newest,
+    suspended: isSuspended(node, job) ?? null,
     steps,
+  };
+}
+
+/** Of one job's tree that cannot be looked through the others are shown all the same. */
+async function usageIfSeen(
+  node: SlurmNode,
+  job: Job,
+): Promise<Pick<Usage, 'memoryBytes' | 'cpuUsec'> & { readonly processes: number | null; readonly unknown?: string }> {
+  try {
+    return await usageOf(job, { node, timeoutMs: limits.stepMs });
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    return { processes: null, unknown: error.message };
+  }
+}
+
+async function sumJob(node: SlurmNode, job: Job, newest: boolean | null): Promise<SummedJob> {
+  const { processes, memoryBytes, cpuUsec, unknown } = await usageIfSeen(node, job);
+  const [dated = job] = withExternTimes([job], node);
+  const { cgroups = [], socketNs } = dated.extern ?? {};
+  const signs = [...cgroups.map(({ mtimeNs }) => mtimeNs), ...(socketNs === undefined ? [] : [socketNs])];
+  const begunMs = Math.min(...signs.map((ns) => Number(ns / 1_000_000n)));
+  // The clock of a recorded node is not to be seen.
+  const ageSeconds =
+    node.host.source === 'live' && signs.length > 0
+      ? Math.max(0, Math.round((Date.now() - begunMs) / 1000))
+      : undefined;
+  return {
+    jobId: job.jobId ?? null,
+    ...defined({ sluid: job.sluid, uid: job.uid, nodeName: job.nodeName }),
+    newest,
+    suspended: isSuspended(node, job) ?? null,
+    steps: job.steps.map(({ stepId }) => stepId),
+    processes,
+    ...defined({ unknown, memoryBytes, cpuSeconds: cpuUsec === undefined ? undefined : cpuUsec / 1e6, ageSeconds }),
   };
 }
 
@@ -233,10 +310,17 @@ function unlessIn(hidden: readonly string[]): string {
   return `, as far as is known (${first}${more.length === 0 ? '' : `; and ${more.length} more`})`;
 }
 
+/** What is said besides the jobs that are shown. */
+interface Around {
+  readonly notes: readonly string[];
+  /** Users of several jobs, shown or not. */
+  readonly withMore: ReadonlySet<string>;
+}
+
 function renderJobs(
   node: SlurmNode,
   jobs: readonly ListedJob[],
-  notes: readonly string[],
+  { notes, withMore }: Around,
   output: Output,
 ): readonly string[] {
   const name = node.nodeName === undefined ? 'this node' : `node ${visible(node.nodeName)}`;
@@ -244,7 +328,7 @@ function renderJobs(
   const several = new Set(jobs.map((job) => job.nodeName)).size > 1;
   const trees = jobs.flatMap((job) => [
     '',
-    jobHead(job, several, output),
+    jobHead(job, { several, isOneOfMore: withMore.has(userKey(job)) }, output),
     ...treeLines(job.steps.map((step) => stepNode(step))),
   ]);
   return [
@@ -254,14 +338,57 @@ function renderJobs(
   ];
 }
 
-function jobHead(job: ListedJob, several: boolean, output: Output): string {
-  const owner = job.user ?? (job.uid === undefined ? 'owner unknown' : `uid ${job.uid}`);
-  const where = several && job.nodeName !== undefined ? ` on ${visible(job.nodeName)}` : '';
-  const newest = job.newest === true ? output.style('green', '  newest') : '';
-  return `${output.style('bold', nameOfListed(job))}  ${visible(owner)}${where}${newest}`;
+/** Of a user's only job it goes without saying that it is the newest. */
+function usersWithMore(jobs: readonly Pick<ListedJob, 'uid' | 'nodeName'>[]): ReadonlySet<string> {
+  const keys = jobs.map(userKey);
+  return new Set(keys.filter((key, at) => keys.indexOf(key) !== at));
 }
 
-function nameOfListed({ jobId, sluid }: ListedJob): string {
+function userKey({ uid, nodeName }: Pick<ListedJob, 'uid' | 'nodeName'>): string {
+  return `${nodeName ?? ''} ${uid}`;
+}
+
+function renderSummary(
+  node: SlurmNode,
+  jobs: readonly (SummedJob & { readonly user?: string })[],
+  { notes, withMore }: Around,
+  output: Output,
+): readonly string[] {
+  const name = node.nodeName === undefined ? 'this node' : `node ${visible(node.nodeName)}`;
+  const rows = jobs.map((job) => [
+    job.jobId === null ? (job.sluid ?? '?') : String(job.jobId),
+    visible(job.user ?? (job.uid === undefined ? '?' : `uid ${job.uid}`)),
+    job.suspended === true ? 'suspended' : job.processes === 0 ? 'empty' : 'running',
+    job.processes === null ? '?' : String(job.processes),
+    job.memoryBytes === undefined ? '?' : bytesText(job.memoryBytes),
+    job.cpuSeconds === undefined ? '?' : ageOf(job.cpuSeconds * 1000),
+    job.ageSeconds === undefined ? '?' : ageOf(job.ageSeconds * 1000),
+    `${job.steps.map(visible).join(' ')}${job.newest === true && withMore.has(userKey(job)) ? '  newest' : ''}`,
+  ]);
+  const [names = '', ...lines] = columns([
+    ['JOB', 'USER', 'STATE', 'PROCESSES', 'MEMORY', 'CPU', 'AGE', 'STEPS'],
+    ...rows,
+  ]);
+  return [
+    `${output.style('bold', name)}: ${count(jobs.length, 'job')}, ${node.hierarchies.mode} cgroups`,
+    ...(jobs.length === 0 ? [] : ['', output.style('bold', names), ...lines]),
+    ...(notes.length === 0 ? [] : ['', ...notes.map((note) => output.style('yellow', `note: ${visible(note)}`))]),
+  ];
+}
+
+function jobHead(
+  job: ListedJob,
+  { several, isOneOfMore }: { readonly several: boolean; readonly isOneOfMore: boolean },
+  output: Output,
+): string {
+  const owner = job.user ?? (job.uid === undefined ? 'owner unknown' : `uid ${job.uid}`);
+  const where = several && job.nodeName !== undefined ? ` on ${visible(job.nodeName)}` : '';
+  const newest = job.newest === true && isOneOfMore ? output.style('green', '  newest') : '';
+  const suspended = job.suspended === true ? output.style('yellow', '  suspended') : '';
+  return `${output.style('bold', nameOfListed(job))}  ${visible(owner)}${where}${newest}${suspended}`;
+}
+
+function nameOfListed({ jobId, sluid }: Pick<ListedJob, 'jobId' | 'sluid'>): string {
   return nameOfJob({ ...(jobId === null ? {} : { jobId }), ...defined({ sluid }) });
 }
 

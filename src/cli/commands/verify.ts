@@ -12,7 +12,7 @@ import {
 } from '../../jobs/verification.js';
 import { openContext } from '../context.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, pidOf, type Words } from '../spec.js';
-import { columns, json, type Output, standardOutput, visible } from '../terminal/output.js';
+import { bytesText, columns, json, type Output, standardOutput, visible } from '../terminal/output.js';
 import { namesOf } from '../users.js';
 
 export const verifySpec: CommandSpec = {
@@ -74,7 +74,8 @@ function renderVerification(found: Verification, user: string, output: Output): 
       ? ''
       : `${nameOfJob(found.job)}${found.job.stepId === undefined ? '' : ` step ${found.job.stepId}`}`;
   const style = found.verdict === 'contained' ? 'green' : found.verdict === 'outside' ? 'yellow' : 'red';
-  const head = `process ${found.pid} (${visible(found.comm)}) of ${visible(user)} ${output.style(style, verdicts[found.verdict](visible(job)))}`;
+  const suspended = found.suspended === true ? output.style('yellow', ', which is suspended') : '';
+  const head = `process ${found.pid} (${visible(found.comm)}) of ${visible(user)} ${output.style(style, verdicts[found.verdict](visible(job)))}${suspended}`;
   const rows = columns(found.hierarchies.map(row)).map((line) => `  ${line}`);
   return [
     head,
@@ -89,22 +90,14 @@ function row(one: HierarchyPlacement): readonly string[] {
   return [hierarchyKey(one.controllers), visible(one.path), `${states[one.state]}${other}`];
 }
 
-const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
-
 function limitsLine(limits: Limits): string {
   const parts = [
     limits.memoryBytes === undefined
       ? undefined
-      : `memory ${limits.memoryBytes === 'max' ? 'unlimited' : bytes(limits.memoryBytes)}`,
+      : `memory ${limits.memoryBytes === 'max' ? 'unlimited' : bytesText(limits.memoryBytes)}`,
     limits.cpus === undefined ? undefined : `CPUs ${limits.cpus}`,
     limits.cpuQuota === undefined || limits.cpuQuota === 'max' ? undefined : `${limits.cpuQuota} CPUs of CPU time`,
     limits.pids === undefined ? undefined : `processes ${limits.pids === 'max' ? 'unlimited' : limits.pids}`,
   ].filter((part) => part !== undefined);
   return parts.length === 0 ? 'none that can be read here' : parts.join(', ');
-}
-
-function bytes(value: number): string {
-  const at = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, value)) / 10));
-  const scaled = value / 2 ** (10 * at);
-  return `${Number.isInteger(scaled) ? scaled : scaled.toFixed(1)} ${units[at]}`;
 }

@@ -5,27 +5,31 @@ import process from 'node:process';
 import type { Job } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { seenOfStep } from '../../jobs/processes.js';
+import { isSuspended } from '../../jobs/suspension.js';
 import { type JobEvent, type WatchJobsOptions, watchJobs } from '../../jobs/watch/watch.js';
 import { deadlineIn } from '../../machine/deadline.js';
 import { defined } from '../../machine/defined.js';
 import { Pace } from '../../machine/pace.js';
 import { Wakeup } from '../../machine/wakeup.js';
 import { nodeOptions, openContext, requireSlurm } from '../context.js';
-import { type CommandSpec, commonFlags, type Words } from '../spec.js';
+import { type CommandSpec, commonFlags, type Words, whose } from '../spec.js';
 import { stoppable } from '../stop.js';
 import { jsonLine, type Output, standardOutput } from '../terminal/output.js';
-import { canDraw, isTerminalGone, Screen } from '../terminal/screen.js';
-import { namesOf, type UserNames } from '../users.js';
-import { JobTable, pageOf } from '../watch-page.js';
+import { canDraw, isTerminalGone, type Key, Screen } from '../terminal/screen.js';
+import { namesOf, requireUid, type UserNames } from '../users.js';
+import { JobTable, pageOf, sortOrders, type View } from '../watch-page.js';
 
 export const watchSpec: CommandSpec = {
   name: 'watch',
   summary: 'show the jobs on this node as they come and go',
   about:
     'Shows the jobs on this node and follows their changes: as a live table on a terminal, elsewhere, or with --json, as ' +
-    'one JSON object per line. Works while slurmd and slurmctld are down. Ctrl-C ends it with exit code 0.',
+    'one JSON object per line. Works while slurmd and slurmctld are down. In the table the arrows scroll, s sorts; q or ' +
+    'Ctrl-C ends it, with exit code 0.',
   operands: [],
   flags: [
+    { name: 'uid', takes: 'U', description: 'only jobs of this user id' },
+    { name: 'user', takes: 'NAME', description: 'only jobs of this user' },
     { name: 'steps', description: 'show steps too: one line each in the table, events of their own in JSON' },
     ...commonFlags.map((flag) =>
       flag.name === 'json' ? { ...flag, description: 'print one JSON object per line, even on a terminal' } : flag,
@@ -38,8 +42,10 @@ export const watchSpec: CommandSpec = {
 };
 
 export async function runWatch(words: Words, output: Output = standardOutput()): Promise<number> {
+  const said = whose(words);
   const { node, host, log } = await openContext('watch', words, { configurationError: 'note' });
   await requireSlurm(node);
+  const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await requireUid(host, said.user);
   const asTable = !words.flags.has('json') && canDraw();
   const options = { ...nodeOptions(words, host), steps: asTable || words.flags.has('steps') };
   return stoppable(
@@ -50,8 +56,9 @@ export async function runWatch(words: Words, output: Output = standardOutput()):
       process.on('SIGPIPE', end);
       try {
         const watching = { ...options, signal: over.signal };
-        if (asTable) await drawTable(node, watching, { steps: words.flags.has('steps'), output });
-        else await printLines(node, watching, output);
+        const isWanted = (event: JobEvent) => uid === undefined || !('job' in event) || event.uid === uid;
+        if (asTable) await drawTable(node, watching, { steps: words.flags.has('steps'), output, isWanted, end });
+        else await printLines(node, watching, { output, isWanted });
         if (over.signal.aborted) log('verbose', 'asked to stop');
       } catch (error) {
         if (!isTerminalGone(error)) throw error;
@@ -65,10 +72,15 @@ export async function runWatch(words: Words, output: Output = standardOutput()):
   );
 }
 
-async function printLines(node: SlurmNode, options: WatchJobsOptions, output: Output): Promise<void> {
+async function printLines(
+  node: SlurmNode,
+  options: WatchJobsOptions,
+  { output, isWanted }: Pick<TableOptions, 'output' | 'isWanted'>,
+): Promise<void> {
   const users = new Users(node);
   let first: JobEvent[] | undefined = [];
   for await (const event of watchJobs(options)) {
+    if (!isWanted(event)) continue;
     // The users of the jobs that are here at the start are looked up together.
     first?.push(event);
     if (first !== undefined && event.event !== 'ready') continue;
@@ -103,6 +115,7 @@ function jsonOf(node: SlurmNode, event: JobEvent, names: UserNames): object {
     event: event.event,
     jobId: event.jobId ?? null,
     ...defined({ stepId, sluid: event.sluid, uid, user, nodeName: event.nodeName }),
+    ...(event.event === 'added' ? defined({ suspended: isSuspended(node, job) }) : {}),
     cgroups: cgroups.map(({ controllers, path }) => ({ controllers, path })),
   };
 }
@@ -131,6 +144,9 @@ class Users {
 }
 
 interface TableOptions {
+  /** With --user: whether it is about one of that user's jobs. */
+  readonly isWanted: (event: JobEvent) => boolean;
+  readonly end: () => void;
   readonly steps: boolean;
   readonly output: Output;
 }
@@ -140,12 +156,25 @@ const redrawMs = 1000;
 /** Events that come within this time are drawn together. */
 const gatherMs = 50;
 
-async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, output }: TableOptions): Promise<void> {
+async function drawTable(
+  node: SlurmNode,
+  options: WatchJobsOptions,
+  { steps, output, isWanted, end: quit }: TableOptions,
+): Promise<void> {
   const { host } = node;
   const table = new JobTable(steps);
   const users = new Users(node);
   const wakeup = new Wakeup(host);
-  const screen = new Screen(host, () => wakeup.notify());
+  let view: View = { first: 0, sortBy: 'newest' };
+  const screen = new Screen(
+    host,
+    () => wakeup.notify(),
+    (key) => {
+      if (key === 'quit') return quit();
+      view = turned(view, key, { jobs: table.jobs.length, rows: screen.size.rows });
+      wakeup.notify();
+    },
+  );
   const failed = new AbortController();
   const isOver = () => options.signal?.aborted === true || failed.signal.aborted;
   const draw = async () => {
@@ -159,6 +188,8 @@ async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, ou
         size: screen.size,
         steps,
         names: users.names,
+        ...(screen.hasKeys ? { view } : {}),
+        isSuspended: (job) => isSuspended(node, job),
         processes: (job, stepId) => processCount(node, job, stepId, pace),
       },
       output,
@@ -167,6 +198,7 @@ async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, ou
   };
   const follow = async () => {
     for await (const event of watchJobs({ ...options, signal: failed.signal })) {
+      if (!isWanted(event)) continue;
       table.apply(event);
       wakeup.notify();
     }
@@ -189,6 +221,27 @@ async function drawTable(node: SlurmNode, options: WatchJobsOptions, { steps, ou
   } finally {
     screen.leave();
   }
+}
+
+/** What a key makes of the view. */
+function turned(
+  { first, sortBy }: View,
+  key: Exclude<Key, 'quit'>,
+  { jobs, rows }: { readonly jobs: number; readonly rows: number },
+): View {
+  if (key === 'sort')
+    return { first: 0, sortBy: sortOrders[(sortOrders.indexOf(sortBy) + 1) % sortOrders.length] ?? 'newest' };
+  // A page is what stands between the lines above and below the table.
+  const page = Math.max(1, rows - 10);
+  const to = {
+    up: first - 1,
+    down: first + 1,
+    'page-up': first - page,
+    'page-down': first + page,
+    home: 0,
+    end: jobs - page,
+  };
+  return { first: Math.max(0, Math.min(to[key], jobs - 1)), sortBy };
 }
 
 async function processCount(node: SlurmNode, job: Job, stepId: string, pace: Pace): Promise<number> {

@@ -11,6 +11,7 @@ import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
 import { limitsOf, usageOf } from '../../jobs/processes.js';
 import { findSlurmd, refusalToMove } from '../../jobs/protected.js';
+import { isSuspended } from '../../jobs/suspension.js';
 import { verify } from '../../jobs/verification.js';
 import { deadlineIn } from '../../machine/deadline.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
@@ -42,6 +43,7 @@ export async function readForRecording(node: SlurmNode, uids: ReadonlySet<number
     for (const pid of await pidsOf(node, job)) ofJobs.set(pid, job.uid);
     await tried(() => usageOf(job, { node }));
     await tried(() => limitsOf(job, { node }));
+    await tried(() => isSuspended(node, job));
   }
   const others = ((await tried(() => listPids(host))) ?? []).filter((pid) => !ofJobs.has(pid));
   for (const pid of [...ofJobs.keys(), ...others]) {

@@ -34,8 +34,10 @@ const codes: Readonly<Record<Style, readonly [number, number]>> = {
   red: [31, 39],
 };
 
-/** Where a command writes. Lines are never cut or wrapped. */
+/** Where a command writes. Lines are never cut, and wrapped only where a command asks for it (`wrapped`). */
 export interface Output {
+  /** Columns of the terminal; `undefined`: it is none, and nothing is wrapped. */
+  readonly columns?: number | undefined;
   /** Writes lines to stdout. */
   print(...lines: readonly string[]): void;
   style(style: Style, text: string): string;
@@ -52,6 +54,7 @@ export function standardOutput(): Output {
   const colour = (noColor === undefined || noColor === '') && term !== 'dumb' && outputIsTerminal();
   let closed = false;
   return {
+    ...(outputIsTerminal() && process.stdout.columns > 0 ? { columns: process.stdout.columns } : {}),
     print: (...lines) => {
       if (closed || lines.length === 0) return;
       try {
@@ -64,6 +67,28 @@ export function standardOutput(): Output {
     style: (style, text) => (colour ? `\u001b[${codes[style][0]}m${text}\u001b[${codes[style][1]}m` : text),
     isClosed: () => closed,
   };
+}
+
+/**
+ * Text broken between words so that no line is longer than `width`, where its words allow that; lines after the first
+ * begin with `indent`. Where that would take more than half of the width, two blanks do, on the first line too.
+ */
+export function wrapped(
+  text: string,
+  { width, indent }: { readonly width: number; readonly indent: string },
+): readonly string[] {
+  const isNarrow = indent.length > width / 2;
+  const lines: string[] = [];
+  let line = '';
+  for (const word of (isNarrow ? text.replace(/^ {3,}/, '  ') : text).split(/(?<=\S) (?=\S)/)) {
+    const longer = line === '' ? word : `${line} ${word}`;
+    if (line === '' || longer.length <= width) line = longer;
+    else {
+      lines.push(line);
+      line = (isNarrow ? '  ' : indent) + word;
+    }
+  }
+  return [...lines, line];
 }
 
 /** A tree: each node a line, its children below it. */
@@ -98,6 +123,15 @@ export function columns(rows: readonly (readonly string[])[]): readonly string[]
 /** `2 jobs`, `1 job`. */
 export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : noun.endsWith('s') ? 'es' : 's'}`;
+}
+
+const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
+
+/** `512 MiB`, `1.5 GiB`. */
+export function bytesText(value: number): string {
+  const at = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, value)) / 10));
+  const scaled = value / 2 ** (10 * at);
+  return `${Number.isInteger(scaled) ? scaled : scaled.toFixed(1)} ${units[at]}`;
 }
 
 /** JSON for programs; numbers that do not fit a double are strings, and no character of it steers a terminal. */

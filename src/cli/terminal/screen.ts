@@ -28,15 +28,42 @@ export function canDraw(): boolean {
   return term !== undefined && term !== '' && term !== 'dumb' && outputIsTerminal();
 }
 
+/** What a person can do on the page. */
+export type Key = 'up' | 'down' | 'page-up' | 'page-down' | 'home' | 'end' | 'sort' | 'quit';
+
+const keys: Readonly<Record<string, Key>> = {
+  ...{ [`${csi}A`]: 'up', k: 'up', [`${csi}B`]: 'down', j: 'down' },
+  ...{ [`${csi}5~`]: 'page-up', b: 'page-up', [`${csi}6~`]: 'page-down', ' ': 'page-down' },
+  ...{ [`${csi}H`]: 'home', g: 'home', [`${csi}F`]: 'end', G: 'end' },
+  ...{ s: 'sort', q: 'quit' },
+};
+
+/** The keys in what a terminal sent, and `interrupt` and `suspend` for the two that are signals elsewhere. */
+export function keysIn(text: string): readonly (Key | 'interrupt' | 'suspend')[] {
+  const found: (Key | 'interrupt' | 'suspend')[] = [];
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a terminal sends
+  for (const [one] of text.matchAll(/\x1b\[\d*[A-Z~]|[^\x1b]/gs)) {
+    if (one === '\u0003') found.push('interrupt');
+    else if (one === '\u001a') found.push('suspend');
+    else if (Object.hasOwn(keys, one)) found.push(keys[one] ?? 'quit');
+  }
+  return found;
+}
+
 export class Screen {
   readonly #host: Pick<Host, 'self' | 'signal'>;
   readonly #redraw: () => void;
+  readonly #pressed: (key: Key) => void;
   #isEntered = false;
 
-  /** @param redraw called when the page needs to be drawn again: another size, or back from Ctrl-Z. */
-  constructor(host: Pick<Host, 'self' | 'signal'>, redraw: () => void) {
+  /**
+   * @param redraw called when the page needs to be drawn again: another size, or back from Ctrl-Z.
+   * @param pressed called for each key, where standard input is a terminal.
+   */
+  constructor(host: Pick<Host, 'self' | 'signal'>, redraw: () => void, pressed: (key: Key) => void = () => {}) {
     this.#host = host;
     this.#redraw = redraw;
+    this.#pressed = pressed;
   }
 
   get size(): ScreenSize {
@@ -65,20 +92,42 @@ export class Screen {
     this.#hide();
   }
 
+  /** Whether keys come: standard input is a terminal. */
+  get hasKeys(): boolean {
+    return process.stdin.isTTY === true;
+  }
+
   #show(): void {
     this.#isEntered = true;
     writeOutput(sequences.enter);
+    if (!this.hasKeys) return;
+    process.stdin.setRawMode(true); // each key at once, unseen; Ctrl-C and Ctrl-Z come as keys then
+    process.stdin.on('data', this.#take);
+    process.stdin.resume();
   }
 
   #hide(): void {
     if (!this.#isEntered) return;
     this.#isEntered = false;
+    if (this.hasKeys) {
+      process.stdin.off('data', this.#take);
+      process.stdin.pause();
+      process.stdin.setRawMode(false);
+    }
     try {
       writeOutput(sequences.leave);
     } catch (error) {
       if (!isTerminalGone(error)) throw error;
     }
   }
+
+  readonly #take = (bytes: Buffer): void => {
+    for (const key of keysIn(bytes.toString())) {
+      if (key === 'interrupt') this.#host.signal(this.#host.self().pid, 'SIGINT');
+      else if (key === 'suspend') this.#suspend();
+      else this.#pressed(key);
+    }
+  };
 
   readonly #suspend = (): void => {
     this.#hide();

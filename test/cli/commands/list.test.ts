@@ -101,7 +101,7 @@ describe('list', () => {
       [
         'node vm: 1 job, hybrid cgroups',
         '',
-        'job 7  uid 1002  newest',
+        'job 7  uid 1002',
         '├─ step extern: 2 processes  (cpuacct cpuset memory devices freezer)',
         '│  ├─ 24036  uid 0  slurmstepd',
         '│  └─ 24040  uid 0  sleep',

@@ -118,10 +118,10 @@ describe('watch into a pipe', () => {
     ];
     const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
     expect(running.lines).toEqual([
-      { time, event: 'added', jobId: 7, ...owner, cgroups: place(7) },
+      { time, event: 'added', jobId: 7, ...owner, suspended: false, cgroups: place(7) },
       { time, event: 'step-added', jobId: 7, stepId: 'extern', ...owner, cgroups: place(7, '/step_extern') },
       { time, event: 'ready', jobId: null, jobs: 1, node: expect.any(String), mode: expect.any(String) },
-      { time, event: 'added', jobId: 8, ...owner, cgroups: place(8) },
+      { time, event: 'added', jobId: 8, ...owner, suspended: false, cgroups: place(8) },
       { time, event: 'removed', jobId: 8, ...owner, cgroups: place(8) },
     ]);
   });

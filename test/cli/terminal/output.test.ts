@@ -1,6 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { columns, count, json, jsonLine, printable, treeLines, visible } from '../../../src/cli/terminal/output.js';
+import {
+  columns,
+  count,
+  json,
+  jsonLine,
+  printable,
+  treeLines,
+  visible,
+  wrapped,
+} from '../../../src/cli/terminal/output.js';
 
 describe('visible()', () => {
   it.each([
@@ -87,6 +96,25 @@ describe('json()', () => {
         expect(JSON.parse(json({ [`_${text}`]: text }))).toEqual({ [`_${text}`]: text });
         expect(jsonLine(text)).not.toMatch(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u);
       }),
+    );
+  });
+});
+
+describe('wrapped()', () => {
+  it('keeps every word and no line longer than the width, but for words that are', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.stringMatching(/^[a-z]{1,12}$/), { minLength: 1 }),
+        fc.integer({ min: 10, max: 60 }),
+        fc.integer({ min: 0, max: 12 }),
+        (words, width, blanks) => {
+          const indent = ' '.repeat(blanks);
+          const lines = wrapped(indent + words.join(' '), { width, indent });
+          expect(lines.flatMap((line) => line.split(' ').filter((word) => word !== ''))).toEqual(words);
+          for (const line of lines) expect(line.length <= width || !/\S \S/.test(line)).toBe(true);
+          for (const line of lines.slice(1)) expect(line.startsWith(blanks > width / 2 ? '  ' : indent)).toBe(true);
+        },
+      ),
     );
   });
 });

@@ -1,6 +1,6 @@
 import process from 'node:process';
 import { afterEach, describe, expect, it } from 'vitest';
-import { canDraw, isTerminalGone } from '../../../src/cli/terminal/screen.js';
+import { canDraw, isTerminalGone, keysIn } from '../../../src/cli/terminal/screen.js';
 import { SystemCallError } from '../../../src/machine/errors.js';
 
 const term = process.env['TERM'];
@@ -23,6 +23,13 @@ describe('isTerminalGone()', () => {
     const error = (errno: string) => new SystemCallError('write to', 'standard output', errno);
     expect(['EIO', 'EPIPE', 'ENOSPC'].map((errno) => isTerminalGone(error(errno)))).toEqual([true, true, false]);
     expect(isTerminalGone(new Error('EIO'))).toBe(false);
+  });
+});
+
+describe('keysIn()', () => {
+  it('reads letters, arrows and the keys that are signals elsewhere, several at once, and skips the rest', () => {
+    expect(keysIn('jk\u001b[A\u001b[5~x\u001b[6~q')).toEqual(['down', 'up', 'up', 'page-up', 'page-down', 'quit']);
+    expect(keysIn('\u0003\u001a s\u001b[1~\u001b')).toEqual(['interrupt', 'suspend', 'page-down', 'sort']);
   });
 });
 
