@@ -116,8 +116,6 @@ async function parseAndRun(words: readonly string[], version: string): Promise<n
 }
 
 function asUsage(error: CommanderError, spec: CommandSpec | undefined): SlurmCgroupsError {
-  if (error.code === 'commander.help')
-    return usageError(`Name a command: ${commands.map((one) => one.spec.name).join(', ')}`);
   const message = error.message
     .replace(/^error: /, '')
     .replace(/\n.*$/s, '')

@@ -24,7 +24,6 @@ describe('The program', () => {
   });
 
   it.each([
-    [[], 'slurm-cgroups: Name a command: list, verify, adopt, clean, strays, watch, doctor, demo'],
     [
       ['bogus'],
       'slurm-cgroups: Unknown command "bogus"; there are list, verify, adopt, clean, strays, watch, doctor, demo',
