@@ -121,6 +121,28 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('A bystander (needs root and cgr
     expect([...recorded.matchAll(/SECRET\d/g)]).toEqual([]);
   });
 
+  it('a session with more children than there are descriptors is adopted with all of them', async () => {
+    const children = 60;
+    const { pid } = await sandbox.startScript(
+      uid,
+      `i=0; while [ $i -lt ${children} ]; do sleep 100 & i=$((i+1)); done; wait`,
+    );
+    const family = () => fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ');
+    await until('all children are there', () => family().length === children);
+    // Held in each hierarchy they came from, and by its folder of /proc, each would take six.
+    const by = ['/bin/sh', '-ec', 'ulimit -n 150; exec "$@"', 'sh'];
+    const words = ['adopt', String(pid), '--job', '1', '--descendants', '--budget', '60', '--json'];
+    const ran = runProgramIn({ by }, ...words, '--within', sandbox.within);
+    expect(ran.exitCode, ran.stderr + ran.stdout).toBe(0);
+    const { adoption } = JSON.parse(ran.stdout);
+    expect([adoption.outcome, adoption.descendants.length]).toEqual(['adopted', children]);
+    for (const one of [pid, ...family()]) {
+      const places = fs.readFileSync(`/proc/${one}/cgroup`, 'utf8').split('\n');
+      const inJob = places.filter((line) => line.includes(`${sandbox.within}/`) && line.includes('/job_1/step_extern'));
+      expect(inJob).toHaveLength(sandbox.controllers.length);
+    }
+  });
+
   it('is not spared, unseen or unkillable by what a process does to itself', async () => {
     const ignore = '$SIG{$_} = "IGNORE" for grep { !/^(KILL|STOP|NUM\\d+|__\\w+)$/ } keys %SIG';
     const wait = 'print STDERR "in"; select undef, undef, undef, 110';
