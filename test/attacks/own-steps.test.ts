@@ -6,7 +6,9 @@ import fs from 'node:fs';
 import net from 'node:net';
 import process from 'node:process';
 import { afterEach, beforeEach, describe, expect, it, type TestContext } from 'vitest';
+import { cleanJob } from '../../src/cleanup/ending.js';
 import { Sandbox } from '../../src/cli/sandbox.js';
+import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { stateOf, until } from '../support/kernel-jobs.js';
 import { canUseCgroups, mayBeSkipped } from '../support/may-run.js';
@@ -161,6 +163,29 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('A user who owns his steps (need
       freezer.kill('SIGKILL');
       await exited;
     }
+  });
+
+  // In this process: no kernel from 5.13 on, and none of a distribution since, lets one be made (measured: EINVAL on 5.10).
+  onV1('cannot make his job one that nobody can clean by a line break in the name of a cgroup', async (job) => {
+    const { pid } = await sandbox.startSleeper(uid);
+    host.write(`${job.batch('freezer')}/cgroup.procs`, String(pid));
+    const isThere = (directory: string) => directory === job.batch('freezer');
+    const odd: Host = {
+      ...host,
+      entries: (at) => {
+        const entries = host.entries(at);
+        return isThere(at) ? [...entries, { name: 'a\nb', kind: 'directory' as const }] : entries;
+      },
+      names: (at) => (isThere(at) ? [...host.names(at), 'a\nb'] : host.names(at)),
+      stat: (at) => {
+        const stat = host.stat(at);
+        return stat !== undefined && isThere(at) ? { ...stat, nlink: stat.nlink + 1n } : stat;
+      },
+    };
+    const node = { ...(await sandbox.node()), host: odd };
+    const report = await cleanJob({ jobId: 1 }, { node, graceMs: 0, timeoutMs: 30_000 });
+    expect([report.refused, report.survivors]).toEqual([undefined, []]);
+    expect(report.ended).toMatchObject([{ pid }]);
   });
 
   it('two adoptions of one process into two jobs at once: it is wholly where one says so', async () => {
