@@ -18,6 +18,7 @@ import { defined } from '../machine/defined.js';
 import { ifThere, quote, SlurmCgroupsError, someOf } from '../machine/errors.js';
 import { askToEnd, emptyAndRemove, membersIn } from './emptying.js';
 import { jobsMeant } from './named-job.js';
+import { renamedCgroups } from './renamed.js';
 import type { CleanReport, EndedProcess, SparedProcess } from './report.js';
 import { endedJobsOf, isSlurmstepd, lineOfDescent, proofOf, spareReason } from './spared.js';
 import { closeLookMs, describeSurvivor } from './survivors/describe.js';
@@ -243,6 +244,13 @@ async function carryOut(
     stays === undefined || killed.unknown === undefined
       ? []
       : [{ path: stays.path, why: `there may be processes in it that were not seen: ${killed.unknown}` }];
+  // One that came to no end is still somewhere: out of the job, which is its own affair, or in it under another name.
+  const reached = new Set([...killed.ended, ...killed.remaining].map(processKey));
+  const renamed = renamedCgroups(
+    host,
+    plan.members.filter((member) => !reached.has(processKey(member))),
+    plan.inodes,
+  );
   const survivors = [];
   const looking = deadlineIn(host, closeLookMs);
   for (const [at, member] of killed.remaining.entries()) {
@@ -260,7 +268,7 @@ async function carryOut(
     survivors,
     spared: killed.spared.map(({ member, why }) => ({ pid: member.pid, comm: member.comm, why })),
     removed: [...removal.removed, ...users.removed],
-    left: [...removal.left, ...unseen],
+    left: [...removal.left, ...unseen, ...renamed],
     notes: [
       ...base.notes,
       ...noteOn(killed.thawed, (names, one) =>
