@@ -447,6 +447,9 @@ async function count(
   adoption.uncountedWhy = settled.uncountedWhy;
   trace.push(...settled.trace);
   if (!wrote) adoption.movedBy = 'stepd';
+  // slurmstepd is told a number, and moves whatever process has it by then.
+  await session.lookForStranger();
+  if (session.stranger !== undefined) return failed(adoption, session, session.stranger);
   // A session that was answered is suspended with its job, as every process in it is.
   const frozen = adoption.isAnswered ? undefined : whyFrozen(adoption);
   if (frozen !== undefined) return takeBack(adoption, frozen);

@@ -171,8 +171,11 @@ export class Move {
     if (ended !== undefined) throw ended;
   }
 
-  /** Once the process has ended: whether its number was given away while it was written, and a stranger was moved. */
-  protected async lookForStranger(legs: readonly Leg[]): Promise<void> {
+  /**
+   * Once the process has ended: whether its number was given away while it was written, or told to another that moves by
+   * number, and a stranger was moved (`stranger`).
+   */
+  async lookForStranger(legs: readonly Pick<Leg, 'cgroup'>[] = this.legs): Promise<void> {
     if (!isExiting(this.process)) return;
     const said = await putBackStranger(
       this.host,

@@ -5,10 +5,22 @@ import fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { type AdoptOptions, adopt } from '../../src/adopt/adoption.js';
 import type { AdoptionResult } from '../../src/adopt/result.js';
+import type { CgroupSet } from '../../src/cgroup/cgroup-set.js';
 import type { SlurmNode } from '../../src/jobs/node.js';
 import type { Host } from '../../src/machine/host.js';
 import { ExternStep, type Oddities, spoolConfiguration } from '../support/extern-step.js';
-import { childrenOf, inWorld, obeys, onKernels, stateOf, until, type World } from '../support/kernel-jobs.js';
+import {
+  alice,
+  bob,
+  childrenOf,
+  inWorld,
+  obeys,
+  onKernels,
+  stateOf,
+  until,
+  type World,
+} from '../support/kernel-jobs.js';
+import { Puppets } from '../support/puppets.js';
 
 const ADD = 22;
 const long = { stepdTimeoutMs: 20_000, timeoutMs: 20_000 };
@@ -45,6 +57,41 @@ onKernels((kernel) => {
         await act(step, { pid, into }, world);
       });
     });
+
+  // Found by the search of every interleaving (test/interleavings): `v1 adopt slurmstepd 119 pid-to-same-job`.
+  describe('a pid that is given away before slurmstepd reads it', () => {
+    let puppets: Puppets;
+    let heir: number | undefined;
+    const lists = (set: CgroupSet) => set.cgroups.map(({ directory }) => `${directory}/cgroup.procs`);
+    const giveAway: Add = (pid, step) => {
+      puppets.end([pid]);
+      heir = puppets.start({ uid: bob, name: 'heir', places: lists(step.world.outside), pid });
+      step.take(pid);
+      return 0;
+    };
+    const session = async (world: World) => {
+      puppets = new Puppets();
+      const pid = puppets.start({ uid: alice, name: 'session', places: lists(world.outside) });
+      if (pid === undefined) throw new Error('No session');
+      return pid;
+    };
+    inStep(
+      'moves its new owner, which is put back and reported',
+      { add: giveAway },
+      async (_, { pid, into }, world) => {
+        try {
+          const { outcome, error } = await into();
+          expect([outcome, error?.code, heir]).toEqual(['undone', 'ERR_NO_SUCH_PROCESS', pid]);
+          expect(error?.message).toContain(`Process ${pid} has ended, and its pid is that of heir (uid ${bob}) now`);
+          for (const place of Object.values(world.places(pid))) expect(place).not.toContain('job_102');
+        } finally {
+          puppets.end([pid]);
+          puppets.close();
+        }
+      },
+      session,
+    );
+  });
 
   const adds = ({ asked }: ExternStep) => asked.filter((number) => number === ADD).length;
   /** Where a process is put that slurmstepd moves on within its step. */
