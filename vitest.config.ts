@@ -23,6 +23,15 @@ export default defineConfig({
           hookTimeout: minute,
         },
       },
+      // Somebody acts in the middle, everywhere: takes an hour and more (test/interleavings).
+      {
+        test: {
+          name: 'interleavings',
+          include: ['test/**/*.interleavings.ts'],
+          testTimeout: 24 * 60 * minute,
+          hookTimeout: 5 * minute,
+        },
+      },
       // Each file starts machines of its own (test/lab).
       {
         test: {

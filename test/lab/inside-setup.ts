@@ -7,3 +7,6 @@ process.env['PROGRAM_IS_BUILT'] = 'true'; // it came with the repository, which 
 
 // Every case of a property costs twenty times what it costs on the host, where they all ran already.
 fc.configureGlobal({ numRuns: 5 });
+
+// Each of those costs seconds there.
+process.env['INTERLEAVINGS'] ??= '3';

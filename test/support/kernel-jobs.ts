@@ -18,6 +18,7 @@ import type { SlurmNode } from '../../src/jobs/node.js';
 import { findOwners } from '../../src/jobs/owners/find.js';
 import type { Directory, Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
+import { withoutV1 } from './without-v1.js';
 
 /** Users that no passwd knows. */
 export const alice = 64_811;
@@ -31,22 +32,6 @@ const lifetimeSeconds = 60;
 export interface Kernel {
   readonly name: 'v1' | 'v2';
   readonly host: Host;
-}
-
-function withoutV1(host: Host): Host {
-  const isV1 = (line: string) => / - cgroup /.test(line);
-  return {
-    ...host,
-    read: (file) => {
-      const text = host.read(file);
-      return file === '/proc/self/mountinfo'
-        ? text
-            .split('\n')
-            .filter((line) => !isV1(line))
-            .join('\n')
-        : text;
-    },
-  };
 }
 
 function findKernels(): readonly Kernel[] {

@@ -1,0 +1,59 @@
+// A part of the search for each run of the tests: so many interleavings of each kernel, operation and setting, chosen by
+// a seed. All of it: `npm run test:interleavings`. A failure names the run; REPLAY="…" npm run test:interleavings repeats it.
+
+import process from 'node:process';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { onKernels } from '../support/kernel-jobs.js';
+import { operations } from './operations.js';
+import { nameOf, parseName, randomOf, Search, settings, shuffled } from './search.js';
+
+/** In all less than five minutes on a machine that is busy: a run takes a tenth of a second, there two seconds. */
+const { SEED = '1', INTERLEAVINGS = '8' } = process.env;
+const minutes = 4;
+
+describe('Somebody acts in the middle', () => {
+  let search: Search;
+  beforeAll(async () => {
+    search = await Search.open();
+  });
+  afterAll(() => search?.close());
+
+  onKernels(({ name: kernel }) => {
+    for (const operation of operations)
+      for (const setting of settings)
+        it(
+          `of ${operation.name}, ${setting}, seed ${SEED}: the laws hold`,
+          async () => {
+            const random = randomOf(Number(SEED));
+            const plan = await search.plan({ kernel, operation, setting }, { random, rest: 5, pairs: 100 });
+            for (const one of shuffled(plan, random).slice(0, Number(INTERLEAVINGS))) {
+              const { complaints, calls } = await search.run(one);
+              const before = one.steps.map(({ n }) => `${calls[n - 1]?.call} ${calls[n - 1]?.path}`).join(', ');
+              expect(complaints, `REPLAY="${nameOf(one)}" (before ${before})`).toEqual([]);
+            }
+          },
+          minutes * 60_000,
+        );
+  });
+});
+
+describe('The name of an interleaving', () => {
+  it('says all that replays it', () => {
+    const name = 'v1 adopt slurmstepd 37 exits 52 step-frozen';
+    expect(nameOf(parseName(name))).toBe(name);
+  });
+
+  it('names acts and operations that there are', () => {
+    expect(() => parseName('v1 adopt alone 3 sings')).toThrow(RangeError);
+    expect(() => parseName('v1 adopts alone 3 exits')).toThrow(RangeError);
+    expect(() => parseName('v1 adopt alone 0 exits')).toThrow(RangeError);
+  });
+
+  it('is chosen by a seed, and the same for the same', () => {
+    const numbers = Array.from({ length: 50 }, (_, at) => at);
+    const [one, again, other] = [7, 7, 8].map((seed) => shuffled(numbers, randomOf(seed)));
+    expect(one).toEqual(again);
+    expect(one).not.toEqual(other);
+    expect([...(one ?? [])].sort((a, b) => a - b)).toEqual(numbers);
+  });
+});
