@@ -1,9 +1,10 @@
 // What every command needs first: this machine or a recording, the node on it, and a log if --log-level asks for one.
 
+import { directoryOf } from '../cgroup/hierarchies.js';
 import { type CgroupPath, cgroupPath } from '../cgroup/path.js';
 import { type ReadNodeOptions, readNode, type SlurmNode } from '../jobs/node.js';
 import { defined } from '../machine/defined.js';
-import { hasCode, SlurmCgroupsError } from '../machine/errors.js';
+import { hasCode, quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { liveHost } from '../machine/live-host.js';
 import { usageError } from './exit.js';
@@ -32,6 +33,7 @@ export async function openContext(
   const host = await hostOf(words);
   const options = { ...recordedOptions(host), ...nodeOptions(words, host), ...more };
   const node = await readNode({ host, timeoutMs: patienceMs, ...options });
+  requireChosen(node, words, { mayBeEmpty: command === 'watch' });
   log('debug', `this node has ${node.hierarchies.mode} cgroups`, { nodeName: node.nodeName, evidence: node.evidence });
   for (const note of node.notes) log('info', note);
   return { host, node, log };
@@ -49,15 +51,42 @@ export function nodeOptions(
   const within = flagValue(words, 'within');
   const nodeName = flagValue(words, 'node');
   if (within === undefined) return defined({ nodeName });
-  // A sandbox keeps its spool there (sandbox.ts), which says whose jobs they are on v2, and has no configuration. Any
-  // other place is one of this node's, with its configuration and its spool.
-  const folder = `/run/slurm-cgroups${within}`;
+  // The spool of a sandbox says whose jobs they are on v2, and it has no configuration. Any other place is one of this
+  // node's, with its configuration and its spool.
+  const folder = sandboxFolderOf(within);
   const isSandbox = isThere(host, folder);
   return {
     within: withinOf(within),
     ...(isSandbox ? { spoolDir: `${folder}/spool` } : { readConfiguration: true }),
     ...defined({ nodeName }),
   };
+}
+
+/**
+ * That --node and --within name what is here: what is not there has no jobs, which would look like none.
+ *
+ * @throws SlurmCgroupsError ERR_USAGE
+ */
+export function requireChosen(
+  node: SlurmNode,
+  words: Words,
+  { mayBeEmpty = false }: { readonly mayBeEmpty?: boolean } = {},
+): void {
+  if (words.flags.has('node') && node.nodeNameError !== undefined)
+    throw usageError(`${node.nodeNameError.message} (--node)`);
+  const within = flagValue(words, 'within');
+  if (within === undefined || node.tops.length > 0) return;
+  const { host, hierarchies } = node;
+  const directories = hierarchies.all.flatMap((hierarchy) => directoryOf(hierarchy, withinOf(within)) ?? []);
+  if (!directories.some((directory) => isThere(host, directory)))
+    throw usageError(`There is no cgroup ${quote(within)} on this node (--within)`);
+  if (within !== '/' && !mayBeEmpty && !isThere(host, sandboxFolderOf(within)))
+    throw usageError(`Slurm has no cgroups in ${quote(within)} (--within)`);
+}
+
+/** A sandbox keeps its files there (sandbox.ts). */
+function sandboxFolderOf(within: string): string {
+  return `/run/slurm-cgroups${within}`;
 }
 
 function isThere(host: Host, folder: string): boolean {

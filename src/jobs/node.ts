@@ -6,14 +6,14 @@ import type { CgroupPath } from '../cgroup/path.js';
 import { boundedReads } from '../machine/bounded-reads.js';
 import { deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
-import { hasCode, quote, SlurmCgroupsError } from '../machine/errors.js';
+import { hasCode, quote, SlurmCgroupsError, someOf } from '../machine/errors.js';
 import { type Host, type HostOption, isDirectory } from '../machine/host.js';
 import { liveHost } from '../machine/live-host.js';
 import { answersAtOnce, readMountTable } from '../machine/mount-table.js';
 import { expandSlurmdPath } from './config/node-names.js';
 import { at } from './config/place.js';
 import { readSlurmConfiguration, type SlurmConfiguration } from './config/read.js';
-import { namesOfNodes } from './own-names.js';
+import { everyNameHere, namesOfNodes } from './own-names.js';
 import { findTops, type LocatedTop } from './tops.js';
 
 export type { LocatedTop } from './tops.js';
@@ -27,6 +27,8 @@ export interface SlurmNode {
   readonly configuration: SlurmConfiguration | undefined;
   /** Why a configuration that is there is not used (`configurationError: 'note'`). */
   readonly configurationError?: SlurmCgroupsError;
+  /** Why the `nodeName` that was given is no node of this machine: then nothing of it is found. */
+  readonly nodeNameError?: SlurmCgroupsError;
   /** SlurmdSpoolDir of each node here, by NodeName: those that are there, on a file system of this machine. */
   readonly spools: ReadonlyMap<string, string>;
   /** Why this is a Slurm node; `undefined`: nothing says so. */
@@ -99,6 +101,11 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
   const hostName = readHostName(host, notes);
   const nodeNames =
     options.nodeName === undefined ? namesOfNodes(host, tops, { configuration, hostName }) : [options.nodeName];
+  // A configuration that is not used may name it.
+  const nodeNameError =
+    options.nodeName === undefined || configurationError !== undefined
+      ? undefined
+      : strangeName(options.nodeName, () => everyNameHere(host, found, { configuration, hostName }));
   const spoolDir =
     options.spoolDir ?? (readConfiguration ? (configuration?.slurmdSpoolDir ?? defaultSpool) : undefined);
   const spools = new Map<string, string>();
@@ -119,12 +126,19 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
     tops,
     nodeName: nodeNames.length === 1 ? nodeNames[0] : undefined,
     configuration,
-    ...(configurationError === undefined ? {} : { configurationError }),
+    ...defined({ configurationError, nodeNameError }),
     spools,
     evidence,
     unreadable,
     notes,
   };
+}
+
+/** Where nothing here has a name, any can be meant. */
+function strangeName(nodeName: string, namesHere: () => readonly string[]): SlurmCgroupsError | undefined {
+  const names = namesHere();
+  if (names.length === 0 || names.includes(nodeName)) return undefined;
+  return new SlurmCgroupsError('ERR_USAGE', `No node ${quote(nodeName)} is on this machine: there is ${someOf(names)}`);
 }
 
 /**

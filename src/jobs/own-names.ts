@@ -40,6 +40,21 @@ export function namesOfNodes(
   return hostName === undefined ? [] : [shortHostName(hostName)];
 }
 
+/**
+ * Every name by which something here calls a node: more than one machine's nodes are, for the question whether a name
+ * can be meant. Empty: nothing here has one.
+ */
+export function everyNameHere(
+  host: Host,
+  tops: readonly LocatedTop[],
+  { configuration, hostName }: KnownOfNames,
+): readonly string[] {
+  const configured = hostName === undefined ? [] : nodeNamesOf(configuration?.nodes ?? [], hostName);
+  const named = tops.flatMap((top) => top.nodeName ?? []);
+  const started = configuration?.slurmdNames ?? [];
+  return [...new Set([...named, ...configured, ...started, ...namesListening(host, configuration)])].sort();
+}
+
 /** What both say; else what the second says alone. */
 function bothOr(first: readonly string[], second: readonly string[]): readonly string[] {
   const both = second.filter((name) => first.includes(name));

@@ -2,10 +2,13 @@
 // Host again that can only be read. Support bundle, input of the read-only commands and test fixture in one.
 // Format: a header line, then one line an answer (see RecordedAnswer); numbers of lstat are strings, since
 // nanoseconds do not fit a double. Environments and command lines of foreign processes are never recorded.
+// Version 2 holds names of users too, and each answer that its commands ask for, however processes come and go;
+// what a recording of version 1 lacks is not known.
 
 import path from 'node:path';
 import { defined } from './defined.js';
-import { ParseError, SlurmCgroupsError, SystemCallError } from './errors.js';
+import { ifReadable, ParseError, SlurmCgroupsError, SystemCallError } from './errors.js';
+import { withHeld } from './held.js';
 import {
   type Directory,
   type Entry,
@@ -21,7 +24,7 @@ import {
 /** First line of a recording. */
 export interface RecordingHeader {
   readonly recording: 'slurm-cgroups';
-  readonly version: 1;
+  readonly version: 1 | 2;
   /** What this node is, for people. */
   readonly about?: string;
   readonly self: Self;
@@ -55,7 +58,7 @@ export function recordingHost(host: Host, keep: (line: string) => void, about?: 
   const kept = new Set<string>();
   const header: RecordingHeader = {
     recording: 'slurm-cgroups',
-    version: 1,
+    version: 2,
     ...defined({ about }),
     self: host.self(),
   };
@@ -182,12 +185,55 @@ interface Recorded {
  */
 export function recordedHost(text: string): Host {
   const { header, answers } = parseRecording(text);
+  return playingHost(header.self, answers);
+}
+
+/**
+ * Plays the answers that `lines` hold so far, and asks `host`, which records into them, for those that are missing: what
+ * is read through it a recording plays in the same way, whatever has come and gone meanwhile. Like a recording it can
+ * only be read.
+ */
+export function completingHost(host: Host, lines: readonly string[]): Host {
+  const answers = new Map<string, RecordedAnswer>();
+  let taken = 1; // the header
+  const take = () => {
+    for (; taken < lines.length; taken++) addAnswer(answers, lines[taken] ?? '', taken + 1);
+  };
+  const asking: Readonly<Record<RecordedCall, (where: string) => unknown>> = {
+    // As a reader that holds the directory asks: of some files only that is kept.
+    read: (where) => withHeld(host.open(path.dirname(where)), (held) => held.read(path.basename(where))),
+    list: (where) => host.entries(where),
+    stat: (where) => host.stat(where),
+    link: (where) => host.readlink(where),
+  };
+  take();
+  return playingHost(host.self(), answers, (call, where) => {
+    if (!where.startsWith('/')) return; // no file: an answer that is made for the recording
+    ifReadable(() => asking[call](where));
+    take();
+    // Where the folder could not be opened any more, that is not yet an answer to this.
+    if (call === 'read' && !answers.has(`read ${where}`)) ifReadable(() => host.read(where));
+    take();
+  });
+}
+
+/** @param ask is told what is missing before it is called missing */
+function playingHost(
+  self: Self,
+  answers: ReadonlyMap<string, RecordedAnswer>,
+  ask: (call: RecordedCall, where: string) => void = () => {},
+): Host {
   let clockMs = 0;
   const refuse = (what: string): never => {
     throw new SlurmCgroupsError('ERR_NOT_PERMITTED', `Cannot ${what}: this node is a recording`);
   };
+  const answerOf = (call: RecordedCall, where: string): RecordedAnswer | undefined => {
+    const key = `${call} ${where}`;
+    if (!answers.has(key) && !isKnownMissing(answers, where)) ask(call, where);
+    return answers.get(key);
+  };
   const find = (call: RecordedCall, where: string, doing: string): RecordedAnswer => {
-    const answer = answers.get(`${call} ${where}`);
+    const answer = answerOf(call, where);
     if (answer === undefined) {
       if (isKnownMissing(answers, where)) throw new SystemCallError(doing, where, 'ENOENT');
       throw new SlurmCgroupsError('ERR_NOT_RECORDED', `Cannot ${doing} "${where}": the recording does not hold it`, {
@@ -256,7 +302,7 @@ export function recordedHost(text: string): Host {
     signal: (pid, signal) => refuse(`send ${signal} to process ${pid}`),
     run: async (file) => refuse(`run "${file}"`),
     start: async (file) => refuse(`start "${file}"`),
-    self: () => header.self,
+    self: () => self,
     now: () => clockMs,
     sleep: async (ms, signal) => {
       signal?.throwIfAborted();
@@ -266,9 +312,14 @@ export function recordedHost(text: string): Host {
   };
 }
 
-/** The nearest folder above whose listing is recorded decides: it has the next name, or nothing below is there. */
+/**
+ * The nearest folder above of which something is recorded decides: it was not there, or its listing has the next name,
+ * or nothing below is there.
+ */
 function isKnownMissing(answers: ReadonlyMap<string, RecordedAnswer>, where: string): boolean {
   for (let name = where; name !== '/' && name !== '.'; name = path.dirname(name)) {
+    const looked = answers.get(`stat ${name}`);
+    if (looked !== undefined && 'is' in looked && looked.is === null) return true;
     const listing = answers.get(`list ${path.dirname(name)}`);
     if (listing !== undefined && 'entries' in listing) return !Object.hasOwn(listing.entries, path.basename(name));
   }
@@ -295,25 +346,25 @@ function parseRecording(text: string): Recorded {
   const header = parseLine(lines[0] ?? '', 1);
   if (!isHeader(header)) {
     throw new ParseError(
-      'Cannot play the recording: line 1 is not the header of a slurm-cgroups recording of version 1',
-      {
-        line: 1,
-      },
+      'Cannot play the recording: line 1 is not the header of a slurm-cgroups recording of version 1 or 2',
+      { line: 1 },
     );
   }
   const answers = new Map<string, RecordedAnswer>();
   for (const [index, line] of lines.entries()) {
-    if (index === 0 || line === '') continue;
-    const value = parseLine(line, index + 1);
-    const call = calls.find((name) => typeof Reflect.get(value, name) === 'string');
-    if (call === undefined || !isAnswer(value, call)) {
-      throw new ParseError(`Cannot play the recording: line ${index + 1} holds no answer of a host`, {
-        line: index + 1,
-      });
-    }
-    answers.set(`${call} ${Reflect.get(value, call)}`, value);
+    if (index === 0) continue;
+    addAnswer(answers, line, index + 1);
   }
   return { header, answers };
+}
+
+function addAnswer(answers: Map<string, RecordedAnswer>, line: string, number: number): void {
+  if (line === '') return;
+  const value = parseLine(line, number);
+  const call = calls.find((name) => typeof Reflect.get(value, name) === 'string');
+  if (call === undefined || !isAnswer(value, call))
+    throw new ParseError(`Cannot play the recording: line ${number} holds no answer of a host`, { line: number });
+  answers.set(`${call} ${Reflect.get(value, call)}`, value);
 }
 
 const calls: readonly RecordedCall[] = ['read', 'list', 'stat', 'link'];
@@ -333,7 +384,7 @@ function isHeader(value: object): value is RecordingHeader {
   const self: unknown = Reflect.get(value, 'self');
   return (
     Reflect.get(value, 'recording') === 'slurm-cgroups' &&
-    Reflect.get(value, 'version') === 1 &&
+    [1, 2].includes(Number(Reflect.get(value, 'version'))) &&
     typeof self === 'object' &&
     self !== null &&
     typeof Reflect.get(self, 'pid') === 'number' &&

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { namesOf, requireUid } from '../../src/cli/users.js';
+import { namesOf, requireUid, usersLine } from '../../src/cli/users.js';
 import type { Host, RunResult } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { recordedHost } from '../../src/machine/recording.js';
@@ -39,6 +39,24 @@ describe('namesOf()', () => {
   it('lets numbers stand where there is no answer', async () => {
     expect((await namesOf(answering('', true).host, [1001]))(1001)).toBeUndefined();
     expect((await namesOf(mute, [1001]))(1001)).toBeUndefined();
+  });
+
+  it('finds those that a recording holds, and none in one of version 1', async () => {
+    const line = await usersLine(answering('alice:x:1001:1001::/home/alice:/bin/sh\n').host, [1001, 1002]);
+    const played = recordedHost(`{"recording":"slurm-cgroups","version":2,"self":{"pid":1,"uid":0}}\n${line}\n`);
+    const names = await namesOf(played, [1001, 1002]);
+    expect([names(1001), names(1002)]).toEqual(['alice', undefined]);
+    expect(await requireUid(played, 'alice')).toBe(1001);
+    for (const host of [played, mute])
+      await expect(requireUid(host, 'bob')).rejects.toThrow(
+        'The recording does not hold the uid of "bob": give it with --uid',
+      );
+    for (const text of ['3', '[3]', '[{"name":1,"uid":"x"}]', 'nonsense']) {
+      const written = recordedHost(
+        `{"recording":"slurm-cgroups","version":2,"self":{"pid":1,"uid":0}}\n${JSON.stringify({ read: 'users', text })}\n`,
+      );
+      expect((await namesOf(written, [1001]))(1001)).toBeUndefined();
+    }
   });
 
   it('knows root on this machine', async () => {

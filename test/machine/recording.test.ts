@@ -107,7 +107,7 @@ describe('recordedHost()', () => {
   test.each<[string, string, number]>([
     ['nothing', '', 1],
     ['no header', '{"read":"/a","text":""}\n', 1],
-    ['a header of another version', '{"recording":"slurm-cgroups","version":2,"self":{"pid":1,"uid":0}}\n', 1],
+    ['a header of another version', '{"recording":"slurm-cgroups","version":3,"self":{"pid":1,"uid":0}}\n', 1],
     ['a header without self', '{"recording":"slurm-cgroups","version":1}\n', 1],
     ['binary', '\u007fELF\0\u0001', 1],
     ['an answer that is cut off', `${text({ read: '/a', text: 'x' })}{"read":"/b","te`, 3],
@@ -148,7 +148,7 @@ describe('recordingHost()', () => {
     const recording = record({ ...sample, read: () => `${++reads}` });
     expect([recording.host.read('/a'), recording.host.read('/a')]).toEqual(['1', '2']);
     expect(recording.lines.map((line) => JSON.parse(line))).toEqual([
-      { ...header, about: 'a test' },
+      { ...header, version: 2, about: 'a test' },
       { read: '/a', text: '1' },
     ]);
   });

@@ -62,7 +62,7 @@ async function list(...words: readonly string[]): Promise<Listed> {
   return JSON.parse(stdout);
 }
 
-/** A recording cannot ask what users are called. */
+/** Names of users are asked for with a deadline, which a busy machine misses. */
 const withoutNames = ({ jobs }: Listed): unknown =>
   JSON.parse(JSON.stringify(jobs, (key, value) => (key === 'user' ? undefined : value)));
 
@@ -187,6 +187,17 @@ describe('slurm-cgroups list', () => {
     }
     expect(newestOf(await list())).toEqual(expected);
     expect(newestOf(await list('--uid', String(uids[alice])))).toEqual([[uids[alice], held]]);
+  });
+});
+
+describe('a node of another name', () => {
+  it('is a mistake, and no node without jobs: exit code 2', async () => {
+    await cluster.submit(alice, 'sleep 3600');
+    for (const words of [['list'], ['verify', 'self'], ['clean', '1', '--dry-run'], ['watch'], ['doctor']]) {
+      const { code, stdout, stderr } = await command({ ...cluster, nodeName: 'another' }, ...words);
+      expect([code, stdout], stderr).toEqual([2, '']);
+      expect(stderr).toContain(`No node "another" is on this machine: there is ${cluster.nodeName} (--node)`);
+    }
   });
 });
 
@@ -396,6 +407,19 @@ describe('slurm-cgroups doctor', () => {
       expect(fs.statSync(file).mode & 0o777).toBe(0o600);
       const played = await list('--from', file);
       expect(withoutNames(played)).toEqual(withoutNames(live));
+      const clean = async (...more: readonly string[]) => {
+        const { code, stdout } = await command(
+          cluster,
+          'clean',
+          String(own),
+          '--dry-run',
+          '--force',
+          '--json',
+          ...more,
+        );
+        return [code, JSON.parse(stdout)];
+      };
+      expect(await clean('--from', file)).toEqual(await clean());
     } finally {
       fs.rmSync(folder, { recursive: true });
     }

@@ -16,10 +16,20 @@ import { ownersAnswer, ownersText } from '../../jobs/owners/recorded.js';
 import { defined } from '../../machine/defined.js';
 import { hasCode, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
-import { hostOf, logOf, nodeOptions, patienceMs, recordedOptions, requireSlurm, slurmdLine } from '../context.js';
+import {
+  hostOf,
+  logOf,
+  nodeOptions,
+  patienceMs,
+  recordedOptions,
+  requireChosen,
+  requireSlurm,
+  slurmdLine,
+} from '../context.js';
 import { usageError } from '../exit.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, type Words } from '../spec.js';
 import { count, json, type Output, standardOutput, visible, wrapped } from '../terminal/output.js';
+import { usersLine } from '../users.js';
 
 export const doctorSpec: CommandSpec = {
   name: 'doctor',
@@ -27,8 +37,8 @@ export const doctorSpec: CommandSpec = {
   about:
     "Checks cgroups, Slurm's configuration, the extern steps of the jobs here, sshd, PAM and logind; changes nothing. " +
     'Each check that is not ok comes with a remedy. With --record it also writes what it read into a file ' +
-    'that list, verify, adopt --dry-run, strays and doctor read with --from: it holds the configuration, user ids and ' +
-    'names of processes, but no environments and no command lines. Exit code 0: no check fails. 1: a check fails.',
+    'that list, verify, adopt --dry-run, clean --dry-run, strays and doctor read with --from: it holds the configuration, ' +
+    'users and names of processes, but no environments and no command lines. Exit code 0: no check fails. 1: a check fails.',
   operands: [],
   flags: [
     { name: 'brief', description: 'one line, the same on all healthy nodes' },
@@ -69,7 +79,7 @@ export async function runDoctor(words: Words, output: Output = standardOutput(),
   if (asked.record !== undefined && !words.flags.has('json') && !asked.brief)
     output.print(
       '',
-      `Recorded ${count(lines.length, 'answer')} of this node in ${visible(asked.record)}; it holds the configuration, user ids and names of processes: check it before you pass it on.`,
+      `Recorded ${count(lines.length, 'answer')} of this node in ${visible(asked.record)}; it holds the configuration, users and names of processes: check it before you pass it on.`,
     );
   return fails ? 1 : 0;
 }
@@ -98,6 +108,7 @@ interface Examination {
 /** @throws SlurmCgroupsError ERR_NO_CGROUPS, ERR_NOT_SLURM */
 async function examine(host: Host, words: Words, machine: Finding | undefined): Promise<Examination> {
   const node = await readAnyway(host, words);
+  requireChosen(node, words);
   const unread = node.configurationError === undefined ? undefined : unreadable(node.configurationError);
   if (unread === undefined) await requireSlurm(node);
   const [ofNode, ofSteps, ofLogins] = await Promise.all([
@@ -153,30 +164,29 @@ interface Recording {
 }
 
 async function writeRecording(file: string, lines: string[], { host, words, found, force }: Recording): Promise<void> {
-  const [{ writeRecordingFile }, { readForRecording }] = await Promise.all([
+  const [{ writeRecordingFile }, { readForRecording, uidsIn }, { completingHost }] = await Promise.all([
     import('../record/file.js'),
     import('../record/reads.js'),
+    import('../../machine/recording.js'),
   ]);
   if (found !== undefined) {
-    const jobs = await ownedJobsOn(found.node);
-    const owners = ownersText(jobs);
-    lines.push(slurmdLine(found.node), JSON.stringify({ read: ownersAnswer, text: owners }));
-    lines.push(await sshdLineOf(host));
-    // A host that calls itself a recording is read as one will be: no slurmstepd is asked, and nothing has a deadline. So a
-    // configuration is read only where that was done a moment ago.
+    lines.push(slurmdLine(found.node), await sshdLineOf(host));
+    // What was read so far is played, and only what is missing is asked for: a node that is played is one moment, as far
+    // as it can be. It calls itself a recording, so no slurmstepd is asked, and nothing has a deadline. So a configuration is
+    // read only where that was done a moment ago.
+    const played = completingHost(host, lines);
     const { configuration, nodeName } = found.node;
     const options = {
       ...(configuration?.file === undefined ? { within: rootPath } : { configFile: configuration.file }),
       ...defined({ nodeName }),
-      ...nodeOptions(words, host),
+      ...nodeOptions(words, played),
       configurationError: 'note' as const,
     };
-    const played: Host = {
-      ...host,
-      source: 'recording',
-      read: (where) => (where === ownersAnswer ? owners : host.read(where)),
-    };
-    await readForRecording(await readNode({ host: played, ...options }), new Set(jobs.flatMap(({ uid }) => uid ?? [])));
+    const jobs = await ownedJobsOn(found.node, await readNode({ host: played, ...options }));
+    lines.push(JSON.stringify({ read: ownersAnswer, text: ownersText(jobs) }));
+    const uids = jobs.flatMap(({ uid }) => uid ?? []);
+    await readForRecording(await readNode({ host: played, ...options }), new Set(uids));
+    lines.push(await usersLine(host, [...uids, ...uidsIn(lines)]));
   }
   await writeRecordingFile(file, `${lines.join('\n')}\n`, { force });
 }
@@ -191,10 +201,10 @@ async function sshdLineOf(host: Host): Promise<string> {
   }
 }
 
-/** The owners of the jobs, as slurmstepd names them now: a recording cannot ask. */
-async function ownedJobsOn(node: SlurmNode): Promise<readonly OwnedJob[]> {
+/** The owners of the jobs that were recorded, as slurmstepd names them now: a recording cannot ask. */
+async function ownedJobsOn(live: SlurmNode, recorded: SlurmNode): Promise<readonly OwnedJob[]> {
   try {
-    return await findOwners(discoverJobs(node), { node });
+    return await findOwners(discoverJobs(recorded), { node: live });
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error;
     return [];

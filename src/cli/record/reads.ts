@@ -1,21 +1,25 @@
-// Reads once, through a host that records, all that the read-only commands would read on this node. A read that fails is
-// recorded too, and is no error here.
+// Reads all that the read-only commands would read on this node, through a host that plays what was recorded so far and
+// asks for the rest: so the commands find each answer again, though processes came and went meanwhile. A read that fails
+// is recorded too ("gone"), and is no error here.
 
 import { decideSession } from '../../adopt/session.js';
-import { CgroupSet } from '../../cgroup/cgroup-set.js';
-import { listPids, withProcess } from '../../cgroup/process.js';
+import { childrenOf, listPids, withProcess } from '../../cgroup/process.js';
+import { cleanJob } from '../../cleanup/ending.js';
 import { findStrays } from '../../cleanup/strays/find.js';
-import { cgroupOf, discoverJobs } from '../../jobs/discovery.js';
+import { discoverJobs } from '../../jobs/discovery.js';
 import type { Job } from '../../jobs/job.js';
+import { directoryNameOf } from '../../jobs/layout.js';
+import { isJobLiving } from '../../jobs/living.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
-import { limitsOf, usageOf } from '../../jobs/processes.js';
+import { limitsOf, processSeen, seenOfStep, usageOf } from '../../jobs/processes.js';
 import { findSlurmd, refusalToMove } from '../../jobs/protected.js';
 import { isSuspended } from '../../jobs/suspension.js';
 import { verify } from '../../jobs/verification.js';
 import { deadlineIn } from '../../machine/deadline.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
+import { Pace } from '../../machine/pace.js';
 import { recordingHost } from '../../machine/recording.js';
 import { defaultOptions } from '../../policy/options.js';
 import { redactedLine, stepdTitle } from './redaction.js';
@@ -24,8 +28,9 @@ import { redactedLine, stepdTitle } from './redaction.js';
 const budgetMs = 20_000;
 
 /**
- * list, verify, adopt --dry-run, strays, and what jobs use and what limits them; doctor's own reads are its own. `node` is read by a host that calls
- * itself a recording: then no slurmstepd is asked, and just that is read which is read when it is played.
+ * list, verify, adopt --dry-run, clean --dry-run, strays, and what jobs use and what limits them; doctor's own reads are
+ * its own. `node` is read by a completingHost: it calls itself a recording, so no slurmstepd is asked, and just that is read
+ * which is read when it is played.
  */
 export async function readForRecording(node: SlurmNode, uids: ReadonlySet<number>): Promise<void> {
   const { host } = node;
@@ -41,6 +46,9 @@ export async function readForRecording(node: SlurmNode, uids: ReadonlySet<number
   const ofJobs = new Map<number, number | undefined>();
   for (const job of jobs) {
     for (const pid of await pidsOf(node, job)) ofJobs.set(pid, job.uid);
+    await tried(() => isJobLiving(node, job, { deadline: deadlineIn(host, budgetMs) }));
+    const name = directoryNameOf(job);
+    if (name !== undefined) await tried(() => cleanJob(name, { node, dryRun: true, force: true }));
     await tried(() => usageOf(job, { node }));
     await tried(() => limitsOf(job, { node }));
     await tried(() => isSuspended(node, job));
@@ -50,19 +58,19 @@ export async function readForRecording(node: SlurmNode, uids: ReadonlySet<number
     if (deadline.isOver()) return;
     await tried(() => verify(pid, { node }));
     await tried(() =>
-      withProcess(host, pid, (held) =>
-        refusalToMove(node, held, { uid: ofJobs.get(pid) ?? held.status().uids[1], deadline }),
-      ),
+      withProcess(host, pid, async (held) => {
+        await childrenOf(host, held, new Pace(host, deadline));
+        return refusalToMove(node, held, { uid: ofJobs.get(pid) ?? held.status().uids[1], deadline });
+      }),
     );
   }
 }
 
 async function pidsOf(node: SlurmNode, job: Job): Promise<readonly number[]> {
   const pids = new Set<number>();
-  for (const step of job.steps) {
-    const cgroups = step.cgroups.flatMap((one) => cgroupOf(node, one) ?? []);
-    for (const { pid } of (await tried(() => new CgroupSet(node.host, cgroups).procs())) ?? []) pids.add(pid);
-  }
+  for (const step of job.steps)
+    for (const { pid } of (await tried(() => seenOfStep(node, step)))?.all ?? []) pids.add(pid);
+  for (const pid of pids) processSeen(node.host, pid);
   return [...pids];
 }
 
@@ -73,6 +81,17 @@ async function tried<T>(act: () => T | Promise<T>): Promise<T | undefined> {
     if (error instanceof SlurmCgroupsError || error instanceof RangeError) return undefined;
     throw error;
   }
+}
+
+/** The users of the processes that a recording holds. */
+export function uidsIn(lines: readonly string[]): ReadonlySet<number> {
+  const uids = new Set<number>();
+  for (const line of lines) {
+    if (!line.startsWith('{"read":"/proc/') || !line.includes('/status"')) continue;
+    for (const [, ...found] of line.matchAll(/\\nUid:\\t(\d+)\\t(\d+)\\t(\d+)\\t(\d+)\\n/g))
+      for (const uid of found) uids.add(Number(uid));
+  }
+  return uids;
 }
 
 /** A host that keeps what it is asked, and what of it may be handed on. */

@@ -3,6 +3,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { adoptSpec, runAdopt } from '../../../src/cli/commands/adopt.js';
+import { cleanSpec, runClean } from '../../../src/cli/commands/clean.js';
 import { doctorSpec, runDoctor } from '../../../src/cli/commands/doctor.js';
 import { listSpec, runList } from '../../../src/cli/commands/list.js';
 import { runStrays, straysSpec } from '../../../src/cli/commands/strays.js';
@@ -105,7 +106,6 @@ describe('doctor', () => {
 
 describe('doctor, asked wrongly', () => {
   it.each([
-    [['--brief', '--json'], 'exclude each other'],
     [['--force'], '--force goes with --record'],
     [['--record', 'x', '--from', 'y'], 'cannot be recorded again'],
     [['--from', '/no/such/file'], 'it does not exist'],
@@ -118,6 +118,12 @@ describe('doctor, asked wrongly', () => {
     expect(stdout === '' || JSON.parse(stdout).error.code === 'ERR_USAGE').toBe(true);
     expect(stderr).toContain(why);
     expect(stderr.trimEnd().split('\n')).toHaveLength(1);
+  });
+
+  it('--brief and --json are exit code 2, in JSON as well', () => {
+    const { exitCode, stdout, stderr } = runProgramFile('doctor', '--brief', '--json');
+    expect([exitCode, JSON.parse(stdout)]).toMatchObject([2, { error: { code: 'ERR_USAGE' } }]);
+    expect(stderr).toContain('exclude each other');
   });
 
   it('a machine without Slurm is exit code 4', () => {
@@ -166,6 +172,12 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('doctor --record (needs root and
           const output = capture();
           const words = parseWords(adoptSpec, [String(one), '--dry-run', ...within, ...more]);
           return [await runAdopt(words, output), output.text()];
+        });
+      for (const more of [[], ['--force']])
+        await both(async (...from) => {
+          const output = capture();
+          const words = parseWords(cleanSpec, ['7', '--dry-run', ...more, ...within, ...from]);
+          return [await runClean(words, output), output.text()];
         });
       const output = capture();
       expect(

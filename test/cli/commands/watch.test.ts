@@ -149,9 +149,12 @@ describe('watch into a pipe', () => {
     expect(running.errors).toBe('');
   });
 
-  it('is nothing for a node without Slurm (exit code 4), or a mistake (2)', () => {
+  it('refuses a mistake: exit code 2', () => {
     const { exitCode, stderr } = runProgramFile('watch', '--within', '/slurm-cgroups-test-nowhere');
-    expect([exitCode, stderr.split(':')[0]]).toEqual([4, 'slurm-cgroups watch']);
+    expect([exitCode, stderr]).toEqual([
+      2,
+      'slurm-cgroups watch: There is no cgroup "/slurm-cgroups-test-nowhere" on this node (--within); see "slurm-cgroups watch --help"\n',
+    ]);
     expect(runProgramFile('watch', 'more').exitCode).toBe(2);
     expect(runProgramFile('watch', '--within', 'not/absolute').exitCode).toBe(2);
     expect(runProgramFile('watch', '--help').stdout).toContain('slurm-cgroups watch --json');

@@ -1,11 +1,15 @@
 import fs from 'node:fs';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { keepingTitles, readForRecording, recorder } from '../../../src/cli/record/reads.js';
+import { findStrays } from '../../../src/cleanup/strays/find.js';
+import { keepingTitles, readForRecording, recorder, uidsIn } from '../../../src/cli/record/reads.js';
 import { discoverJobs } from '../../../src/jobs/discovery.js';
 import { readNode } from '../../../src/jobs/node.js';
 import { verify } from '../../../src/jobs/verification.js';
+import { hasCode, SystemCallError } from '../../../src/machine/errors.js';
+import type { Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
-import { recordedHost, recordingHost } from '../../../src/machine/recording.js';
+import { completingHost, recordedHost, recordingHost } from '../../../src/machine/recording.js';
 import { expectedFor, loadRecording, recordingNames } from '../../recordings/recordings.js';
 
 describe('readForRecording()', () => {
@@ -19,6 +23,148 @@ describe('readForRecording()', () => {
     const pids = expectedFor(name).list.flatMap(({ steps }) => steps.flatMap((step) => step.pids));
     expect(pids.length).toBeGreaterThan(0);
     for (const pid of pids) expect(await verify(pid, { node: played })).toEqual(await verify(pid, { node }));
+  });
+});
+
+/** A node whose processes come and go while it is looked at. */
+function churning(base: Host, isThere: (pid: string) => boolean): Host {
+  const gone = (where: string) => {
+    const pid = /^\/proc\/(\d+)(?:\/|$)/.exec(where)?.[1];
+    if (pid !== undefined && !isThere(pid)) throw new SystemCallError('read', where, 'ENOENT');
+  };
+  const lists = (where: string, text: string) =>
+    /\/(?:cgroup\.procs|tasks|children)$/.test(where)
+      ? text.replace(/\d+(?=\s)/g, (pid) => (isThere(pid) ? pid : '')).replace(/^\n/gm, '')
+      : text;
+  const checked =
+    <T>(act: (where: string) => T) =>
+    (where: string): T => {
+      gone(where);
+      return act(where);
+    };
+  const entries = checked((where) =>
+    base.entries(where).filter(({ name }) => where !== '/proc' || !/^\d+$/.test(name) || isThere(name)),
+  );
+  const host: Host = {
+    ...base,
+    read: checked((where) => lists(where, base.read(where))),
+    readlink: checked(base.readlink),
+    entries,
+    names: (where) => entries(where).map(({ name }) => name),
+    stat: (where) => {
+      const pid = /^\/proc\/(\d+)(?:\/|$)/.exec(where)?.[1];
+      return pid !== undefined && !isThere(pid) ? undefined : base.stat(where);
+    },
+    open: (where) => {
+      gone(where);
+      const held = base.open(where);
+      const at = (name: string) => (name === '' ? where : `${where}/${name}`);
+      return {
+        ...held,
+        read: (name) => host.read(at(name)),
+        readlink: (name) => host.readlink(at(name)),
+        names: (name = '') => host.names(at(name)),
+        entries: (name = '') => host.entries(at(name)),
+        stat: (name = '') => host.stat(at(name)),
+        open: (name) => host.open(at(name)),
+      };
+    },
+  };
+  return host;
+}
+
+/** A played node, and what was asked of it that it does not hold. */
+function watched(text: string): { readonly host: Host; readonly missing: readonly string[] } {
+  const base = recordedHost(text);
+  const missing: string[] = [];
+  const noting =
+    <T>(act: (where: string) => T) =>
+    (where: string): T => {
+      try {
+        return act(where);
+      } catch (error) {
+        if (hasCode(error, 'ERR_NOT_RECORDED')) missing.push(where);
+        throw error;
+      }
+    };
+  const host: Host = {
+    ...base,
+    read: noting(base.read),
+    readlink: noting(base.readlink),
+    entries: noting(base.entries),
+    names: noting(base.names),
+    stat: noting(base.stat),
+    open: (where) => {
+      const held = noting(base.open)(where);
+      const at = (name: string) => (name === '' ? where : `${where}/${name}`);
+      return {
+        ...held,
+        read: (name) => host.read(at(name)),
+        readlink: (name) => host.readlink(at(name)),
+        names: (name = '') => host.names(at(name)),
+        entries: (name = '') => host.entries(at(name)),
+        stat: (name = '') => host.stat(at(name)),
+        open: (name) => host.open(at(name)),
+      };
+    },
+  };
+  return { host, missing };
+}
+
+describe('a node whose processes come and go while it is recorded', () => {
+  it.each(['slurm-22.05-v1', 'slurm-24.11-v2', 'slurm-26.05-v2'])(
+    'is played without a gap: %s',
+    { timeout: 300_000 },
+    async (name) => {
+      const text = loadRecording(name);
+      const pids = expectedFor(name).list.flatMap(({ steps }) => steps.flatMap((step) => step.pids));
+      /** Asked for, and not even in the recording that stands for the machine. */
+      const unheld = async () => {
+        const { host, missing } = watched(text);
+        await readForRecording(await readNode({ host }), new Set([1001]));
+        return new Set(missing);
+      };
+      const known = await unheld();
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(fc.record({ pid: fc.constantFrom(...pids), from: fc.nat(400), lasts: fc.nat(800) }), {
+            maxLength: 8,
+          }),
+          async (visits) => {
+            let calls = 0;
+            const isThere = (pid: string) => {
+              calls++;
+              return visits.every(
+                (one) => String(one.pid) !== pid || (calls >= one.from && calls < one.from + one.lasts),
+              );
+            };
+            const lines: string[] = [];
+            const host = recorder(churning(recordedHost(text), isThere), lines);
+            // What doctor has read before.
+            const node = await readNode({ host });
+            discoverJobs(node);
+            await findStrays({ node });
+            await readForRecording(await readNode({ host: completingHost(host, lines) }), new Set([1001]));
+            const played = watched(lines.join('\n'));
+            await readForRecording(await readNode({ host: played.host }), new Set([1001]));
+            expect(played.missing.filter((where) => !known.has(where) && where.startsWith('/'))).toEqual([]);
+          },
+        ),
+        { numRuns: 8 },
+      );
+    },
+  );
+});
+
+describe('uidsIn()', () => {
+  it('finds the users of the processes that are recorded', () => {
+    const status = (uids: string) => `Name:\tsh\nUid:\t${uids}\nGid:\t5\t5\t5\t5\n`;
+    const lines = [
+      { read: '/proc/7/status', text: status('1001\t0\t0\t0') },
+      { read: '/proc/8/task/9/status', text: status('7\t7\t7\t7') },
+      { read: '/etc/hostname', text: status('8\t8\t8\t8') },
+    ].map((one) => JSON.stringify(one));
+    expect([...uidsIn(lines)].sort()).toEqual([0, 1001, 7]);
   });
 });
 
