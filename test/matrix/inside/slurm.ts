@@ -10,6 +10,7 @@ import { adoptSpec, runAdopt } from '../../../src/cli/commands/adopt.js';
 import { cleanSpec, runClean } from '../../../src/cli/commands/clean.js';
 import { doctorSpec, runDoctor } from '../../../src/cli/commands/doctor.js';
 import { listSpec, runList } from '../../../src/cli/commands/list.js';
+import { runStrays, straysSpec } from '../../../src/cli/commands/strays.js';
 import { runVerify, verifySpec } from '../../../src/cli/commands/verify.js';
 import { type CommandSpec, parseWords, type Words } from '../../../src/cli/spec.js';
 import type { Output } from '../../../src/cli/terminal/output.js';
@@ -236,7 +237,7 @@ export interface Said {
   readonly text: string;
 }
 
-type CommandName = 'adopt' | 'clean' | 'doctor' | 'list' | 'verify';
+type CommandName = 'adopt' | 'clean' | 'doctor' | 'list' | 'strays' | 'verify';
 type Runner = (words: Words, output: Output) => Promise<number>;
 
 const commands: Readonly<Record<CommandName, readonly [CommandSpec, Runner]>> = {
@@ -244,6 +245,7 @@ const commands: Readonly<Record<CommandName, readonly [CommandSpec, Runner]>> = 
   clean: [cleanSpec, runClean],
   doctor: [doctorSpec, runDoctor],
   list: [listSpec, runList],
+  strays: [straysSpec, runStrays],
   verify: [verifySpec, runVerify],
 };
 

@@ -11,6 +11,7 @@ import { ifThere } from '../../../src/machine/errors.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { newestJob } from '../../../src/policy/newest.js';
 import { describeAccounting } from './accounting.js';
+import { describeAttacks } from './attacks.js';
 import { agent, compareAdopters } from './differential.js';
 import {
   cell,
@@ -245,7 +246,9 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
     expect(failing, full.text).toEqual(doesLogindRun ? ['RemoveIPC'] : []);
     const detailOf = (name: string) => report.checks.find((check) => check.name === name)?.detail;
     expect(detailOf('configuration')).toContain(cell.configless ? '/slurm.conf' : '/etc/slurm/slurm.conf');
-    const brief = await commandHere('doctor', '--brief');
+    // Again while the machine is too busy for what has a deadline, as examined() does.
+    let brief = await commandHere('doctor', '--brief');
+    for (let left = 4; left > 0 && brief.code !== full.code; left--) brief = await commandHere('doctor', '--brief');
     expect(brief.code).toBe(full.code);
     expect(brief.text.split('\n')).toHaveLength(1);
     // In one go: what Slurm says of this moment, beside what the recording says.
@@ -333,3 +336,5 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
 
 // At the end: its jobs are none of those above.
 if (cell.accounting) describeAccounting();
+// Where a step's directory is its user's.
+if (['20.11', '22.05'].includes(cell.slurm) && cell.cgroup !== 'v2') describeAttacks();
