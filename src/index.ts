@@ -43,6 +43,7 @@ export type { HierarchyUsage, KernelFigure, Usage } from './cgroup/usage.js';
 export { type CleanOptions, cleanJob } from './cleanup/ending.js';
 export type { CleanReport, EndedProcess, SparedProcess, Survivor } from './cleanup/report.js';
 export { type FindStraysOptions, findStrays, type Stray, type StraysReport } from './cleanup/strays/find.js';
+export { findOutside, type OutsideProcess, type OutsideReport } from './cleanup/strays/outside.js';
 export type { SourceLine } from './jobs/config/place.js';
 export type { NodeEntry, SlurmConfiguration } from './jobs/config/read.js';
 export type { SlurmdProcess } from './jobs/config/slurmd.js';

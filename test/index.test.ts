@@ -27,6 +27,7 @@ describe('slurm-cgroups', () => {
         "defaultOptions",
         "discoverHierarchies",
         "discoverJobs",
+        "findOutside",
         "findOwners",
         "findStrays",
         "formatJobPath",

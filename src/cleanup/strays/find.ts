@@ -206,7 +206,7 @@ export function mapsRange(uidMap: string): boolean {
 }
 
 /** As a pod that sees its host's cgroups: pid 1 is in one. */
-function isInContainer(host: Host): boolean {
+export function isInContainer(host: Host): boolean {
   try {
     return containerOf(parseMemberships(host.read('/proc/1/cgroup'))) !== undefined;
   } catch (error) {
@@ -215,12 +215,13 @@ function isInContainer(host: Host): boolean {
   }
 }
 
-function uidMapOf(held: HeldProcess): string {
+export function uidMapOf(held: HeldProcess): string {
   // A kernel without user namespaces, or a recording without it. Whether the process lives was seen before.
   return ifRecorded(() => ifThere(() => held.directory.read('uid_map'))) ?? '';
 }
 
-function tellingPath(memberships: readonly Membership[]): string {
+/** The membership that tells most: the path in systemd's tree, else of v2, else the first that is not the root. */
+export function tellingPath(memberships: readonly Membership[]): string {
   const systemd = memberships.find(({ controllers }) => controllers.includes('name=systemd'));
   const unified = memberships.find(({ controllers }) => controllers.length === 0);
   return [systemd, unified, ...memberships].find((one) => one !== undefined && one.path !== '/')?.path ?? '/';

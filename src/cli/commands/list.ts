@@ -1,6 +1,7 @@
 // slurm-cgroups list: the jobs on this node, with their steps and processes.
 
 import type { Usage } from '../../cgroup/usage.js';
+import { findOutside, type OutsideReport } from '../../cleanup/strays/outside.js';
 import { discoverJobs } from '../../jobs/discovery.js';
 import { withExternTimes } from '../../jobs/extern-times.js';
 import { type Job, nameOfJob, type OwnedJob, type Step } from '../../jobs/job.js';
@@ -15,6 +16,8 @@ import { SlurmCgroupsError } from '../../machine/errors.js';
 import { Pace } from '../../machine/pace.js';
 import { newestJob } from '../../policy/newest.js';
 import { openContext, requireSlurm } from '../context.js';
+import { usageError } from '../exit.js';
+import { outsideJson, outsideLines } from '../process-trees.js';
 import { type CommandSpec, commonFlags, flagValue, fromFlag, jobIdOf, type Words, whose } from '../spec.js';
 import {
   bytesText,
@@ -41,6 +44,7 @@ export const listSpec: CommandSpec = {
     { name: 'user', takes: 'NAME', description: 'only jobs of this user' },
     { name: 'job', takes: 'N', description: 'only this job' },
     { name: 'summary', description: 'one line a job: state, processes, memory, CPU time and age' },
+    { name: 'outside', description: 'also every process of users that is in no job' },
     fromFlag,
     ...commonFlags,
   ],
@@ -48,6 +52,7 @@ export const listSpec: CommandSpec = {
     ['slurm-cgroups list', 'all jobs as a tree'],
     ['slurm-cgroups list --user alice', "alice's jobs; on cgroup v1 nothing else is read"],
     ['slurm-cgroups list --summary', 'one line a job'],
+    ['slurm-cgroups list --outside', 'and what users run here in no job'],
     ['slurm-cgroups list --json | jq .jobs[].jobId', 'for programs'],
   ],
 };
@@ -101,6 +106,10 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   const said = whose(words);
   const jobId = flagValue(words, 'job');
   const wanted = jobId === undefined ? undefined : jobIdOf(jobId);
+  const isOutsideAsked = words.flags.has('outside');
+  for (const flag of ['job', 'node'])
+    if (isOutsideAsked && words.flags.has(flag))
+      throw usageError(`--outside is about processes in no job, of whatever node: leave --${flag} out`);
   const { node, log } = await openContext('list', words, { configurationError: 'note' });
   await requireSlurm(node);
   const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await requireUid(node.host, said.user);
@@ -120,33 +129,53 @@ export async function runList(words: Words, output: Output = standardOutput()): 
     );
   }
   log('verbose', `found ${count(jobs.length, 'job')}`);
+  const outside = isOutsideAsked ? await findOutside({ node, ...defined({ uid }) }) : undefined;
+  const uidsOutside = (outside?.outside ?? []).map((one) => one.uid);
   if (words.flags.has('summary')) {
     const summed: SummedJob[] = [];
     for (const job of jobs) summed.push(await sumJob(node, job, job.uid === undefined ? null : newest.has(job)));
-    const users = await namesOf(
-      node.host,
-      summed.flatMap((job) => job.uid ?? []),
-    );
+    const users = await namesOf(node.host, [...summed.flatMap((job) => job.uid ?? []), ...uidsOutside]);
     const withUsers = summed.map((job) => ({
       ...job,
       ...defined({ user: job.uid === undefined ? undefined : users(job.uid) }),
     }));
     const unseen = summed.flatMap((job) => (job.unknown === undefined ? [] : [`${nameOfListed(job)}: ${job.unknown}`]));
-    const said = [...node.notes, ...hidden, ...unseen];
+    const said = [...node.notes, ...hidden, ...unseen, ...(outside?.notes ?? [])];
     if (words.flags.has('json'))
-      output.print(json({ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: withUsers, notes: said }));
-    else output.print(...renderSummary(node, withUsers, { notes: said, withMore }, output));
+      output.print(
+        json({
+          ...{ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: withUsers },
+          ...outsideKeys(outside, users),
+          notes: said,
+        }),
+      );
+    else
+      output.print(
+        ...renderSummary(node, withUsers, { ...outsideAround(outside, users, output), notes: said, withMore }, output),
+      );
     return 0;
   }
   const listed: ListedJob[] = [];
   const pace = new Pace(node.host, deadlineIn(node.host, limits.allMs));
   for (const job of jobs) listed.push(await listJob(node, job, job.uid === undefined ? null : newest.has(job), pace));
-  const names = await namesOf(node.host, uidsIn(listed));
+  const names = await namesOf(node.host, [...uidsIn(listed), ...uidsOutside]);
   const named = listed.map((job) => withNames(job, names));
-  const notes = [...node.notes, ...hidden, ...jobs.flatMap(notesOf), ...listed.flatMap(unlistedIn)];
+  const notes = [
+    ...node.notes,
+    ...hidden,
+    ...jobs.flatMap(notesOf),
+    ...listed.flatMap(unlistedIn),
+    ...(outside?.notes ?? []),
+  ];
   if (words.flags.has('json'))
-    output.print(json({ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: named, notes }));
-  else output.print(...renderJobs(node, named, { notes, withMore }, output));
+    output.print(
+      json({
+        ...{ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: named },
+        ...outsideKeys(outside, names),
+        notes,
+      }),
+    );
+  else output.print(...renderJobs(node, named, { ...outsideAround(outside, names, output), notes, withMore }, output));
   return 0;
 }
 
@@ -310,8 +339,21 @@ function unlessIn(hidden: readonly string[]): string {
   return `, as far as is known (${first}${more.length === 0 ? '' : `; and ${more.length} more`})`;
 }
 
+/** The keys of `--outside`; none without it. */
+function outsideKeys(found: OutsideReport | undefined, names: UserNames): object {
+  if (found === undefined) return {};
+  const { outside, complete } = outsideJson(found, names);
+  return { outside, outsideComplete: complete };
+}
+
+function outsideAround(found: OutsideReport | undefined, names: UserNames, output: Output): Pick<Around, 'outside'> {
+  return { outside: found === undefined ? [] : ['', ...outsideLines(found, names, output)] };
+}
+
 /** What is said besides the jobs that are shown. */
 interface Around {
+  /** Lines of `--outside`. */
+  readonly outside: readonly string[];
   readonly notes: readonly string[];
   /** Users of several jobs, shown or not. */
   readonly withMore: ReadonlySet<string>;
@@ -320,7 +362,7 @@ interface Around {
 function renderJobs(
   node: SlurmNode,
   jobs: readonly ListedJob[],
-  { notes, withMore }: Around,
+  { outside, notes, withMore }: Around,
   output: Output,
 ): readonly string[] {
   const name = node.nodeName === undefined ? 'this node' : `node ${visible(node.nodeName)}`;
@@ -334,6 +376,7 @@ function renderJobs(
   return [
     head,
     ...trees,
+    ...outside,
     ...(notes.length === 0 ? [] : ['', ...notes.map((note) => output.style('yellow', `note: ${visible(note)}`))]),
   ];
 }
@@ -351,7 +394,7 @@ function userKey({ uid, nodeName }: Pick<ListedJob, 'uid' | 'nodeName'>): string
 function renderSummary(
   node: SlurmNode,
   jobs: readonly (SummedJob & { readonly user?: string })[],
-  { notes, withMore }: Around,
+  { outside, notes, withMore }: Around,
   output: Output,
 ): readonly string[] {
   const name = node.nodeName === undefined ? 'this node' : `node ${visible(node.nodeName)}`;
@@ -372,6 +415,7 @@ function renderSummary(
   return [
     `${output.style('bold', name)}: ${count(jobs.length, 'job')}, ${node.hierarchies.mode} cgroups`,
     ...(jobs.length === 0 ? [] : ['', output.style('bold', names), ...lines]),
+    ...outside,
     ...(notes.length === 0 ? [] : ['', ...notes.map((note) => output.style('yellow', `note: ${visible(note)}`))]),
   ];
 }

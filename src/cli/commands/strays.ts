@@ -1,11 +1,13 @@
 // slurm-cgroups strays: processes of users who have no job on this node, with the reason.
 
-import { findStrays, type Stray, type StraysReport } from '../../cleanup/strays/find.js';
+import { findStrays, type StraysReport } from '../../cleanup/strays/find.js';
+import { findOutside, type OutsideReport } from '../../cleanup/strays/outside.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { defined } from '../../machine/defined.js';
 import { openContext, requireSlurm } from '../context.js';
+import { outsideJson, outsideLines, processTrees, withUserName } from '../process-trees.js';
 import { type CommandSpec, commonFlags, fromFlag, type Words, whose } from '../spec.js';
-import { columns, count, json, type Output, standardOutput, treeLines, visible } from '../terminal/output.js';
+import { count, json, type Output, standardOutput, visible } from '../terminal/output.js';
 import { namesOf, requireUid, type UserNames } from '../users.js';
 
 export const straysSpec: CommandSpec = {
@@ -19,6 +21,10 @@ export const straysSpec: CommandSpec = {
   flags: [
     { name: 'uid', takes: 'U', description: 'only processes of this user id' },
     { name: 'user', takes: 'NAME', description: 'only processes of this user' },
+    {
+      name: 'outside',
+      description: 'every process of users that is in no job, also of users who have jobs; services among them',
+    },
     fromFlag,
     // Where several nodes share a machine, a process belongs to none of them in particular: the jobs of all count.
     ...commonFlags.filter((flag) => flag.name !== 'node'),
@@ -26,6 +32,7 @@ export const straysSpec: CommandSpec = {
   examples: [
     ['slurm-cgroups strays', 'who runs something here without a job?'],
     ['slurm-cgroups strays --user alice', "only alice's"],
+    ['slurm-cgroups strays --outside', 'all that users run here past Slurm'],
     ['slurm-cgroups strays --json | jq .strays[].pid', 'for programs'],
   ],
 };
@@ -35,6 +42,8 @@ export async function runStrays(words: Words, output: Output = standardOutput())
   const { node, log } = await openContext('strays', words);
   await requireSlurm(node);
   const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await requireUid(node.host, said.user);
+  if (words.flags.has('outside'))
+    return showOutside(node, await findOutside({ node, ...defined({ uid }) }), { words, output });
   const found = await findStrays({ node, ...defined({ uid }) });
   log('info', `found ${count(found.strays.length, 'stray')}`, { complete: found.complete });
   const names = await namesOf(
@@ -43,15 +52,36 @@ export async function runStrays(words: Words, output: Output = standardOutput())
   );
   const report = { ...found, notes: [...node.notes, ...found.notes] };
   if (words.flags.has('json'))
-    output.print(json({ ...report, strays: report.strays.map((stray) => withName(stray, names)) }));
+    output.print(json({ ...report, strays: report.strays.map((stray) => withUserName(stray, names)) }));
   else output.print(...renderStrays(node, report, { names, output }));
   if (found.strays.length > 0) return 1;
   return found.complete ? 0 : 2;
 }
 
-function withName(stray: Stray, names: UserNames): Stray & { readonly user?: string } {
-  const user = names(stray.uid);
-  return user === undefined ? stray : { ...stray, user };
+async function showOutside(
+  node: SlurmNode,
+  found: OutsideReport,
+  { words, output }: { readonly words: Words; readonly output: Output },
+): Promise<number> {
+  const names = await namesOf(
+    node.host,
+    found.outside.map(({ uid }) => uid),
+  );
+  const notes = [...node.notes, ...found.notes];
+  const [first = '', ...trees] = outsideLines(found, names, output);
+  if (words.flags.has('json')) output.print(json({ ...outsideJson(found, names), notes }));
+  else
+    output.print(
+      `${nodeTitle(node, output)}: ${first}`,
+      ...trees,
+      ...(notes.length === 0 ? [] : ['', ...notes.map((note) => output.style('yellow', `note: ${visible(note)}`))]),
+    );
+  if (found.outside.length > 0) return 1;
+  return found.complete ? 0 : 2;
+}
+
+function nodeTitle({ nodeName }: SlurmNode, output: Output): string {
+  return output.style('bold', nodeName === undefined ? 'this node' : `node ${visible(nodeName)}`);
 }
 
 function renderStrays(
@@ -62,60 +92,15 @@ function renderStrays(
   const notes = report.notes.map((note) => output.style('yellow', `note: ${visible(note)}`));
   return [
     straysHead(node, report, output),
-    ...treesOf(report.strays, names, output),
+    ...processTrees(report.strays, names, output),
     ...(notes.length === 0 ? [] : ['', ...notes]),
   ];
 }
 
 function straysHead(node: SlurmNode, { strays, complete }: StraysReport, output: Output): string {
-  const name = output.style('bold', node.nodeName === undefined ? 'this node' : `node ${visible(node.nodeName)}`);
+  const name = nodeTitle(node, output);
   if (!complete && strays.length === 0)
     return `${name}: ${output.style('yellow', 'cannot tell which processes are strays')}`;
   if (!complete) return `${name}: ${output.style('red', `at least ${count(strays.length, 'stray')}`)}`;
   return `${name}: ${output.style(strays.length === 0 ? 'green' : 'red', strays.length === 0 ? 'no strays' : count(strays.length, 'stray'))}`;
-}
-
-/** A tree for each user, with the reason on top: it is the user who has no job. */
-function treesOf(strays: readonly Stray[], names: UserNames, output: Output): readonly string[] {
-  const byUser = new Map<number, Stray[]>();
-  for (const stray of strays) {
-    const own = byUser.get(stray.uid);
-    if (own === undefined) byUser.set(stray.uid, [stray]);
-    else own.push(stray);
-  }
-  return [...byUser].flatMap(([uid, own]) => {
-    const user = names(uid);
-    const head = `${output.style('bold', user === undefined ? `uid ${uid}` : `${visible(user)} (uid ${uid})`)}: ${visible(own[0]?.proof ?? '')}`;
-    const rows = columns(
-      own.map((stray) => [
-        String(stray.pid),
-        visible(stray.comm),
-        ageText(stray),
-        cpuOf(stray),
-        sizeOf(stray),
-        visible(stray.cgroup),
-      ]),
-    );
-    return ['', head, ...treeLines(rows.map((line) => ({ line })))];
-  });
-}
-
-const spans = [
-  [86_400, 'd'],
-  [3600, 'h'],
-  [60, 'min'],
-] as const;
-
-function ageText({ ageSeconds }: Stray): string {
-  if (ageSeconds === undefined) return '';
-  const [seconds, unit] = spans.find(([span]) => ageSeconds >= span) ?? [1, 's'];
-  return `${Math.floor(ageSeconds / seconds)} ${unit} old`;
-}
-
-function cpuOf({ cpuPercent }: Stray): string {
-  return cpuPercent === undefined ? '' : `${cpuPercent} % CPU`;
-}
-
-function sizeOf({ memoryBytes }: Stray): string {
-  return `${(memoryBytes / 2 ** 20).toFixed(1)} MiB`;
 }

@@ -6,6 +6,7 @@ import { decideSession } from '../../adopt/session.js';
 import { childrenOf, listPids, withProcess } from '../../cgroup/process.js';
 import { cleanJob } from '../../cleanup/ending.js';
 import { findStrays } from '../../cleanup/strays/find.js';
+import { findOutside } from '../../cleanup/strays/outside.js';
 import { discoverJobs } from '../../jobs/discovery.js';
 import type { Job } from '../../jobs/job.js';
 import { directoryNameOf } from '../../jobs/layout.js';
@@ -39,6 +40,7 @@ export async function readForRecording(node: SlurmNode, uids: ReadonlySet<number
   await tried(() => findSlurmd(host));
   await tried(() => verify('self', { node }));
   await tried(() => findStrays({ node }));
+  await tried(() => findOutside({ node }));
   // With the times that only some ranks need.
   const jobs = (await tried(() => findOwners(discoverJobs(node, { jobTimes: true }), { node }))) ?? [];
   for (const uid of new Set([...uids, ...jobs.flatMap((job) => job.uid ?? [])]))

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { listSpec, runList } from '../../../src/cli/commands/list.js';
 import { runStrays, straysSpec } from '../../../src/cli/commands/strays.js';
 import { Sandbox } from '../../../src/cli/sandbox.js';
 import { parseWords } from '../../../src/cli/spec.js';
@@ -57,6 +58,33 @@ describe('strays', () => {
       expect(output.lines[3]).toMatch(
         new RegExp(`^└─ ${pid}  sleep  \\d+ s old  [\\d.]+ % CPU  [\\d.]+ MiB  ${sandbox.within}/outside$`),
       );
+      const owner = ['--within', sandbox.within, '--uid', String(uid + 1)];
+      const outsider = await sandbox.startSleeper(uid + 1);
+      expect((await strays(...owner)).output.lines[0]).toMatch(/: no strays$/);
+      const outside = await strays(...owner, '--outside');
+      expect([outside.exitCode, outside.output.lines[0]]).toEqual([
+        1,
+        expect.stringMatching(/: 1 process of 1 user in no job$/),
+      ]);
+      expect(outside.output.lines[2]).toBe(
+        `uid ${uid + 1}: in no job's cgroup, though its user has a job on this node`,
+      );
+      const listed = capture();
+      expect(await runList(parseWords(listSpec, [...owner, '--outside', '--json']), listed)).toBe(0);
+      const { outside: processes, outsideComplete, jobs } = listed.json() as Record<string, readonly object[]>;
+      expect([jobs, processes, outsideComplete]).toMatchObject([
+        [{ jobId: 3 }],
+        [{ pid: outsider.pid, uid: uid + 1, hasJob: true, cgroup: `${sandbox.within}/outside` }],
+        true,
+      ]);
+      const both = (await strays(...owner, '--outside', '--json')).output.json() as {
+        outside: readonly { pid: number }[];
+      };
+      expect(both).toMatchObject({ complete: true, notes: [] });
+      expect(both.outside.map(({ pid: one }) => one)).toEqual([outsider.pid]);
+      await expect(runList(parseWords(listSpec, ['--outside', '--job', '3']), capture())).rejects.toMatchObject({
+        code: 'ERR_USAGE',
+      });
       const json = await strays(...words, '--json');
       expect(json.exitCode).toBe(1);
       expect(json.output.json()).toMatchObject({
