@@ -135,6 +135,25 @@ describe('slurm-cgroups adopt', () => {
     await until('it has ended with its job', () => children.every((child) => child.signalCode !== null));
   });
 
+  it('takes a process out of another job while that runs with --force alone', async () => {
+    const first = await cluster.submit(users[0], 'sleep 3600');
+    const pid = session(alice);
+    expect((await command(String(pid))).code).toBe(0);
+    const second = await cluster.submit(users[0], 'sleep 3600');
+    const words = [String(pid), '--job', String(second)];
+    for (const more of [[], ['--dry-run']]) {
+      const refused = await command(...words, ...more);
+      expect([refused.code, refused.stderr]).toEqual([
+        1,
+        expect.stringContaining(`it is in job ${first}, which still runs`),
+      ]);
+    }
+    expect(hierarchiesOf(pid, first)).toEqual(hierarchiesWith(first, alice));
+    const { code, report, stderr } = await command(...words, '--force');
+    expect([code, report.adoption?.outcome], stderr).toEqual([0, 'adopted']);
+    expect(hierarchiesOf(pid, second)).toEqual(hierarchiesWith(second, alice));
+  });
+
   it('puts it into the newest of two, never into that of another user', async () => {
     const older = await cluster.submit(users[0], 'sleep 3600');
     const newer = await cluster.submit(users[0], 'sleep 3600');
