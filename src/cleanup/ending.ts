@@ -92,6 +92,8 @@ export interface CleanPlan {
   /** Which directories those are: another of the same name is that of a later run of the job. */
   readonly inodes: ReadonlyMap<Cgroup, bigint>;
   readonly members: readonly Member[];
+  /** All that was found in its cgroups, to be spared or not. */
+  readonly seen: readonly Member[];
   readonly spared: readonly SparedProcess[];
   /** Places in these spare no process: see endedJobsOf. */
   readonly ended: ReadonlySet<string>;
@@ -109,6 +111,7 @@ export async function planJob(asked: JobName, options: CleanOptions): Promise<Cl
     cgroups: [],
     inodes: new Map(),
     members: [],
+    seen: [],
     spared: [],
     ended: new Set<string>(),
     notes: [],
@@ -150,6 +153,7 @@ export async function planJob(asked: JobName, options: CleanOptions): Promise<Cl
       cgroups,
       inodes,
       members,
+      seen: all,
       spared,
       ended,
       notes: [],
@@ -248,7 +252,7 @@ async function carryOut(
   const reached = new Set([...killed.ended, ...killed.remaining].map(processKey));
   const renamed = renamedCgroups(
     host,
-    plan.members.filter((member) => !reached.has(processKey(member))),
+    plan.seen.filter((member) => !reached.has(processKey(member))),
     plan.inodes,
   );
   const survivors = [];

@@ -1,12 +1,13 @@
-// All of the search: `npm run test:interleavings`. Environment: SEED (default: by the time of day, and printed), REST and
-// PAIRS (how many more calls, and pairs of acts), RUNS (of each kernel, operation and setting only so many, by the seed), ONLY (a part of a run's name, as `v1 adopt`), REPLAY (a run's name).
+// All of the search: `npm run test:interleavings`. By the environment: SEED (default: the time of day; it is printed), REST
+// and PAIRS (how many calls beyond one of each kind, and pairs of acts), ONLY (kernel, operation, setting, as `v1 adopt`),
+// ACT (one act by its name), RUNS (of each kernel, operation and setting only so many), REPLAY (the name of one run).
 
 import process from 'node:process';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { operations } from './operations.js';
 import { nameOf, parseName, randomOf, Search, settings, shuffled } from './search.js';
 
-const { SEED = String(Date.now() % 1_000_000), REST = '20', PAIRS = '200', RUNS, ONLY = '', REPLAY } = process.env;
+const { SEED = String(Date.now() % 1_000_000), REST = '20', PAIRS = '200', RUNS, ACT, ONLY = '', REPLAY } = process.env;
 
 let search: Search;
 beforeAll(async () => {
@@ -33,7 +34,8 @@ it.skipIf(REPLAY !== undefined)(`every interleaving, seed ${SEED}`, async () => 
         if (!words.startsWith(ONLY.split(' ').slice(0, 3).join(' '))) continue;
         const beginMs = performance.now();
         let runs = 0;
-        const plan = await search.plan(circumstances, { random, rest: Number(REST), pairs: Number(PAIRS) });
+        const whole = await search.plan(circumstances, { random, rest: Number(REST), pairs: Number(PAIRS) });
+        const plan = whole.filter(({ steps }) => ACT === undefined || steps.some(({ act }) => act.name === ACT));
         const counts = new Map<string, number>();
         const add = (what: string) => counts.set(what, (counts.get(what) ?? 0) + 1);
         for (const one of RUNS === undefined ? plan : shuffled(plan, random).slice(0, Number(RUNS))) {
