@@ -1,20 +1,18 @@
 // Whether a job is suspended: `scontrol suspend` freezes its steps, the extern step too (Slurm, measured 20.11 to 26.05).
 
-import { Cgroup } from '../cgroup/cgroup.js';
-import { frozenAt } from '../cgroup/freezer.js';
-import { childPath } from '../cgroup/path.js';
-import { hasCode } from '../machine/errors.js';
+import { hasCode, ifThere } from '../machine/errors.js';
 import { cgroupOf } from './discovery.js';
 import type { Job, Step } from './job.js';
 import type { SlurmNode } from './node.js';
 
 /**
  * By its extern step, into which a session would go; without one by all of its steps. Up to Slurm 23.02 a user can freeze
- * their own steps: that is the same to whoever comes into the job. `undefined`: that is not to be seen here.
+ * their own steps: a session meets the same there. One read a job: the kernel shows what is frozen from above, too.
+ * `undefined`: that is not to be seen here.
  */
 export function isSuspended(node: SlurmNode, { steps }: Pick<Job, 'steps'>): boolean | undefined {
-  const extern = steps.filter(({ stepId }) => stepId === 'extern');
-  const looked = extern.length > 0 ? extern : steps;
+  const extern = steps.find(({ stepId }) => stepId === 'extern');
+  const looked = extern === undefined ? steps : [extern];
   try {
     return looked.length > 0 && looked.every((step) => isFrozen(node, step));
   } catch (error) {
@@ -23,15 +21,13 @@ export function isSuspended(node: SlurmNode, { steps }: Pick<Job, 'steps'>): boo
   }
 }
 
-function isFrozen(node: SlurmNode, step: Step): boolean {
+function isFrozen({ host, ...node }: SlurmNode, step: Step): boolean {
+  const read = (file: string) => ifThere(() => host.read(file)) ?? '';
   return step.cgroups.some((one) => {
-    const cgroup = cgroupOf(node, one);
-    return cgroup !== undefined && frozenAt(node.host, userSide(cgroup)) !== undefined;
+    const { hierarchy, directory } = cgroupOf({ host, ...node }, one) ?? {};
+    if (hierarchy === undefined) return false;
+    // v2: Slurm freezes `step_X/user`, not slurmstepd beside it.
+    if (hierarchy.version === 2) return /^frozen 1$/m.test(read(`${directory}/user/cgroup.events`));
+    return hierarchy.controllers.includes('freezer') && /^FR/.test(read(`${directory}/freezer.state`));
   });
-}
-
-/** v2: Slurm freezes `step_X/user`, not slurmstepd beside it. */
-function userSide(cgroup: Cgroup): Cgroup {
-  const { host, hierarchy, path } = cgroup;
-  return hierarchy.version === 2 ? new Cgroup(host, hierarchy, childPath(path, 'user')) : cgroup;
 }

@@ -48,7 +48,7 @@ onKernels((kernel) => {
           world.node({
             ...world.host,
             read: (path) => {
-              if (/freezer|cgroup\.freeze/.test(path.slice(path.lastIndexOf('/')))) throw error;
+              if (/freezer|cgroup\.events/.test(path.slice(path.lastIndexOf('/')))) throw error;
               return world.host.read(path);
             },
           });
