@@ -132,17 +132,18 @@ export class Search {
     const acted: string[] = [];
     let [since, actsMs, callsBefore] = [scene.look(), 0, 0];
     let host: WatchedHost | undefined;
-    const interrupt = ({ name, act }: Act) => {
+    const interrupt = ({ n, act: { name, act } }: Step) => {
       const beginMs = performance.now();
       const to = scene.look();
-      spans.push({ from: since, to });
+      // Before the first call all of it is about what there is then: a pid may be another's before it was looked at.
+      if (n > 1) spans.push({ from: since, to });
       if (isDone(() => act(scene))) acted.push(name);
       since = scene.look();
       callsBefore = (host?.calls.length ?? 1) - 1;
       actsMs += performance.now() - beginMs;
     };
     let acting: Host = onlyOf(scene, scene.workshop.kernel.host);
-    for (const { n, act } of steps) acting = actingHost(acting, n, () => interrupt(act));
+    for (const step of steps) acting = actingHost(acting, step.n, () => interrupt(step));
     host = actingHost(acting, Number.MAX_SAFE_INTEGER, () => {});
     const beginMs = performance.now();
     const came = await inTime(work(host), operation);
