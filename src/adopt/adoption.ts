@@ -368,7 +368,10 @@ async function moveOne(
 ): Promise<SlurmCgroupsError | undefined> {
   try {
     if (route.by === 'stepd') {
-      const refusal = await moveByStepd(adoption, move, route);
+      const refusal = await moveByStepd(adoption, move, route).catch(ownErrorOrThrow);
+      // slurmstepd is told a number, and moves whatever process has it by then.
+      await move.lookForStranger();
+      if (move.stranger !== undefined) return move.stranger;
       if (refusal !== undefined) return refusal;
     } else if (move instanceof OwnMove) {
       await move.run(adoption.options.onFailure === 'keep');
@@ -380,6 +383,11 @@ async function moveOne(
     return error; // /proc could not be read: not proven, so not done
   }
   return whyIncomplete(move);
+}
+
+function ownErrorOrThrow(error: unknown): SlurmCgroupsError {
+  if (error instanceof SlurmCgroupsError) return error;
+  throw error;
 }
 
 /**

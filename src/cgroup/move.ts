@@ -64,6 +64,8 @@ interface Before {
 export class Move {
   readonly process: HeldProcess;
   protected readonly host: Host;
+  /** Another moves it to where it likes at or below each cgroup. */
+  protected readonly arrivesBelow: boolean = true;
   protected legs: readonly Leg[];
   readonly #held: Directory[];
 
@@ -177,11 +179,10 @@ export class Move {
    */
   async lookForStranger(legs: readonly Pick<Leg, 'cgroup'>[] = this.legs): Promise<void> {
     if (!isExiting(this.process)) return;
-    const said = await putBackStranger(
-      this.host,
-      this.process,
-      legs.map(({ cgroup }) => cgroup),
-    );
+    const said = await putBackStranger(this.host, this.process, {
+      written: legs.map(({ cgroup }) => cgroup),
+      below: this.arrivesBelow,
+    });
     const [first] = legs;
     if (said.length === 0 || first === undefined) return;
     const { pid } = this.process;
@@ -280,6 +281,7 @@ interface Write {
 
 /** The move of one process by writes of this program. Nothing is written before `run`; the targets are the caller's to close. */
 export class OwnMove extends Move {
+  protected override readonly arrivesBelow: boolean = false;
   readonly #writes: readonly Write[];
 
   private constructor(host: Host, process: HeldProcess, { writes, ...before }: Before & { writes: readonly Write[] }) {

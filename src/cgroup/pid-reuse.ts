@@ -6,19 +6,20 @@ import { ifThere, quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { Cgroup, holdCgroup, writeProcess } from './cgroup.js';
 import { hierarchyKey, type Membership } from './membership.js';
-import type { CgroupPath } from './path.js';
+import { type CgroupPath, pathBelow } from './path.js';
 import { type HeldProcess, holdProcess, type ProcessIdentity } from './process.js';
 
 /**
  * Looks whether the number of a process that has ended is another's by now, which stands in one of the cgroups that the
  * number was written to without having been born there, and puts that one back to where its parent is.
  *
+ * @param below whether it may stand below one of them: another program was told the number, and has leaves of its own.
  * @returns sentences for an administrator, one for each such cgroup; none where no stranger was moved.
  */
 export async function putBackStranger(
   host: Host,
   ended: ProcessIdentity,
-  written: readonly Cgroup[],
+  { written, below = false }: { readonly written: readonly Cgroup[]; readonly below?: boolean },
 ): Promise<readonly string[]> {
   const stranger = ifThere(() => holdProcess(host, ended.pid));
   if (stranger === undefined) return [];
@@ -26,7 +27,7 @@ export async function putBackStranger(
     if (stranger.startTime === ended.startTime) return [];
     const said: string[] = [];
     for (const cgroup of written) {
-      const home = homeOf(host, stranger, { cgroup, written });
+      const home = homeOf(host, stranger, { cgroup, written, below });
       if (home === undefined) continue;
       const { comm } = stranger.stat();
       const who = `its pid is that of ${comm} (uid ${stranger.status().uids[0]}) now, which was moved in its place into ${quote(cgroup.directory)}`;
@@ -46,16 +47,18 @@ export async function putBackStranger(
 function homeOf(
   host: Host,
   stranger: HeldProcess,
-  { cgroup, written }: { readonly cgroup: Cgroup; readonly written: readonly Cgroup[] },
+  { cgroup, written, below }: { readonly cgroup: Cgroup; readonly written: readonly Cgroup[]; readonly below: boolean },
 ): CgroupPath | 'unknown' | undefined {
   const memberships = stranger.memberships();
-  if (pathIn(memberships, cgroup.hierarchy.key) !== cgroup.path) return undefined;
+  const isInside = (path: CgroupPath | undefined) =>
+    path === cgroup.path || (below && path !== undefined && pathBelow(path, cgroup.path) !== undefined);
+  if (!isInside(pathIn(memberships, cgroup.hierarchy.key))) return undefined;
   const { ppid } = stranger.stat();
   const parent = ppid > 1 ? ifThere(() => holdProcess(host, ppid)) : undefined;
   if (parent !== undefined) {
     try {
       const path = ifThere(() => pathIn(parent.memberships(), cgroup.hierarchy.key));
-      if (path !== undefined) return path === cgroup.path ? undefined : path;
+      if (path !== undefined) return isInside(path) ? undefined : path;
     } finally {
       parent.close();
     }
@@ -63,7 +66,7 @@ function homeOf(
   // Its parent has ended. A hierarchy that was not written to tells whether it was born in this cgroup.
   const keys = new Set(written.map((one) => one.hierarchy.key));
   const others = memberships.filter(({ controllers }) => !keys.has(hierarchyKey(controllers)));
-  return others.some(({ path }) => path === cgroup.path) || others.length === 0 ? undefined : 'unknown';
+  return others.some(({ path }) => isInside(path)) || others.length === 0 ? undefined : 'unknown';
 }
 
 async function putBack(

@@ -91,6 +91,23 @@ onKernels((kernel) => {
       },
       session,
     );
+    inStep(
+      'is put back too where slurmstepd is the one that moves',
+      { add: giveAway },
+      async (step, { pid, into }, world) => {
+        try {
+          step.removeLeaf();
+          const { outcome, route, error } = await into();
+          expect([outcome, route, error?.code, heir]).toEqual(['untouched', 'stepd', 'ERR_NO_SUCH_PROCESS', pid]);
+          expect(error?.message).toContain(`Process ${pid} has ended, and its pid is that of heir (uid ${bob}) now`);
+          for (const place of Object.values(world.places(pid))) expect(place).not.toContain('job_102');
+        } finally {
+          puppets.end([pid]);
+          puppets.close();
+        }
+      },
+      session,
+    );
   });
 
   const adds = ({ asked }: ExternStep) => asked.filter((number) => number === ADD).length;

@@ -19,11 +19,11 @@ describe('putBackStranger()', () => {
         const { pid, startTime } = identityOf(live, child.pid ?? 0);
         const before = live.read(`/proc/${pid}/cgroup`);
         put(pid, cgroup);
-        expect(await putBackStranger(live, { pid, startTime }, [cgroup])).toEqual([]); // it is the process itself
+        expect(await putBackStranger(live, { pid, startTime }, { written: [cgroup] })).toEqual([]); // it is the process itself
         expect(cgroup.procs()).toEqual([pid]);
         const ended = { pid, startTime: startTime - 1n };
-        expect(await putBackStranger(live, ended, [area.at('memory')])).toEqual([]); // it is not there
-        const [said, ...others] = await putBackStranger(live, ended, [cgroup]);
+        expect(await putBackStranger(live, ended, { written: [area.at('memory')] })).toEqual([]); // it is not there
+        const [said, ...others] = await putBackStranger(live, ended, { written: [cgroup] });
         expect(said).toMatch(
           /^its pid is that of sleep \(uid \d+\) now, which was moved in its place into ".*\/job": put back into "/,
         );
@@ -45,7 +45,9 @@ describe('putBackStranger()', () => {
     const pid = Number(await new Promise((fulfil) => shell.stdout.once('data', fulfil)));
     try {
       const { startTime } = identityOf(live, pid);
-      expect(await putBackStranger(live, { pid, startTime: startTime - 1n }, [cgroup])).toEqual([]);
+      expect(
+        await putBackStranger(live, { pid, startTime: startTime - 1n }, { written: [cgroup], below: true }),
+      ).toEqual([]);
       expect(cgroup.procs()).toContain(pid);
     } finally {
       live.signal(pid, 'SIGKILL');
