@@ -13,6 +13,7 @@ import { answersAtOnce, readMountTable } from '../machine/mount-table.js';
 import { expandSlurmdPath } from './config/node-names.js';
 import { at } from './config/place.js';
 import { readSlurmConfiguration, type SlurmConfiguration } from './config/read.js';
+import { SeveralSlurmds } from './config/slurmd.js';
 import { everyNameHere, namesOfNodes } from './own-names.js';
 import { findTops, type LocatedTop } from './tops.js';
 
@@ -72,6 +73,7 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
   const notes: string[] = [];
   let configuration: SlurmConfiguration | undefined;
   let configurationError: SlurmCgroupsError | undefined;
+  let isFatal = false;
   try {
     if (readConfiguration)
       configuration = await readSlurmConfiguration(host, {
@@ -80,7 +82,10 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
         ...defined({ nodeName: options.nodeName, file: options.configFile }),
       });
   } catch (error) {
-    if (options.configurationError !== 'note' || !isAboutConfiguration(error)) throw error;
+    if (!isAboutConfiguration(error)) throw error;
+    // A name that no slurmd here has is the caller's mistake, not the configuration's.
+    isFatal = options.configurationError !== 'note';
+    if (isFatal && !(error instanceof SeveralSlurmds && options.nodeName !== undefined)) throw error;
     configurationError = error;
     notes.push(`${error.message}; it is not used, and Slurm's defaults are assumed`);
   }
@@ -101,11 +106,15 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
   const hostName = readHostName(host, notes);
   const nodeNames =
     options.nodeName === undefined ? namesOfNodes(host, tops, { configuration, hostName }) : [options.nodeName];
-  // A configuration that is not used may name it.
+  // A configuration that is not used may name it, unless all nodes are known by their slurmds.
+  const started = configurationError instanceof SeveralSlurmds ? configurationError.nodeNames : undefined;
   const nodeNameError =
-    options.nodeName === undefined || configurationError !== undefined
+    options.nodeName === undefined || (configurationError !== undefined && started === undefined)
       ? undefined
-      : strangeName(options.nodeName, () => everyNameHere(host, found, { configuration, hostName }));
+      : strangeName(options.nodeName, () =>
+          everyNameHere(host, found, { configuration, hostName, ...defined({ started }) }),
+        );
+  if (isFatal) throw nodeNameError ?? configurationError;
   const spoolDir =
     options.spoolDir ?? (readConfiguration ? (configuration?.slurmdSpoolDir ?? defaultSpool) : undefined);
   const spools = new Map<string, string>();

@@ -47,11 +47,17 @@ export function namesOfNodes(
 export function everyNameHere(
   host: Host,
   tops: readonly LocatedTop[],
-  { configuration, hostName }: KnownOfNames,
+  {
+    configuration,
+    hostName,
+    started = configuration?.slurmdNames ?? [],
+  }: KnownOfNames & {
+    /** Names that slurmds were started with. */
+    readonly started?: readonly string[];
+  },
 ): readonly string[] {
   const configured = hostName === undefined ? [] : nodeNamesOf(configuration?.nodes ?? [], hostName);
   const named = tops.flatMap((top) => top.nodeName ?? []);
-  const started = configuration?.slurmdNames ?? [];
   return [...new Set([...named, ...configured, ...started, ...namesListening(host, configuration)])].sort();
 }
 

@@ -196,7 +196,8 @@ describe('a node of another name', () => {
     for (const words of [['list'], ['verify', 'self'], ['clean', '1', '--dry-run'], ['watch'], ['doctor']]) {
       const { code, stdout, stderr } = await command({ ...cluster, nodeName: 'another' }, ...words);
       expect([code, stdout], stderr).toEqual([2, '']);
-      expect(stderr).toContain(`No node "another" is on this machine: there is ${cluster.nodeName} (--node)`);
+      // Beside this cluster's node there may be that of another test.
+      expect(stderr).toMatch(new RegExp(`No node "another" is on this machine: there is .*${cluster.nodeName}`));
     }
   });
 });

@@ -173,10 +173,22 @@ function onlyOne(names: readonly string[]): string | undefined {
   return names.length === 1 ? names[0] : undefined;
 }
 
+/** Several slurmds run that read different files, and nothing says which is this node's. */
+export class SeveralSlurmds extends ConfigError {
+  /** The nodes that they were started for; `undefined`: one was started without a name. */
+  readonly nodeNames: readonly string[] | undefined;
+
+  constructor(message: string, slurmds: readonly SlurmdProcess[]) {
+    super(message);
+    const names = slurmds.flatMap(({ nodeName }) => nodeName ?? []);
+    this.nodeNames = names.length === slurmds.length ? names : undefined;
+  }
+}
+
 /**
  * The slurmd of a node among those of this machine (multiple-slurmd builds start it with `-N`).
  *
- * @throws ConfigError where several read different files and no name says which is this node's.
+ * @throws SeveralSlurmds where several read different files and no name says which is this node's.
  */
 export function slurmdOf(slurmds: readonly SlurmdProcess[], nodeName: string | undefined): SlurmdProcess | undefined {
   const named = slurmds.filter((one) => nodeName !== undefined && one.nodeName === nodeName);
@@ -184,7 +196,10 @@ export function slurmdOf(slurmds: readonly SlurmdProcess[], nodeName: string | u
   const differs = others.find((other) => other.file !== first?.file || other.configless !== first?.configless);
   if (first === undefined || differs === undefined) return first;
   const both = `slurmd ${first.pid} reads ${readBy(first)}, slurmd ${differs.pid} ${readBy(differs)}`;
-  throw new ConfigError(`Cannot tell which configuration is this node's: ${both}; name the node or the file`);
+  throw new SeveralSlurmds(
+    `Cannot tell which configuration is this node's: ${both}; name the node or the file`,
+    slurmds,
+  );
 }
 
 function readBy(slurmd: SlurmdProcess): string {

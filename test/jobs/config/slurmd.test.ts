@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest';
 import {
   findSlurmds,
   programName,
+  SeveralSlurmds,
   type SlurmdProcess,
   slurmdOf,
   slurmdWords,
@@ -67,6 +68,15 @@ describe('slurmdOf()', () => {
   test('does not guess', () => {
     const message = 'slurmd 10 reads "/a", slurmd 11 the default file; name the node or the file';
     expect(() => slurmdOf([n1, { pid: 11, configless: false }], undefined)).toThrow(message);
+    const nodeNames = (slurmds: readonly SlurmdProcess[]) => {
+      try {
+        return slurmdOf(slurmds, 'other');
+      } catch (error) {
+        return error instanceof SeveralSlurmds ? error.nodeNames : expect.unreachable();
+      }
+    };
+    expect(nodeNames([n1, n2])).toEqual(['n1', 'n2']);
+    expect(nodeNames([n1, { pid: 11, configless: false }])).toBeUndefined();
   });
 });
 
