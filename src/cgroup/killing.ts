@@ -298,7 +298,9 @@ class Killing {
   /** Looked at closely: whether a member was never signalled. SIGKILL once is enough, but what is frozen must be thawed. */
   async hasUnsignalled(): Promise<boolean> {
     await this.thawOthers();
-    return (await this.look()).some((member) => !this.#signalled.has(processKey(member)));
+    const members = await this.look();
+    this.#signalPassedBy(members); // its first thread ended just then
+    return members.some((member) => !this.#signalled.has(processKey(member)));
   }
 
   /** The members that are to end, now. */
@@ -579,7 +581,19 @@ class Killing {
       throw error;
     }
     for (const member of members) this.#note(member, 'cgroup.kill');
+    this.#signalPassedBy(members);
     return members.map((member) => member.pid);
+  }
+
+  /**
+   * cgroup.kill sends its signal to the first thread of each process (send_sig in kernel/cgroup/cgroup.c): where that one
+   * has ended, the others go on (measured, 6.1 and 6.18). A signal to the process takes them all.
+   */
+  #signalPassedBy(members: readonly Member[]): void {
+    for (const member of members) {
+      const isPassedBy = isDeadState(member.state) && this.#signalled.get(processKey(member))?.by === 'cgroup.kill';
+      if (isPassedBy) this.#signal(member.pid, seenPlace(member.seenIn), 'SIGKILL', member);
+    }
   }
 
   async #killListed(

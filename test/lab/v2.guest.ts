@@ -36,6 +36,7 @@ describe('On pure cgroup v2, kernel 6.1', () => {
       'test/cgroup/cgroup.test.ts',
       'test/cgroup/freezer.test.ts',
       'test/cgroup/frozen-note.test.ts',
+      'test/cgroup/killing-first-thread.test.ts',
       'test/cgroup/killing.test.ts',
       'test/cgroup/move.test.ts',
       'test/cgroup/pid-reuse.inside.ts',
