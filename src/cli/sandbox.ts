@@ -176,7 +176,7 @@ export class Sandbox {
  * Removes sandboxes of that prefix whose maker has ended; gives their names. One whose maker lives is left alone.
  */
 export async function removeLeftovers(host: Host, prefix: string): Promise<readonly string[]> {
-  const pattern = new RegExp(`^${prefix}-(\\d+)-(\\d+)-\\d+$`);
+  const pattern = new RegExp(`^${prefix}-(\\d+)-(\\d+)(?:-\\d+)?$`); // 0.1.0 gave no number
   const names = new Set<string>(await namesIn(foldersOfAll));
   const hierarchies = discoverHierarchies({ host });
   for (const hierarchy of hierarchies.all) for (const name of host.names(hierarchy.mountPoint)) names.add(name);
