@@ -17,7 +17,7 @@ import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
 import { ifThere, quote, SlurmCgroupsError, someOf } from '../machine/errors.js';
 import { askToEnd, emptyAndRemove, membersIn } from './emptying.js';
-import { jobsMeant } from './named-job.js';
+import { findNamedJobs } from './named-job.js';
 import { renamedCgroups } from './renamed.js';
 import type { CleanReport, EndedProcess, SparedProcess } from './report.js';
 import { endedJobsOf, isSlurmstepd, lineOfDescent, proofOf, spareReason } from './spared.js';
@@ -117,7 +117,7 @@ export async function planJob(asked: JobName, options: CleanOptions): Promise<Cl
     notes: [],
   };
   try {
-    const found = jobsMeant(asked, node);
+    const found = findNamedJobs(asked, node);
     if (found.length === 0) return { ...nothing, found };
     const several = severalOf(found);
     if (several !== undefined)

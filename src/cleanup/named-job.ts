@@ -19,7 +19,7 @@ const sluidsNamed = 3;
  * @throws SlurmCgroupsError ERR_STEPD, ERR_NOT_SLURM where it may be here and that cannot be known; others when a directory that
  * is there cannot be read.
  */
-export function jobsMeant(name: JobName, node: SlurmNode): readonly Job[] {
+export function findNamedJobs(name: JobName, node: SlurmNode): readonly Job[] {
   const all = discoverJobs(node);
   if (all.length === 0) requireEvidence(node, name);
   if ('sluid' in name) return all.filter((one) => one.sluid === name.sluid).map((one) => identified(node, one));

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { cleanJob, planJob } from '../../src/cleanup/ending.js';
-import { jobsMeant } from '../../src/cleanup/named-job.js';
+import { findNamedJobs } from '../../src/cleanup/named-job.js';
 import type { JobName } from '../../src/jobs/layout.js';
 import { readNode } from '../../src/jobs/node.js';
 import { recordedHost } from '../../src/machine/recording.js';
@@ -60,7 +60,7 @@ describe('a job named by SLUID, asked for by its id', () => {
       '$1""',
     );
     const node = await readNode({ host: recordedHost(text) });
-    expect(jobsMeant({ jobId: 2 }, node)).toMatchObject([{ jobId: 2, sluid: two }]);
+    expect(findNamedJobs({ jobId: 2 }, node)).toMatchObject([{ jobId: 2, sluid: two }]);
   });
 
   it('a process of a user under such a title leads nowhere', async () => {
@@ -68,9 +68,9 @@ describe('a job named by SLUID, asked for by its id', () => {
     const users = plan.members.map(({ pid }) => pid);
     const others = Object.fromEntries(users.map((pid) => [pid, 'slurmstepd: [2.extern]\0']));
     const alive = await nodeOf({ others });
-    expect(jobsMeant({ jobId: 2 }, alive)).toMatchObject([{ sluid: two }]);
+    expect(findNamedJobs({ jobId: 2 }, alive)).toMatchObject([{ sluid: two }]);
     const node = await nodeOf({ others, dead: [one, two] });
-    expect(messageOf(() => jobsMeant({ jobId: 2 }, node))).toMatchObject({ code: 'ERR_STEPD' });
+    expect(messageOf(() => findNamedJobs({ jobId: 2 }, node))).toMatchObject({ code: 'ERR_STEPD' });
   });
 
   it('what two of them say is neither', async () => {
@@ -94,7 +94,7 @@ describe('a job named by SLUID, asked for by its id', () => {
 
   it('a directory that has the job id for a name is meant first', async () => {
     const host = recordedHost(titledNode(recorded, { ids: { [one]: 5 } }).replaceAll(two, 'job_5'));
-    expect(jobsMeant({ jobId: 5 }, await readNode({ host }))).toEqual([
+    expect(findNamedJobs({ jobId: 5 }, await readNode({ host }))).toEqual([
       expect.objectContaining({
         jobId: 5,
         cgroups: [expect.objectContaining({ path: expect.stringMatching('/job_5$') })],
@@ -106,11 +106,11 @@ describe('a job named by SLUID, asked for by its id', () => {
 describe('a job whose SLUID is not known', () => {
   it('one SLUID: says so in one line, and what to name', async () => {
     const node = await nodeOf({ dead: [two] });
-    expect(messageOf(() => jobsMeant({ jobId: 2 }, node))).toMatchObject({
+    expect(messageOf(() => findNamedJobs({ jobId: 2 }, node))).toMatchObject({
       code: 'ERR_STEPD',
       message: `Cannot tell whether job 2 is on this node: 1 directory is named by a SLUID, and no slurmstepd of it is left to tell the job (${two}); if it is job 2, name the SLUID: "slurm-cgroups clean ${two}"`,
     });
-    expect(jobsMeant({ jobId: 1 }, node)).toMatchObject([{ sluid: one }]);
+    expect(findNamedJobs({ jobId: 1 }, node)).toMatchObject([{ sluid: one }]);
   });
 
   it('is unknown to clean, which is not "nothing is here"', async () => {
@@ -121,7 +121,7 @@ describe('a job whose SLUID is not known', () => {
 
   it('all five: counts them, and names three', async () => {
     const node = await readNode({ host: recordedHost(loadRecording(recorded)) });
-    const { message } = messageOf(() => jobsMeant({ jobId: 2 }, node));
+    const { message } = messageOf(() => findNamedJobs({ jobId: 2 }, node));
     expect(message).toMatch(
       /5 directories are named by a SLUID, .* of them is left .*\(s9BNM865MKYJ00, \w+, \w+ and 2 more\); if one of them is job 2,/,
     );
@@ -135,12 +135,12 @@ describe('a job whose SLUID is not known', () => {
 
   it('where every job is known, another is not here', async () => {
     const node = await nodeOf();
-    expect(jobsMeant({ jobId: 99 }, node)).toEqual([]);
-    expect(jobsMeant({ sluid: 's0000000000000' }, node)).toEqual([]);
+    expect(findNamedJobs({ jobId: 99 }, node)).toEqual([]);
+    expect(findNamedJobs({ sluid: 's0000000000000' }, node)).toEqual([]);
   });
 
   it("where neither Slurm's cgroups nor its spool were found, that is not known", async () => {
     const nowhere = { ...(await nodeOf()), tops: [], spools: new Map(), evidence: undefined };
-    expect(messageOf(() => jobsMeant({ jobId: 99 }, nowhere))).toMatchObject({ code: 'ERR_NOT_SLURM' });
+    expect(messageOf(() => findNamedJobs({ jobId: 99 }, nowhere))).toMatchObject({ code: 'ERR_NOT_SLURM' });
   });
 });
