@@ -8,7 +8,7 @@ import { discoverHierarchies, type Hierarchy } from '../cgroup/hierarchies.js';
 import { type CgroupPath, childPath, rootPath } from '../cgroup/path.js';
 import { identityOf, isThere } from '../cgroup/process.js';
 import { readNode, type SlurmNode } from '../jobs/node.js';
-import { ifThere, SlurmCgroupsError } from '../machine/errors.js';
+import { hasCode, ifThere, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 
 /** Controllers for which Slurm makes job directories on v1 (recorded, 20.11 to 26.05). */
@@ -120,7 +120,18 @@ export class Sandbox {
     return leaves[1] ?? job;
   }
 
+  /** A clean-up beside it can still remove the user's empty cgroup: then it is made again. */
   #ensure(...names: readonly string[]): CgroupSet {
+    for (let tries = 1; ; tries++) {
+      try {
+        return this.#ensureOnce(names);
+      } catch (error) {
+        if (tries === 5 || !hasCode(error, 'ERR_CGROUP_GONE')) throw error;
+      }
+    }
+  }
+
+  #ensureOnce(names: readonly string[]): CgroupSet {
     let set = this.#top;
     for (const name of names) {
       // A clean-up may have removed it in some hierarchies, and not in all.
