@@ -1,6 +1,7 @@
 // The page of `watch`: what is known of the jobs, as lines that fit a terminal. Pure: the command draws it, and
 // decides when.
 
+import { externStartMs } from '../jobs/extern-times.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { directoryKeyOf } from '../jobs/watch/changes.js';
 import type { JobEvent } from '../jobs/watch/watch.js';
@@ -111,9 +112,7 @@ export class JobTable {
 
 /** When the job started at the latest: each sign of its extern step can only be too late (newest, in policy). */
 function startOf(job: Job, knownMs: number): number {
-  const { cgroups = [], socketNs } = job.extern ?? {};
-  const signs = [...cgroups.map(({ mtimeNs }) => mtimeNs), ...(socketNs === undefined ? [] : [socketNs])];
-  return Math.min(knownMs, ...signs.map((ns) => Number(ns / 1_000_000n)));
+  return Math.min(knownMs, externStartMs(job) ?? knownMs);
 }
 
 /** In which order the jobs stand. */

@@ -30,6 +30,16 @@ export function withExternTimes<T extends Job>(jobs: readonly T[], node: SlurmNo
   });
 }
 
+/**
+ * When the extern step began at the latest, in ms since 1970: each sign of it can only be too late. `undefined`: there is
+ * none.
+ */
+export function externStartMs({ extern }: Pick<Job, 'extern'>): number | undefined {
+  const { cgroups = [], socketNs } = extern ?? {};
+  const signs = [...cgroups.map(({ mtimeNs }) => mtimeNs), ...(socketNs === undefined ? [] : [socketNs])];
+  return signs.length === 0 ? undefined : Math.min(...signs.map((ns) => Number(ns / 1_000_000n)));
+}
+
 /** Of a spool that others can write nothing is believed. */
 function externSocketTime({ jobId, nodeName }: Job, { host, nodeName: here, spools }: SlurmNode): bigint | undefined {
   const name = nodeName ?? here;

@@ -3,7 +3,7 @@
 import type { Usage } from '../../cgroup/usage.js';
 import { findOutside, type OutsideReport } from '../../cleanup/strays/outside.js';
 import { discoverJobs } from '../../jobs/discovery.js';
-import { withExternTimes } from '../../jobs/extern-times.js';
+import { externStartMs, withExternTimes } from '../../jobs/extern-times.js';
 import { type Job, nameOfJob, type OwnedJob, type Step } from '../../jobs/job.js';
 import type { SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
@@ -115,8 +115,8 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   const uid = said === undefined ? undefined : 'uid' in said ? said.uid : await requireUid(node.host, said.user);
   const found = await findOwners(discoverJobs(node, defined({ uid })), { node });
   const all = found.filter((job) => uid === undefined || job.uid === uid);
-  const newest = newestByUser(all, node);
-  const withMore = usersWithMore(all);
+  const byUser = groupedByUser(all);
+  const newest = newestOf([...byUser.values()], node);
   const jobs = wanted === undefined ? all : all.filter((job) => job.jobId === wanted);
   const unplaced = unplacedOnNode(node).filter(({ jobId: id }) => wanted === undefined || id === wanted);
   const unplacedWord = unplacedNote(unplaced);
@@ -130,66 +130,100 @@ export async function runList(words: Words, output: Output = standardOutput()): 
   }
   log('verbose', `found ${count(jobs.length, 'job')}`);
   const outside = isOutsideAsked ? await findOutside({ node, ...defined({ uid }) }) : undefined;
-  const uidsOutside = (outside?.outside ?? []).map((one) => one.uid);
-  if (words.flags.has('summary')) {
-    const summed: SummedJob[] = [];
-    for (const job of jobs) summed.push(await sumJob(node, job, job.uid === undefined ? null : newest.has(job)));
-    const users = await namesOf(node.host, [...summed.flatMap((job) => job.uid ?? []), ...uidsOutside]);
-    const withUsers = summed.map((job) => ({
-      ...job,
-      ...defined({ user: job.uid === undefined ? undefined : users(job.uid) }),
-    }));
-    const unseen = summed.flatMap((job) => (job.unknown === undefined ? [] : [`${nameOfListed(job)}: ${job.unknown}`]));
-    const said = [...node.notes, ...hidden, ...unseen, ...(outside?.notes ?? [])];
-    if (words.flags.has('json'))
-      output.print(
-        json({
-          ...{ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: withUsers },
-          ...outsideKeys(outside, users),
-          notes: said,
-        }),
-      );
-    else
-      output.print(
-        ...renderSummary(node, withUsers, { ...outsideAround(outside, users, output), notes: said, withMore }, output),
-      );
-    return 0;
-  }
-  const listed: ListedJob[] = [];
-  const pace = new Pace(node.host, deadlineIn(node.host, limits.allMs));
-  for (const job of jobs) listed.push(await listJob(node, job, job.uid === undefined ? null : newest.has(job), pace));
-  const names = await namesOf(node.host, [...uidsIn(listed), ...uidsOutside]);
-  const named = listed.map((job) => withNames(job, names));
-  const notes = [
-    ...node.notes,
-    ...hidden,
-    ...jobs.flatMap(notesOf),
-    ...listed.flatMap(unlistedIn),
-    ...(outside?.notes ?? []),
-  ];
-  if (words.flags.has('json'))
+  const isNewest = (job: Job) => (job.uid === undefined ? null : newest.has(job));
+  const { listed, uids, notes, render } = await (words.flags.has('summary') ? summaryOf : treesOf)(
+    node,
+    jobs,
+    isNewest,
+  );
+  const names = await namesOf(node.host, [...uids, ...(outside?.outside ?? []).map((one) => one.uid)]);
+  const allNotes = [...node.notes, ...hidden, ...notes, ...(outside?.notes ?? [])];
+  if (words.flags.has('json')) {
+    const head = { node: node.nodeName ?? null, mode: node.hierarchies.mode };
+    output.print(json({ ...head, jobs: listed(names), ...outsideKeys(outside, names), notes: allNotes }));
+  } else {
+    const name = node.nodeName === undefined ? 'this node' : `node ${visible(node.nodeName)}`;
     output.print(
-      json({
-        ...{ node: node.nodeName ?? null, mode: node.hierarchies.mode, jobs: named },
-        ...outsideKeys(outside, names),
-        notes,
-      }),
+      `${output.style('bold', name)}: ${count(jobs.length, 'job')}, ${node.hierarchies.mode} cgroups`,
+      ...render(names, (job) => (byUser.get(userKey(job)) ?? []).length > 1, output),
+      ...(outside === undefined ? [] : ['', ...outsideLines(outside, names, output)]),
+      ...(allNotes.length === 0
+        ? []
+        : ['', ...allNotes.map((note) => output.style('yellow', `note: ${visible(note)}`))]),
     );
-  else output.print(...renderJobs(node, named, { ...outsideAround(outside, names, output), notes, withMore }, output));
+  }
   return 0;
 }
 
-function newestByUser(jobs: readonly Job[], node: SlurmNode): ReadonlySet<Job> {
+/** The jobs as they are shown, in one of two forms. */
+interface Shown {
+  /** For JSON. */
+  readonly listed: (names: UserNames) => readonly object[];
+  /** Users that are to be named. */
+  readonly uids: readonly number[];
+  readonly notes: readonly string[];
+  /** `isOneOfMore`: whether its user has other jobs here, shown or not. */
+  readonly render: (
+    names: UserNames,
+    isOneOfMore: (job: Pick<ListedJob, 'uid' | 'nodeName'>) => boolean,
+    output: Output,
+  ) => readonly string[];
+}
+
+async function treesOf(
+  node: SlurmNode,
+  jobs: readonly OwnedJob[],
+  isNewest: (job: Job) => boolean | null,
+): Promise<Shown> {
+  const listed: ListedJob[] = [];
+  const pace = new Pace(node.host, deadlineIn(node.host, limits.allMs));
+  for (const job of jobs) listed.push(await listJob(node, job, isNewest(job), pace));
+  const named = (names: UserNames) => listed.map((job) => withNames(job, names));
+  return {
+    listed: named,
+    uids: [...uidsIn(listed)],
+    notes: [...jobs.flatMap(notesOf), ...listed.flatMap(unlistedIn)],
+    render: (names, isOneOfMore, output) => renderJobs(named(names), isOneOfMore, output),
+  };
+}
+
+async function summaryOf(
+  node: SlurmNode,
+  jobs: readonly OwnedJob[],
+  isNewest: (job: Job) => boolean | null,
+): Promise<Shown> {
+  const summed: SummedJob[] = [];
+  for (const job of jobs) summed.push(await sumJob(node, job, isNewest(job)));
+  const named = (names: UserNames) =>
+    summed.map((job) => ({ ...job, ...defined({ user: job.uid === undefined ? undefined : names(job.uid) }) }));
+  return {
+    listed: named,
+    uids: summed.flatMap((job) => job.uid ?? []),
+    notes: summed.flatMap((job) => (job.unknown === undefined ? [] : [`${nameOfListed(job)}: ${job.unknown}`])),
+    render: (names, isOneOfMore, output) => renderSummary(named(names), isOneOfMore, output),
+  };
+}
+
+/** Of users that are known. */
+function groupedByUser(jobs: readonly Job[]): ReadonlyMap<string, readonly Job[]> {
   const byUser = new Map<string, Job[]>();
   for (const job of jobs) {
     if (job.uid === undefined) continue;
-    const key = `${job.nodeName ?? ''} ${job.uid}`;
-    const known = byUser.get(key);
-    if (known === undefined) byUser.set(key, [job]);
+    const known = byUser.get(userKey(job));
+    if (known === undefined) byUser.set(userKey(job), [job]);
     else known.push(job);
   }
+  return byUser;
+}
+
+function userKey({ uid, nodeName }: Pick<ListedJob, 'uid' | 'nodeName'>): string {
+  return `${nodeName ?? ''} ${uid}`;
+}
+
+/** The newest of the jobs of each user. */
+function newestOf(groups: readonly (readonly Job[])[], node: SlurmNode): ReadonlySet<Job> {
   return new Set(
-    [...byUser.values()].flatMap((own) => {
+    groups.flatMap((own) => {
       if (own.length === 1) return own;
       const dated = withExternTimes(own, node);
       const first = newestJob(dated)?.job;
@@ -226,14 +260,11 @@ async function usageIfSeen(
 async function sumJob(node: SlurmNode, job: Job, newest: boolean | null): Promise<SummedJob> {
   const { processes, memoryBytes, cpuUsec, unknown } = await usageIfSeen(node, job);
   const [dated = job] = withExternTimes([job], node);
-  const { cgroups = [], socketNs } = dated.extern ?? {};
-  const signs = [...cgroups.map(({ mtimeNs }) => mtimeNs), ...(socketNs === undefined ? [] : [socketNs])];
-  const begunMs = Math.min(...signs.map((ns) => Number(ns / 1_000_000n)));
+  const startMs = externStartMs(dated);
   // The clock of a recorded node is not to be seen.
+  const isLive = node.host.source === 'live';
   const ageSeconds =
-    node.host.source === 'live' && signs.length > 0
-      ? Math.max(0, Math.round((Date.now() - begunMs) / 1000))
-      : undefined;
+    startMs === undefined || !isLive ? undefined : Math.max(0, Math.round((Date.now() - startMs) / 1000));
   return {
     jobId: job.jobId ?? null,
     ...defined({ sluid: job.sluid, uid: job.uid, nodeName: job.nodeName }),
@@ -346,58 +377,25 @@ function outsideKeys(found: OutsideReport | undefined, names: UserNames): object
   return { outside, outsideComplete: complete };
 }
 
-function outsideAround(found: OutsideReport | undefined, names: UserNames, output: Output): Pick<Around, 'outside'> {
-  return { outside: found === undefined ? [] : ['', ...outsideLines(found, names, output)] };
-}
-
-/** What is said besides the jobs that are shown. */
-interface Around {
-  /** Lines of `--outside`. */
-  readonly outside: readonly string[];
-  readonly notes: readonly string[];
-  /** Users of several jobs, shown or not. */
-  readonly withMore: ReadonlySet<string>;
-}
-
 function renderJobs(
-  node: SlurmNode,
   jobs: readonly ListedJob[],
-  { outside, notes, withMore }: Around,
+  isOneOfMore: (job: ListedJob) => boolean,
   output: Output,
 ): readonly string[] {
-  const name = node.nodeName === undefined ? 'this node' : `node ${visible(node.nodeName)}`;
-  const head = `${output.style('bold', name)}: ${count(jobs.length, 'job')}, ${node.hierarchies.mode} cgroups`;
   const several = new Set(jobs.map((job) => job.nodeName)).size > 1;
-  const trees = jobs.flatMap((job) => [
+  return jobs.flatMap((job) => [
     '',
-    jobHead(job, { several, isOneOfMore: withMore.has(userKey(job)) }, output),
+    jobHead(job, { several, isOneOfMore: isOneOfMore(job) }, output),
     ...treeLines(job.steps.map((step) => stepNode(step))),
   ]);
-  return [
-    head,
-    ...trees,
-    ...outside,
-    ...(notes.length === 0 ? [] : ['', ...notes.map((note) => output.style('yellow', `note: ${visible(note)}`))]),
-  ];
-}
-
-/** Of a user's only job it goes without saying that it is the newest. */
-function usersWithMore(jobs: readonly Pick<ListedJob, 'uid' | 'nodeName'>[]): ReadonlySet<string> {
-  const keys = jobs.map(userKey);
-  return new Set(keys.filter((key, at) => keys.indexOf(key) !== at));
-}
-
-function userKey({ uid, nodeName }: Pick<ListedJob, 'uid' | 'nodeName'>): string {
-  return `${nodeName ?? ''} ${uid}`;
 }
 
 function renderSummary(
-  node: SlurmNode,
   jobs: readonly (SummedJob & { readonly user?: string })[],
-  { outside, notes, withMore }: Around,
+  isOneOfMore: (job: SummedJob) => boolean,
   output: Output,
 ): readonly string[] {
-  const name = node.nodeName === undefined ? 'this node' : `node ${visible(node.nodeName)}`;
+  if (jobs.length === 0) return [];
   const rows = jobs.map((job) => [
     job.jobId === null ? (job.sluid ?? '?') : String(job.jobId),
     visible(job.user ?? (job.uid === undefined ? '?' : `uid ${job.uid}`)),
@@ -406,18 +404,13 @@ function renderSummary(
     job.memoryBytes === undefined ? '?' : bytesText(job.memoryBytes),
     job.cpuSeconds === undefined ? '?' : ageOf(job.cpuSeconds * 1000),
     job.ageSeconds === undefined ? '?' : ageOf(job.ageSeconds * 1000),
-    `${job.steps.map(visible).join(' ')}${job.newest === true && withMore.has(userKey(job)) ? '  newest' : ''}`,
+    `${job.steps.map(visible).join(' ')}${job.newest === true && isOneOfMore(job) ? '  newest' : ''}`,
   ]);
   const [names = '', ...lines] = columns([
     ['JOB', 'USER', 'STATE', 'PROCESSES', 'MEMORY', 'CPU', 'AGE', 'STEPS'],
     ...rows,
   ]);
-  return [
-    `${output.style('bold', name)}: ${count(jobs.length, 'job')}, ${node.hierarchies.mode} cgroups`,
-    ...(jobs.length === 0 ? [] : ['', output.style('bold', names), ...lines]),
-    ...outside,
-    ...(notes.length === 0 ? [] : ['', ...notes.map((note) => output.style('yellow', `note: ${visible(note)}`))]),
-  ];
+  return ['', output.style('bold', names), ...lines];
 }
 
 function jobHead(
