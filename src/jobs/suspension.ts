@@ -1,7 +1,6 @@
 // Whether a job is suspended: `scontrol suspend` freezes its steps, the extern step too (Slurm, measured 20.11 to 26.05).
 
 import { hasCode, ifThere } from '../machine/errors.js';
-import { cgroupOf } from './discovery.js';
 import type { Job, Step } from './job.js';
 import type { SlurmNode } from './node.js';
 
@@ -10,7 +9,7 @@ import type { SlurmNode } from './node.js';
  * their own steps: a session meets the same there. One read a job: the kernel shows what is frozen from above, too.
  * `undefined`: that is not to be seen here.
  */
-export function isSuspended(node: SlurmNode, { steps }: Pick<Job, 'steps'>): boolean | undefined {
+export function isSuspended(node: Pick<SlurmNode, 'host'>, { steps }: Pick<Job, 'steps'>): boolean | undefined {
   const extern = steps.find(({ stepId }) => stepId === 'extern');
   const looked = extern === undefined ? steps : [extern];
   try {
@@ -21,13 +20,11 @@ export function isSuspended(node: SlurmNode, { steps }: Pick<Job, 'steps'>): boo
   }
 }
 
-function isFrozen({ host, ...node }: SlurmNode, step: Step): boolean {
+function isFrozen({ host }: Pick<SlurmNode, 'host'>, { cgroups }: Step): boolean {
   const read = (file: string) => ifThere(() => host.read(file)) ?? '';
-  return step.cgroups.some((one) => {
-    const { hierarchy, directory } = cgroupOf({ host, ...node }, one) ?? {};
-    if (hierarchy === undefined) return false;
+  return cgroups.some(({ controllers, path }) => {
     // v2: Slurm freezes `step_X/user`, not slurmstepd beside it.
-    if (hierarchy.version === 2) return /^frozen 1$/m.test(read(`${directory}/user/cgroup.events`));
-    return hierarchy.controllers.includes('freezer') && /^FR/.test(read(`${directory}/freezer.state`));
+    if (controllers.length === 0) return /^frozen 1$/m.test(read(`${path}/user/cgroup.events`));
+    return controllers.includes('freezer') && /^FR/.test(read(`${path}/freezer.state`));
   });
 }
