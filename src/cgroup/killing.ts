@@ -16,6 +16,7 @@ import { membershipsOf, type Place, placeAt, seenPlace } from './membership-fall
 import { pathBelow } from './path.js';
 import {
   filesOf,
+  listPids,
   type ProcessIdentity,
   parseProcStat,
   parseProcStatus,
@@ -391,13 +392,16 @@ class Killing {
   #isInside(memberships: readonly Membership[]): boolean {
     const known = this.#inside.get(memberships);
     if (known !== undefined) return known;
-    const inside = memberships.some(({ controllers, path }) =>
-      this.#cgroups.some(
-        (cgroup) => cgroup.hierarchy.key === hierarchyKey(controllers) && pathBelow(path, cgroup.path) !== undefined,
-      ),
-    );
+    const inside = memberships.some((one) => this.#topOf(one) !== undefined);
     this.#inside.set(memberships, inside);
     return inside;
+  }
+
+  /** The cgroup of the set at or below which a membership is. */
+  #topOf({ controllers, path }: Membership): Cgroup | undefined {
+    return this.#cgroups.find(
+      (cgroup) => cgroup.hierarchy.key === hierarchyKey(controllers) && pathBelow(path, cgroup.path) !== undefined,
+    );
   }
 
   /** One pass over everything: whole cgroups where no process is spared, then what is left, one by one. */
@@ -450,9 +454,8 @@ class Killing {
    */
   async #endUnlisted(): Promise<void> {
     const turns = new Pace(this.#host, this.#deadline);
-    for (const name of this.#host.names('/proc')) {
-      const pid = Number(name);
-      if (!(pid > 1) || this.#signalledPids.has(pid) || this.#sparedPids.has(pid)) continue;
+    for (const pid of listPids(this.#host)) {
+      if (pid <= 1 || this.#signalledPids.has(pid) || this.#sparedPids.has(pid)) continue;
       const cgroup = this.#cgroupOf(pid);
       if (cgroup !== undefined) this.#signal(pid, seenPlace(cgroup), 'SIGKILL');
       if (turns.isDue()) await turns.pause();
@@ -461,13 +464,9 @@ class Killing {
 
   /** The cgroup of the set in which a process says that it is; `undefined`: none, or /proc does not tell. */
   #cgroupOf(pid: number): Cgroup | undefined {
-    const memberships = ifReadable(() => this.#reader.memberships(pid)) ?? [];
-    for (const { controllers, path } of memberships) {
-      const top = this.#cgroups.find(
-        ({ hierarchy, path: above }) =>
-          hierarchy.key === hierarchyKey(controllers) && pathBelow(path, above) !== undefined,
-      );
-      if (top !== undefined) return new Cgroup(this.#host, top.hierarchy, path);
+    for (const membership of ifReadable(() => this.#reader.memberships(pid)) ?? []) {
+      const top = this.#topOf(membership);
+      if (top !== undefined) return new Cgroup(this.#host, top.hierarchy, membership.path);
     }
     return undefined;
   }
