@@ -103,8 +103,15 @@ function isStraysPlace(
   memberships: readonly Membership[],
   { node, isContained = false }: Pick<StrayRules, 'node' | 'isContained'>,
 ): boolean {
+  return serviceOf(memberships) === undefined && isInNoJob(memberships, { node, isContained });
+}
+
+/** In no cgroup of a job, and in no container of the machine's, which have jobs of their own kind. */
+export function isInNoJob(
+  memberships: readonly Membership[],
+  { node, isContained = false }: Pick<StrayRules, 'node' | 'isContained'>,
+): boolean {
   if (memberships.some((membership) => placeOf(node, membership)?.job !== undefined)) return false;
-  if (serviceOf(memberships) !== undefined) return false;
   return isContained || containerOf(memberships) === undefined;
 }
 

@@ -3,8 +3,6 @@
 
 import type { Membership } from '../../cgroup/membership.js';
 import { holdProcess } from '../../cgroup/process.js';
-import { placeOf } from '../../jobs/membership-in-job.js';
-import type { SlurmNode } from '../../jobs/node.js';
 import { defined } from '../../machine/defined.js';
 import { isGone, SlurmCgroupsError } from '../../machine/errors.js';
 import { withHeld } from '../../machine/held.js';
@@ -12,6 +10,7 @@ import { isPersonsUid, readUidMin } from '../../machine/users.js';
 import {
   type FindStraysOptions,
   isInContainer,
+  isInNoJob,
   type JobsKnown,
   knowJobs,
   mapsRange,
@@ -20,7 +19,7 @@ import {
   tellingPath,
   uidMapOf,
 } from './find.js';
-import { containerOf, daemonUsers, isPeoplesPlace } from './people.js';
+import { daemonUsers, isPeoplesPlace } from './people.js';
 import { knownUptimeMs, type ProcessRow, type ProcessTable, readProcessTable, readUse } from './process-table.js';
 
 /** A process of a person in no job; `proof` says so, and what jobs its user has. */
@@ -45,7 +44,7 @@ export async function findOutside(options: FindStraysOptions): Promise<OutsideRe
   const { host } = node;
   const isWanted = (one: number) => isPersonsUid(one, uidMin) && (uid === undefined || one === uid);
   const isContained = isInContainer(host);
-  const isOutside = (memberships: readonly Membership[]) => isInNoJob(node, memberships, isContained);
+  const isOutside = (memberships: readonly Membership[]) => isInNoJob(memberships, { node, isContained });
   let table: ProcessTable;
   try {
     table = await readProcessTable(host, {
@@ -95,11 +94,6 @@ export async function findOutside(options: FindStraysOptions): Promise<OutsideRe
   });
   if (outside.length > 0) notes.push(...slurms.notes);
   return { outside, complete: table.unknown === undefined && table.hidden === 0 && unplaced === 0, notes };
-}
-
-function isInNoJob(node: Pick<SlurmNode, 'tops'>, memberships: readonly Membership[], isContained: boolean): boolean {
-  if (memberships.some((membership) => placeOf(node, membership)?.job !== undefined)) return false;
-  return isContained || containerOf(memberships) === undefined;
 }
 
 function hasJobHere({ owners, unknown }: JobsKnown, uid: number): boolean | null {
