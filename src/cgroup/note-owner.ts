@@ -72,7 +72,8 @@ function namespaceOf(host: Host, pid: string): string {
 
 /** Whether the pids that its owner wrote name the same processes here: of an earlier boot none is left. */
 export function isOfThisNamespace(host: Host, owner: NoteOwner): boolean {
-  return owner.bootId !== bootIdOf(host) || owner.pidNamespace === namespaceOf(host, 'self');
+  const own = namespaceOf(host, 'self');
+  return owner.bootId !== bootIdOf(host) || (owner.pidNamespace ?? own) === own;
 }
 
 /** The owner in a parsed note; `undefined` where it is none. */

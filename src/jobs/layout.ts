@@ -11,7 +11,6 @@ export const maxJobId = 0xffff_fffd;
 /** A job by the name of its directory: `job_7`, or since 26.05 on v2 its SLUID. */
 export type JobName = { readonly jobId: number } | { readonly sluid: string };
 
-/** A path inside Slurm's tree, as far as it leads. */
 /** What names the directory of a job: its SLUID where it is known by one. `undefined`: neither is known. */
 export function directoryNameOf({
   jobId,
@@ -24,6 +23,7 @@ export function directoryNameOf({
   return jobId === undefined ? undefined : { jobId };
 }
 
+/** A path inside Slurm's tree, as far as it leads. */
 export interface JobPlace {
   readonly version: 1 | 2;
   /** Slurm's own directory: `/slurm`, `/slurm_NODE`, `/system.slice/slurmstepd.scope`, `/system.slice/NODE_slurmstepd.scope`. */
