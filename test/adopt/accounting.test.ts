@@ -75,39 +75,28 @@ onKernels((kernel) => {
       if (pid === undefined) throw new Error('No session');
       return pid;
     };
-    inStep(
-      'moves its new owner, which is put back and reported',
-      { add: giveAway },
-      async (_, { pid, into }, world) => {
-        try {
-          const { outcome, error } = await into();
-          expect([outcome, error?.code, heir]).toEqual(['undone', 'ERR_NO_SUCH_PROCESS', pid]);
-          expect(error?.message).toContain(`Process ${pid} has ended, and its pid is that of heir (uid ${bob}) now`);
-          for (const place of Object.values(world.places(pid))) expect(place).not.toContain('job_102');
-        } finally {
-          puppets.end([pid]);
-          puppets.close();
-        }
-      },
-      session,
-    );
-    inStep(
-      'is put back too where slurmstepd is the one that moves',
-      { add: giveAway },
-      async (step, { pid, into }, world) => {
-        try {
-          step.removeLeaf();
-          const { outcome, route, error } = await into();
-          expect([outcome, route, error?.code, heir]).toEqual(['untouched', 'stepd', 'ERR_NO_SUCH_PROCESS', pid]);
-          expect(error?.message).toContain(`Process ${pid} has ended, and its pid is that of heir (uid ${bob}) now`);
-          for (const place of Object.values(world.places(pid))) expect(place).not.toContain('job_102');
-        } finally {
-          puppets.end([pid]);
-          puppets.close();
-        }
-      },
-      session,
-    );
+    for (const [name, hasLeaf, ends] of [
+      ['moves its new owner, which is put back and reported', true, ['undone', 'cgroup']],
+      ['is put back too where slurmstepd is the one that moves', false, ['untouched', 'stepd']],
+    ] as const) {
+      inStep(
+        name,
+        { add: giveAway },
+        async (step, { pid, into }, world) => {
+          try {
+            if (!hasLeaf) step.removeLeaf();
+            const { outcome, route, error } = await into();
+            expect([outcome, route, error?.code, heir]).toEqual([...ends, 'ERR_NO_SUCH_PROCESS', pid]);
+            expect(error?.message).toContain(`Process ${pid} has ended, and its pid is that of heir (uid ${bob}) now`);
+            for (const place of Object.values(world.places(pid))) expect(place).not.toContain('job_102');
+          } finally {
+            puppets.end([pid]);
+            puppets.close();
+          }
+        },
+        session,
+      );
+    }
   });
 
   const adds = ({ asked }: ExternStep) => asked.filter((number) => number === ADD).length;

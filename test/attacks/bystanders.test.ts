@@ -40,7 +40,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('A bystander (needs root and cgr
   });
 
   it("cannot let the clean of a user's last job fail by holding Slurm's lock", async (context) => {
-    if (sandbox.version === 2) return context.skip(); // it has no uid_N
+    if (sandbox.version === 2) return context.skip('v2 has no uid_N');
     // The real mount points are one for all tests: here each is a mount of the sandbox alone, and so is its lock.
     const points = sandbox.controllers.map((key) => `/sys/fs/cgroup/${key}`);
     const { release } = await holdLocks(points.map((point) => `${point}${sandbox.within}`));

@@ -7,7 +7,7 @@ import { discoverJobs } from '../../../src/jobs/discovery.js';
 import { readNode } from '../../../src/jobs/node.js';
 import { verify } from '../../../src/jobs/verification.js';
 import { hasCode, SystemCallError } from '../../../src/machine/errors.js';
-import type { Host } from '../../../src/machine/host.js';
+import type { Directory, Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { completingHost, recordedHost, recordingHost } from '../../../src/machine/recording.js';
 import { expectedFor, loadRecording, recordingNames } from '../../recordings/recordings.js';
@@ -57,20 +57,24 @@ function churning(base: Host, isThere: (pid: string) => boolean): Host {
     },
     open: (where) => {
       gone(where);
-      const held = base.open(where);
-      const at = (name: string) => (name === '' ? where : `${where}/${name}`);
-      return {
-        ...held,
-        read: (name) => host.read(at(name)),
-        readlink: (name) => host.readlink(at(name)),
-        names: (name = '') => host.names(at(name)),
-        entries: (name = '') => host.entries(at(name)),
-        stat: (name = '') => host.stat(at(name)),
-        open: (name) => host.open(at(name)),
-      };
+      return byPath(() => host, base.open(where));
     },
   };
   return host;
+}
+
+/** A directory whose files are asked for by their paths, of the host as it is wrapped. */
+function byPath(host: () => Host, held: Directory): Directory {
+  const at = (name: string) => (name === '' ? held.path : `${held.path}/${name}`);
+  return {
+    ...held,
+    read: (name) => host().read(at(name)),
+    readlink: (name) => host().readlink(at(name)),
+    names: (name = '') => host().names(at(name)),
+    entries: (name = '') => host().entries(at(name)),
+    stat: (name = '') => host().stat(at(name)),
+    open: (name) => host().open(at(name)),
+  };
 }
 
 /** A played node, and what was asked of it that it does not hold. */
@@ -94,19 +98,7 @@ function watched(text: string): { readonly host: Host; readonly missing: readonl
     entries: noting(base.entries),
     names: noting(base.names),
     stat: noting(base.stat),
-    open: (where) => {
-      const held = noting(base.open)(where);
-      const at = (name: string) => (name === '' ? where : `${where}/${name}`);
-      return {
-        ...held,
-        read: (name) => host.read(at(name)),
-        readlink: (name) => host.readlink(at(name)),
-        names: (name = '') => host.names(at(name)),
-        entries: (name = '') => host.entries(at(name)),
-        stat: (name = '') => host.stat(at(name)),
-        open: (name) => host.open(at(name)),
-      };
-    },
+    open: (where) => byPath(() => host, noting(base.open)(where)),
   };
   return { host, missing };
 }
