@@ -104,16 +104,14 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
       ? found
       : found.filter((top) => top.nodeName === undefined || top.nodeName === options.nodeName);
   const hostName = readHostName(host, notes);
-  const nodeNames =
-    options.nodeName === undefined ? namesOfNodes(host, tops, { configuration, hostName }) : [options.nodeName];
+  const known = { configuration, hostName, asksSockets: readConfiguration };
+  const nodeNames = options.nodeName === undefined ? namesOfNodes(host, tops, known) : [options.nodeName];
   // A configuration that is not used may name it, unless all nodes are known by their slurmds.
   const started = configurationError instanceof SeveralSlurmds ? configurationError.nodeNames : undefined;
   const nodeNameError =
     options.nodeName === undefined || (configurationError !== undefined && started === undefined)
       ? undefined
-      : strangeName(options.nodeName, () =>
-          everyNameHere(host, found, { configuration, hostName, ...defined({ started }) }),
-        );
+      : strangeName(options.nodeName, () => everyNameHere(host, found, { ...known, ...defined({ started }) }));
   if (isFatal) throw nodeNameError ?? configurationError;
   const spoolDir =
     options.spoolDir ?? (readConfiguration ? (configuration?.slurmdSpoolDir ?? defaultSpool) : undefined);

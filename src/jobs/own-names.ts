@@ -16,12 +16,14 @@ import type { LocatedTop } from './tops.js';
 export interface KnownOfNames {
   readonly configuration: SlurmConfiguration | undefined;
   readonly hostName: string | undefined;
+  /** Of a tree of its own (`within`) the slurmstepds of this machine say nothing. */
+  readonly asksSockets: boolean;
 }
 
 export function namesOfNodes(
   host: Host,
   tops: readonly LocatedTop[],
-  { configuration, hostName }: KnownOfNames,
+  { configuration, hostName, asksSockets }: KnownOfNames,
 ): readonly string[] {
   const started = configuration?.slurmdNames;
   if (started !== undefined && started.length > 0) return started;
@@ -31,7 +33,7 @@ export function namesOfNodes(
   if (configured.length > 0 && named.every((name) => configured.includes(name)))
     return named.length > 0 ? named : configured;
   if (named.length === 1 && configured.length === 0) return named;
-  const listening = namesListening(host, configuration);
+  const listening = asksSockets ? namesListening(host, configuration) : [];
   if (listening.length > 0) return bothOr(configured, listening);
   if (configured.length > 0) return bothOr(named, configured);
   const holding = namesHoldingJobs(host, tops);
@@ -50,6 +52,7 @@ export function everyNameHere(
   {
     configuration,
     hostName,
+    asksSockets,
     started = configuration?.slurmdNames ?? [],
   }: KnownOfNames & {
     /** Names that slurmds were started with. */
@@ -58,7 +61,8 @@ export function everyNameHere(
 ): readonly string[] {
   const configured = hostName === undefined ? [] : nodeNamesOf(configuration?.nodes ?? [], hostName);
   const named = tops.flatMap((top) => top.nodeName ?? []);
-  return [...new Set([...named, ...configured, ...started, ...namesListening(host, configuration)])].sort();
+  const listening = asksSockets ? namesListening(host, configuration) : [];
+  return [...new Set([...named, ...configured, ...started, ...listening])].sort();
 }
 
 /** What both say; else what the second says alone. */

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { readNode } from '../../src/jobs/node.js';
+import { cgroupPath } from '../../src/cgroup/path.js';
+import { type ReadNodeOptions, readNode } from '../../src/jobs/node.js';
 import { namesOfNodes } from '../../src/jobs/own-names.js';
 import { type NodeFile, nodeWith } from '../support/config-sandbox.js';
 
@@ -62,7 +63,7 @@ describe('namesOfNodes()', () => {
       }),
     });
     const configuration = { files: [], nodes: [], places: new Map(), notes: [], slurmdNames: ['n7'] };
-    expect(namesOfNodes(node.host, node.tops, { configuration, hostName: 'node1' })).toEqual(['n7']);
+    expect(namesOfNodes(node.host, node.tops, { configuration, hostName: 'node1', asksSockets: true })).toEqual(['n7']);
   });
 
   it('believes a socket that listens in the spool before slurm.conf: the host was renamed', async () => {
@@ -74,5 +75,19 @@ describe('namesOfNodes()', () => {
   it('lets no line of /proc/net/unix alone name the node: a socket must lie there', async () => {
     const files = { ...configured, ...job('slurm_node1'), ...job('slurm_evil'), ...unix('/tmp/evil_7.4294967292') };
     expect(await nodeNameOf(files)).toBe('node1');
+  });
+
+  it('is named by no slurmstepd of this machine in a tree of its own', async () => {
+    const sockets = ['/spool/n1_7.4294967292', '/spool/n2_8.4294967292'] as const;
+    const host = nodeWith({
+      '/proc/self/mountinfo': { text: mounts },
+      '/proc/sys/kernel/hostname': { text: 'node1\n' },
+      '/sys/fs/cgroup/freezer/x': {},
+      ...Object.fromEntries(sockets.map((socket) => [socket, { text: '', mode: 0o777 }])),
+      ...unix(...sockets),
+    });
+    const nameIn = async (options: ReadNodeOptions) => (await readNode({ host, ...options })).nodeName;
+    expect(await nameIn({})).toBeUndefined();
+    expect(await nameIn({ within: cgroupPath('/demo') })).toBe('node1');
   });
 });

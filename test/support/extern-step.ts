@@ -58,7 +58,7 @@ export class ExternStep {
     oddities: Oddities | 'absent' | 'dead',
     act: (step: ExternStep) => Promise<void>,
   ): Promise<void> {
-    const step = new ExternStep(world, 102, unixSandbox({ owner: spoolUser }));
+    const step = new ExternStep(world, 102, unixSandbox());
     try {
       fs.writeFileSync(`${step.#sandbox.folder}/cred_state`, '');
       if (oddities === 'dead') await step.#die();

@@ -1,8 +1,6 @@
 // A node of v2 in memory whose slurmstepds listen for real, in a folder of this process: for what has to find them,
 // ask them, and tie them to the directories of their jobs.
 
-import fs from 'node:fs';
-import process from 'node:process';
 import { rootPath } from '../../src/cgroup/path.js';
 import { readNode, type SlurmNode } from '../../src/jobs/node.js';
 import { formatSocketName } from '../../src/jobs/stepd/sockets.js';
@@ -75,15 +73,13 @@ export async function nodeOfStepds(
       stepd.is === 'silent' ? () => {} : speakAs(recordedOf(stepd, name), { asked: (one) => numbers.push(one) }),
     );
   }
-  const owner = process.geteuid?.() === 0 ? spoolUser : process.geteuid?.();
-  if (owner === spoolUser) fs.chownSync(sandbox.folder, owner, owner); // other tests ask no slurmstepd there
   const memory = recordedHost(
     treeText({ hierarchies: ['unified'], directories: [scope, ...directories] }) +
       lines.map((line) => `${JSON.stringify(line)}\n`).join(''),
   );
   const host = mixed(memory, sandbox.folder);
   const node = await readNode({ host, within: rootPath });
-  const configuration = { files: [], nodes: [], places: new Map(), notes: [], slurmUser: String(owner) };
+  const configuration = { files: [], nodes: [], places: new Map(), notes: [], slurmUser: String(spoolUser) };
   const spools = new Map([['node1', sandbox.folder]]);
   return { node: { ...node, configuration, spools, ...more.changes }, asked };
 }

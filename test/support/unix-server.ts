@@ -7,6 +7,7 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
+import type { TrustedOwners } from '../../src/jobs/stepd/sockets.js';
 
 export interface Sandbox {
   readonly folder: string;
@@ -19,18 +20,24 @@ export interface Sandbox {
   close(): Promise<void>;
 }
 
-/** Whose the spools of tests are, where their node names it as SlurmUser. No passwd knows it. */
-export const spoolUser = 64_813;
+/**
+ * Whose the spools of these tests are, where their node names it as SlurmUser: of each process of tests a user of its
+ * own, that no passwd knows (without root: ours). What listens in a folder of root's, or of a user that the tests of another process trust
+ * too, is asked by those as well: they would find two slurmstepds of job 102.
+ */
+export const spoolUser: number = process.geteuid?.() === 0 ? 1_000_000_000 + process.pid : (process.geteuid?.() ?? 0);
+
+/** Whom a test trusts that asks what listens there: the folder is `spoolUser`'s, the sockets are ours. */
+export const trustedInTests: TrustedOwners = new Set([BigInt(spoolUser), BigInt(process.geteuid?.() ?? 0)]);
 
 /**
  * A folder that only its owner can write in, below the folder for temporary files.
  *
- * @param owner uid; default: ours. What listens in a folder of root's is asked by every command that runs on this
- *   machine and knows no spool, those of other tests too: a test that counts what was asked gives another's.
+ * @param owner uid; default: `spoolUser`.
  */
 export function unixSandbox({ owner }: { readonly owner?: number } = {}): Sandbox {
   const folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-unix-')));
-  if (owner !== undefined) fs.chownSync(folder, owner, owner);
+  if (process.geteuid?.() === 0) fs.chownSync(folder, owner ?? spoolUser, owner ?? spoolUser);
   const servers: net.Server[] = [];
   const children: ChildProcess[] = [];
   const sockets = new Set<net.Socket>();

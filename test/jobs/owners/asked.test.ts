@@ -8,7 +8,7 @@ import { recordedHost } from '../../../src/machine/recording.js';
 import { expectedFor, loadRecording } from '../../recordings/recordings.js';
 import { mixed, nodeOfStepds, type Stepd, scope } from '../../support/stepd-node.js';
 import { recordedStepds, speakAs } from '../../support/stepd-server.js';
-import { type Sandbox, unixSandbox } from '../../support/unix-server.js';
+import { type Sandbox, spoolUser, unixSandbox } from '../../support/unix-server.js';
 
 let sandbox: Sandbox;
 beforeEach(() => {
@@ -157,7 +157,7 @@ describe('findOwners() on every recorded node of v2, whose slurmstepds answer as
     const host = mixed(base.host, sandbox.folder);
     const spools = new Map([...base.spools.keys()].map((nodeName) => [nodeName, sandbox.folder]));
     const plain = { files: [], nodes: [], places: new Map(), notes: [] };
-    const configuration = { ...plain, slurmUser: String(host.self().uid) };
+    const configuration = { ...plain, slurmUser: String(spoolUser) };
     const node = { ...base, host, spools, configuration };
     const byName = (one: { readonly nodeName?: string; readonly jobId?: number }) => `${one.nodeName} ${one.jobId}`;
     const jobs = await findOwners(discoverJobs(node), { node, ...slow });

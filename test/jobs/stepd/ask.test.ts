@@ -12,7 +12,7 @@ import type { Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { recordedHost } from '../../../src/testing.js';
 import { answersOf, int32s, type RecordedStepd, recordedStepds, speakAs } from '../../support/stepd-server.js';
-import { unixSandbox } from '../../support/unix-server.js';
+import { trustedInTests, unixSandbox } from '../../support/unix-server.js';
 
 const host = liveHost();
 const sandbox = unixSandbox();
@@ -20,9 +20,8 @@ afterAll(() => sandbox.close());
 afterEach(async () => {
   await expect.poll(sandbox.open).toBe(0); // every connection was closed
 });
-const trusted = new Set([BigInt(host.self().uid)]);
 const inTime = (ms = 20_000, signal?: AbortSignal): StepdOptions => ({
-  ...{ host, trusted },
+  ...{ host, trusted: trustedInTests },
   deadline: deadlineIn(host, ms, signal),
 });
 const questions: readonly StepdQuestion[] = ['uid', 'state', 'daemonPid', 'nodeId', 'x11Display', 'sluid'];

@@ -1,6 +1,5 @@
 import fs from 'node:fs';
 import path from 'node:path';
-import process from 'node:process';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -14,7 +13,7 @@ import {
 import { liveHost } from '../../../src/machine/live-host.js';
 import { recordedHost } from '../../../src/testing.js';
 import { recordedStepds } from '../../support/stepd-server.js';
-import { unixSandbox } from '../../support/unix-server.js';
+import { spoolUser, trustedInTests, unixSandbox } from '../../support/unix-server.js';
 
 const host = liveHost();
 
@@ -146,7 +145,7 @@ describe('socketsInSpool()', () => {
 
 describe('listeningSockets()', () => {
   const sandbox = unixSandbox();
-  const trusted = new Set([BigInt(host.self().uid)]);
+  const trusted = trustedInTests;
   beforeAll(async () => {
     for (const name of ['vm_1.4294967292', 'vm_1.0', 'gone_2.0', 'named-otherwise'])
       await sandbox.serve(name, () => {});
@@ -172,7 +171,7 @@ describe('listeningSockets()', () => {
   it('believes no other', () => {
     const { sockets, notes } = listeningSockets(host, { trusted: new Set([4_242_424n]) });
     expect(sockets).toEqual([]);
-    expect(notes).toContainEqual(expect.stringContaining(`it belongs to uid ${process.getuid?.()}, not to root`));
+    expect(notes).toContainEqual(expect.stringContaining(`it belongs to uid ${spoolUser}, not to root`));
   });
 
   it('touches no folder on a file system that may not answer, and none that a forged line names', () => {
