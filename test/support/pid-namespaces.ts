@@ -17,7 +17,9 @@ export async function inPidNamespace(act: (name: string) => Promise<void>): Prom
   try {
     await until('a process in the namespace', () => {
       const [inside] = fs.readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim().split(' ');
-      if (inside !== undefined && inside !== '') name = fs.readlinkSync(`/proc/${inside}/ns/pid`);
+      // Until it is sleep it has not asked yet to end with its parent.
+      if (inside !== undefined && inside !== '' && fs.readFileSync(`/proc/${inside}/comm`, 'utf8') === 'sleep\n')
+        name = fs.readlinkSync(`/proc/${inside}/ns/pid`);
       return name !== '';
     });
     await act(name);

@@ -10,7 +10,7 @@ import process from 'node:process';
 const lifetimeSeconds = 300;
 
 const program = String.raw`
-  use strict; use POSIX (); use Socket;
+  use strict; use POSIX (); use Socket; use Errno ();
   my $threaded = eval { require threads; 1 };
   my ($lifetime, $exit, @pipes) = @ARGV;
   $SIG{CHLD} = 'IGNORE'; $SIG{PIPE} = 'IGNORE';
@@ -30,7 +30,12 @@ const program = String.raw`
     my ($pid) = @_;
     return fork unless $pid;
     my $tid = pack 'i', $pid;
-    my $got = syscall 435, pack('Q11', 0, 0, 0, 0, 17, 0, 0, 0, unpack('Q', pack 'p', $tid), 1, 0), 88;
+    my $got;
+    # The pid of one that has just died is free a moment later.
+    comes(sub {
+      $got = syscall 435, pack('Q11', 0, 0, 0, 0, 17, 0, 0, 0, unpack('Q', pack 'p', $tid), 1, 0), 88;
+      return $got >= 0 || !$!{EEXIST} || lives($pid);
+    });
     return $got < 0 ? undef : $got;
   }
 
