@@ -42,6 +42,7 @@ class BenchJob {
   }
 
   make() {
+    this.#tree.isolate('ending');
     for (const directory of this.directories) fs.mkdirSync(directory, { recursive: true });
   }
 
@@ -167,7 +168,7 @@ export async function measureScan({ product, command, program, hierarchies, tree
     const times = await inTurn(
       [
         async () => {
-          rows = (await product.readProcessTable(node.host, (one) => one >= 1000)).rows.length;
+          rows = (await product.readProcessTable(node.host, { isPerson: (one) => one >= 1000 })).rows.length;
         },
         async () => {
           const { ms, rest } = await scan.run();

@@ -4,6 +4,7 @@
 import fs from 'node:fs';
 
 const prefix = 'slurm-cgroups-bench';
+const folders = '/run/slurm-cgroups';
 
 /** A memory cgroup costs the kernel some 23 KiB: 50,000 of them only where there is plenty. */
 const memoryNeededKiB = 4 << 20;
@@ -52,10 +53,19 @@ export class Tree {
   }
 
   /**
+   * Makes the folder that says to the command that a tree is a sandbox: the configuration of this machine's Slurm, if it
+   * has one, is not read with it.
+   */
+  isolate(size) {
+    fs.mkdirSync(`${folders}${this.within(size)}/spool`, { recursive: true });
+  }
+
+  /**
    * Makes that many jobs, each with step_extern and step_batch, and a task where Slurm makes one (v1: memory).
    * The first two jobs are `uid`'s, in every tree; the others belong to 100 users.
    */
   *make(size, uid) {
+    this.isolate(size);
     for (const [at, top] of this.tops(size).entries()) {
       fs.mkdirSync(top, { recursive: true });
       const { version, controllers } = this.#hierarchies[at];
@@ -76,6 +86,7 @@ export class Tree {
   /** Removes everything, children before parents, and ends who is in it; what is not there is no error. */
   remove() {
     for (const { mountPoint } of this.#hierarchies) removeBelow(`${mountPoint}/${this.name}`);
+    fs.rmSync(`${folders}/${this.name}`, { recursive: true, force: true });
   }
 }
 
@@ -87,6 +98,7 @@ export function removeLeftovers(hierarchies) {
       const [, pid, startTime] = new RegExp(`^${prefix}-(\\d+)-(\\d+)$`).exec(name) ?? [];
       if (pid === undefined || startTimeOf(pid) === startTime) continue;
       removeBelow(`${mountPoint}/${name}`);
+      fs.rmSync(`${folders}/${name}`, { recursive: true, force: true });
       removed.push(`${mountPoint}/${name}`);
     }
   }

@@ -1,7 +1,15 @@
 // What a process is: a pid and its start time, never a bare number. A listing gives values; for an effect
 // the process is held (`/proc/PID` open), so that the kernel notices a pid that is given away.
 
-import { ifRecorded, ifThere, isGone, ParseError, SlurmCgroupsError, SystemCallError } from '../machine/errors.js';
+import {
+  ifReadable,
+  ifRecorded,
+  ifThere,
+  isGone,
+  ParseError,
+  SlurmCgroupsError,
+  SystemCallError,
+} from '../machine/errors.js';
 import { withHeld } from '../machine/held.js';
 import type { Directory, Host } from '../machine/host.js';
 import type { Pace } from '../machine/pace.js';
@@ -199,6 +207,23 @@ export async function eachProcess(
 /** Pids in /proc, unsorted. */
 export function listPids(host: Host): readonly number[] {
   return host.names('/proc').filter(isNumber).map(Number);
+}
+
+/**
+ * The processes with root's four uids that have this name (15 characters at most), by what every user can see. That is
+ * no proof: a program of that name that root runs may be a user's. The caller looks at its executable.
+ */
+export function* rootsProcessesCalled(host: Host, comm: string): Generator<number> {
+  // Ended meanwhile, hidden from this user, or not recorded: none.
+  for (const pid of listPids(host)) if (ifReadable(() => isRootsCalled(host, pid, comm)) === true) yield pid;
+}
+
+function isRootsCalled(host: Host, pid: number, comm: string): boolean {
+  // Where the effective uid is 0 the folder is root's (proc(5)). Asking costs a third of a read, and most are users'.
+  const folder = ifRecorded(() => host.stat(`/proc/${pid}`));
+  if (folder !== undefined && folder.uid !== 0n) return false;
+  if (parseProcStat(host.read(`/proc/${pid}/stat`)).comm !== comm) return false;
+  return parseProcStatus(host.read(`/proc/${pid}/status`)).uids.every((uid) => uid === 0);
 }
 
 /**

@@ -1,7 +1,7 @@
 // The daemons that run: root's processes of a program, with the file they run and whether they are stopped. A name
 // proves nothing: all four uids must be 0, and the program must be root's.
 
-import { holdProcess, listPids, parseProcStat } from '../cgroup/process.js';
+import { holdProcess, rootsProcessesCalled } from '../cgroup/process.js';
 import { programName } from '../jobs/config/slurmd.js';
 import { hasCode, isGone, SlurmCgroupsError } from '../machine/errors.js';
 import { type Host, isRegularFile } from '../machine/host.js';
@@ -19,23 +19,20 @@ export interface Daemon {
 
 /** Root's processes that run a program of this name (15 characters at most), as far as this user or recording shows. */
 export function daemonsNamed(host: Host, program: string): readonly Daemon[] {
-  let pids: readonly number[];
   try {
-    pids = listPids(host);
+    return [...rootsProcessesCalled(host, program)].flatMap((pid) => daemonAt(host, pid, program) ?? []);
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return [];
     throw error;
   }
-  return pids.flatMap((pid) => daemonAt(host, pid, program) ?? []);
 }
 
 function daemonAt(host: Host, pid: number, program: string): Daemon | undefined {
   try {
-    const { comm, state, ppid } = parseProcStat(host.read(`/proc/${pid}/stat`));
-    if (comm !== program) return undefined;
     const held = holdProcess(host, pid);
     try {
-      if (!held.status().uids.every((uid) => uid === 0)) return undefined;
+      if (!held.status().uids.every((uid) => uid === 0)) return undefined; // another has the pid by now
+      const { state, ppid } = held.stat();
       const link = held.directory.readlink('exe');
       const file = link.replace(/ \(deleted\)$/, '');
       if (programName(file) !== program || !isRoots(host, file, file !== link)) return undefined;

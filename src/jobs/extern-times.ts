@@ -3,7 +3,7 @@
 // is on a clock that is never set.
 
 import { defined } from '../machine/defined.js';
-import { SlurmCgroupsError } from '../machine/errors.js';
+import { ifReadable, SlurmCgroupsError } from '../machine/errors.js';
 import { isFolderOf } from '../machine/ownership.js';
 import type { Job } from './job.js';
 import type { SlurmNode } from './node.js';
@@ -16,9 +16,10 @@ import { socketOf, socketTime } from './stepd/sockets.js';
  * hidden or not recorded.
  */
 export function withExternTimes<T extends Job>(jobs: readonly T[], node: SlurmNode): readonly T[] {
+  const believed = believedSpools(node);
   return jobs.map((job) => {
     if (job.extern === undefined) return job;
-    const socketNs = externSocketTime(job, node);
+    const socketNs = externSocketTime(job, node, believed);
     const stepdStartTicks = externStepdStart(node, job);
     return {
       ...job,
@@ -40,14 +41,24 @@ export function externStartMs({ extern }: Pick<Job, 'extern'>): number | undefin
   return signs.length === 0 ? undefined : Math.min(...signs.map((ns) => Number(ns / 1_000_000n)));
 }
 
-/** Of a spool that others can write nothing is believed. */
-function externSocketTime({ jobId, nodeName }: Job, { host, nodeName: here, spools }: SlurmNode): bigint | undefined {
+/** Of a spool that others can write in nothing is believed. */
+function believedSpools({ host, spools }: SlurmNode): ReadonlyMap<string, string> {
+  const isBelieved = (spool: string) => {
+    const above = ifReadable(() => host.stat(spool));
+    return above !== undefined && isFolderOf(above);
+  };
+  return new Map([...spools].filter(([, spool]) => isBelieved(spool)));
+}
+
+function externSocketTime(
+  { jobId, nodeName }: Job,
+  { host, nodeName: here }: SlurmNode,
+  spools: ReadonlyMap<string, string>,
+): bigint | undefined {
   const name = nodeName ?? here;
   const spool = name === undefined ? undefined : spools.get(name);
   if (jobId === undefined || name === undefined || spool === undefined) return undefined;
   try {
-    const above = host.stat(spool);
-    if (above === undefined || !isFolderOf(above)) return undefined;
     return socketTime(host, socketOf(spool, { nodeName: name, jobId, stepId: 'extern' }));
   } catch (error) {
     if (error instanceof SlurmCgroupsError || error instanceof RangeError) return undefined; // no such job has a socket

@@ -3,7 +3,7 @@
 // place in the tree, or all four uids 0 together with a root-owned executable of that name.
 
 import type { Membership } from '../cgroup/membership.js';
-import { childrenOf, type HeldProcess, holdProcess } from '../cgroup/process.js';
+import { childrenOf, type HeldProcess, holdProcess, rootsProcessesCalled } from '../cgroup/process.js';
 import type { Deadline } from '../machine/deadline.js';
 import { ifReadable, ifThere, SlurmCgroupsError } from '../machine/errors.js';
 import { withHeld } from '../machine/held.js';
@@ -12,7 +12,7 @@ import { answersAtOnce, readMountTable } from '../machine/mount-table.js';
 import { Pace } from '../machine/pace.js';
 import { established, listening, type TcpSocket, tcpSocketsOf } from '../machine/tcp-table.js';
 import { readUidMin } from '../machine/users.js';
-import { pidsCalledSlurmd, programName } from './config/slurmd.js';
+import { programName } from './config/slurmd.js';
 import { parseJobPath } from './layout.js';
 import type { SlurmNode } from './node.js';
 
@@ -164,7 +164,7 @@ async function otherUserBelow(
 
 /** The pid of a running slurmd, found by executable and uids; `undefined` when none runs. */
 export function findSlurmd(host: Host): number | undefined {
-  for (const pid of pidsCalledSlurmd(host)) {
+  for (const pid of rootsProcessesCalled(host, 'slurmd')) {
     // Where it has ended meanwhile, or is not ours to see, it is not known.
     const name = ifReadable(() => protectedProgramOf(host, { pid }));
     if (name === 'slurmd') return pid;

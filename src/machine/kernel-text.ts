@@ -68,11 +68,21 @@ export function pastedText(text: string): string {
  */
 export const hiddenCharacters: RegExp = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
 
+/** Whether a text is of ASCII that can be seen and line breaks alone: then it hides nothing, and is known 20 times as fast. */
+export function isPlain(text: string): boolean {
+  // In pieces, since V8 interprets a regular expression the first time and compiles it the second: 50 ms or 10 for 12 MB.
+  for (let at = 0; at < text.length; at += 65_536) if (notPlain.test(text.slice(at, at + 65_536))) return false;
+  return true;
+}
+
+const notPlain = /[^\n -~]/;
+
 /**
  * The same JSON with all of them as `\u001b`: JSON.stringify escapes only C0 and lone surrogates. A raw line break stays:
  * in JSON it stands between the values, never in one.
  */
 export function escapeHidden(jsonText: string): string {
+  if (isPlain(jsonText)) return jsonText;
   return jsonText.replace(hiddenCharacters, (character) =>
     character === '\n'
       ? character

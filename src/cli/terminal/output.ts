@@ -3,7 +3,7 @@
 
 import process from 'node:process';
 import { SystemCallError } from '../../machine/errors.js';
-import { escapeHidden, hiddenCharacters } from '../../machine/kernel-text.js';
+import { escapeHidden, hiddenCharacters, isPlain } from '../../machine/kernel-text.js';
 import { outputIsTerminal, writeOutput } from '../../machine/live-host.js';
 
 /** A name with its control characters made visible: `\x1b`, `\u202e`, `\u{e0001}`, `\xff` for a byte that is not UTF-8. */
@@ -18,6 +18,7 @@ export function visible(text: string): string {
 
 /** The last guard, should a command forget `visible`: only our own colours and line breaks reach the terminal. */
 export function printable(text: string, colour: boolean): string {
+  if (isPlain(text)) return text;
   return text.replace(hiddenCharacters, (character, at: number) => {
     const isStyle = colour && character === '\u001b' && /^\[\d{1,2}m/.test(text.slice(at + 1, at + 5));
     return isStyle || character === '\n' ? character : visible(character);

@@ -1,9 +1,9 @@
 // What the slurmd of this node was started with: only its own command line and environment say which
 // configuration it reads. Both can block (they take the target's memory lock), so a child reads them.
 
-import { listPids, parseProcStat, parseProcStatus } from '../../cgroup/process.js';
+import { parseProcStat, rootsProcessesCalled } from '../../cgroup/process.js';
 import { defined } from '../../machine/defined.js';
-import { ConfigError, hasCode, ifReadable, isGone, quote } from '../../machine/errors.js';
+import { ConfigError, hasCode, isGone, quote } from '../../machine/errors.js';
 import type { ConfigFiles } from '../../machine/guarded-files.js';
 import type { Host } from '../../machine/host.js';
 
@@ -23,22 +23,6 @@ export interface SlurmdProcess {
 export interface FoundSlurmds {
   readonly slurmds: readonly SlurmdProcess[];
   readonly notes: readonly string[];
-}
-
-/**
- * The processes that are called slurmd and run with root's four uids, by what every user can see. That is no proof: a
- * program of that name that root runs may be a user's. The caller looks at its executable.
- */
-export function* pidsCalledSlurmd(host: Host): Generator<number> {
-  for (const pid of listPids(host)) if (isCalledSlurmd(host, pid)) yield pid;
-}
-
-function isCalledSlurmd(host: Host, pid: number): boolean {
-  const isIt = ifReadable(() => {
-    if (parseProcStat(host.read(`/proc/${pid}/stat`)).comm !== 'slurmd') return false; // the cheapest question: 5 µs
-    return parseProcStatus(host.read(`/proc/${pid}/status`)).uids.every((uid) => uid === 0);
-  });
-  return isIt ?? false; // ended meanwhile, hidden from this user, or not recorded
 }
 
 /**
@@ -66,7 +50,7 @@ export async function findSlurmds(host: Host, files: ConfigFiles): Promise<Found
   }
   const slurmds: SlurmdProcess[] = [];
   const notes: string[] = [];
-  for (const pid of pidsCalledSlurmd(host)) {
+  for (const pid of rootsProcessesCalled(host, 'slurmd')) {
     try {
       if (programName(host.readlink(`/proc/${pid}/exe`)) !== 'slurmd' || !(await runsRootsFile(files, pid))) continue;
       // The paths it names are those of its own mounts.
