@@ -43,7 +43,10 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('A bystander (needs root and cgr
     if (sandbox.version === 2) return context.skip('v2 has no uid_N');
     // The real mount points are one for all tests: here each is a mount of the sandbox alone, and so is its lock.
     const points = sandbox.controllers.map((key) => `/sys/fs/cgroup/${key}`);
-    const { release } = await holdLocks(points.map((point) => `${point}${sandbox.within}`));
+    const { release } = await holdLocks(
+      points.map((point) => `${point}${sandbox.within}`),
+      60,
+    );
     try {
       const mounts = points.map((point) => `mount --bind ${point}${sandbox.within} ${point}`).join('; ');
       const by = apart(mounts);
@@ -94,7 +97,10 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('A bystander (needs root and cgr
   });
 
   it("Slurm's configuration: a recording holds no password of it, and two names of the node in CgroupPrepend are no error", () => {
-    fs.mkdirSync(`${folder}/etc/slurm`, { recursive: true });
+    // All of /etc is a copy: /etc/slurm may not be there to be mounted on.
+    spawnSync('/bin/cp', ['-a', '/etc', folder]);
+    fs.rmSync(`${folder}/etc/slurm`, { recursive: true, force: true });
+    fs.mkdirSync(`${folder}/etc/slurm`);
     const conf = [
       'ClusterName=x AccountingStoragePass=SECRET3',
       'SlurmctldHost=c1',
@@ -109,7 +115,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('A bystander (needs root and cgr
     fs.mkdirSync(`${folder}/spool`);
     fs.writeFileSync(`${folder}/etc/slurm/slurm.conf`, `${conf.join('\n')}\n`);
     fs.writeFileSync(`${folder}/etc/slurm/cgroup.conf`, 'CgroupPrepend=/slurm_%n/%n_%n\n');
-    const by = apart(`mount --bind ${folder}/etc/slurm /etc/slurm`);
+    const by = apart(`mount --bind ${folder}/etc /etc`);
     const file = `${folder}/node.jsonl`;
     const ran = runProgramIn({ by }, 'doctor', '--record', file, '--json', '--node', 'n1');
     expect([0, 1], ran.stderr).toContain(ran.exitCode);

@@ -1,13 +1,25 @@
 // All of the search: `npm run test:interleavings`. By the environment: SEED (default: the time of day; it is printed), REST
 // and PAIRS (how many calls beyond one of each kind, and pairs of acts), ONLY (kernel, operation, setting, as `v1 adopt`),
-// ACT (one act by its name), RUNS (of each kernel, operation and setting only so many), REPLAY (the name of one run).
+// ACT (one act by its name), RUNS (of each kernel, operation and setting only so many), PART (`2/3`: every third run from the
+// second on, with one SEED for all parts; they may run at the same time), REPLAY (the name of one run).
 
 import process from 'node:process';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { operations } from './operations.js';
 import { nameOf, parseName, randomOf, Search, settings, shuffled } from './search.js';
 
-const { SEED = String(Date.now() % 1_000_000), REST = '20', PAIRS = '200', RUNS, ACT, ONLY = '', REPLAY } = process.env;
+const {
+  SEED = String(Date.now() % 1_000_000),
+  REST = '20',
+  PAIRS = '200',
+  RUNS,
+  ACT,
+  ONLY = '',
+  PART = '1/1',
+  REPLAY,
+} = process.env;
+
+const [part = 1, parts = 1] = PART.split('/').map(Number);
 
 let search: Search;
 beforeAll(async () => {
@@ -35,7 +47,9 @@ it.skipIf(REPLAY !== undefined)(`every interleaving, seed ${SEED}`, async () => 
         const beginMs = performance.now();
         let runs = 0;
         const whole = await search.plan(circumstances, { random, rest: Number(REST), pairs: Number(PAIRS) });
-        const plan = whole.filter(({ steps }) => ACT === undefined || steps.some(({ act }) => act.name === ACT));
+        const plan = whole
+          .filter(({ steps }) => ACT === undefined || steps.some(({ act }) => act.name === ACT))
+          .filter((_, at) => at % parts === part - 1);
         const counts = new Map<string, number>();
         const add = (what: string) => counts.set(what, (counts.get(what) ?? 0) + 1);
         for (const one of RUNS === undefined ? plan : shuffled(plan, random).slice(0, Number(RUNS))) {

@@ -8,6 +8,9 @@ describe('On pure cgroup v1, kernel 6.1', () => {
     cgroup: 'v1',
     demo: '(cgroup v1)',
     tests: [
+      'test/attacks/bystanders.test.ts',
+      'test/attacks/held.test.ts',
+      'test/attacks/names.test.ts',
       'test/machine/libc.test.ts',
       'test/cgroup/pid-reuse.inside.ts',
       'test/cleanup/hung-mounts.inside.ts',

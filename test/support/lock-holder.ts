@@ -9,10 +9,13 @@ import type { SlurmNode } from '../../src/jobs/node.js';
 /** Nothing that a killed test left behind holds it longer: other tests wait for it. */
 const lifetimeSeconds = 5;
 
-/** Holds the lock on each of the directories as uid 65000, until `release`. */
-export async function holdLocks(directories: readonly string[]): Promise<{ readonly release: () => Promise<void> }> {
+/** Holds the lock on each of the directories as uid 65000, until `release`, or for `seconds`. */
+export async function holdLocks(
+  directories: readonly string[],
+  seconds: number = lifetimeSeconds,
+): Promise<{ readonly release: () => Promise<void> }> {
   const children = directories.map((directory) =>
-    spawn('/usr/bin/flock', ['-x', '-F', directory, '/bin/sh', '-c', `echo held; exec /bin/sleep ${lifetimeSeconds}`], {
+    spawn('/usr/bin/flock', ['-x', '-F', directory, '/bin/sh', '-c', `echo held; exec /bin/sleep ${seconds}`], {
       uid: 65_000,
       gid: 65_000,
       cwd: '/',
