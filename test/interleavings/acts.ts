@@ -21,7 +21,7 @@ const stepOf = (scene: Scene, ...below: readonly string[]) => scene.jobAt(jobs.t
 
 export const acts: readonly Act[] = [
   { name: 'exits', act: (scene) => end(scene, scene.subject) },
-  { name: 'forks', act: (scene) => added(scene, scene.workshop.puppets.fork(scene.subject)) },
+  { name: 'forks', act: forks },
   { name: 'pid-to-stranger', act: (scene) => giveItsPid(scene, users.bob, scene.make(['outside', 'bob'])) },
   { name: 'pid-to-other-job', act: (scene) => giveItsPid(scene, users.bob, scene.leaves(jobs.foreign, 'step_batch')) },
   { name: 'pid-to-same-user', act: (scene) => giveItsPid(scene, users.alice, scene.make(['outside', 'bob'])) },
@@ -76,9 +76,13 @@ export const acts: readonly Act[] = [
   { name: 'other-job-cleaned', act: (scene) => clean(scene, jobs.older) },
 ];
 
-function added(scene: Scene, pid: number | undefined): boolean {
-  if (pid !== undefined) scene.pids.add(pid);
-  return pid !== undefined;
+function forks(scene: Scene): boolean {
+  const pid = scene.workshop.puppets.fork(scene.subject);
+  if (pid === undefined) return false;
+  scene.pids.add(pid);
+  // An operation that takes children along takes this one too.
+  if (scene.family.size > 0) scene.family.add(identityOf(pid));
+  return true;
 }
 
 /** False where it cannot end now: in a frozen cgroup of v1. */

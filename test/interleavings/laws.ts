@@ -12,7 +12,13 @@ import { jobs, type Scene, users } from './scene.js';
 
 /** What one operation gave: its value, or what it threw. */
 export type Came =
-  | { readonly operation: 'adopt'; readonly value: AdoptionResult | undefined; readonly error: unknown }
+  | {
+      readonly operation: 'adopt';
+      readonly value: AdoptionResult | undefined;
+      readonly error: unknown;
+      /** What there was each time it said that the login can be answered; absent: it was not asked to say so. */
+      readonly proven?: readonly Snapshot[];
+    }
   | { readonly operation: 'clean'; readonly value: CleanReport | undefined; readonly error: unknown }
   | { readonly operation: 'verify'; readonly value: Verification | undefined; readonly error: unknown }
   | { readonly operation: 'strays'; readonly value: StraysReport | undefined; readonly error: unknown };
@@ -102,7 +108,7 @@ function ended(happened: Happened): readonly string[] {
   );
 }
 
-/** Nobody outside the target is moved: only adopt moves, and only the process that it is about. */
+/** Nobody outside the target is moved: only adopt moves, and only the process that it is about, with its children if asked. */
 function moved(happened: Happened): readonly string[] {
   const { scene, came, spans } = happened;
   const subject = first(happened).processes.get(scene.subject);
@@ -110,7 +116,8 @@ function moved(happened: Happened): readonly string[] {
     [...from.processes.values()].flatMap((one) => {
       const then = again(one, to);
       if (then === undefined) return [];
-      if (came.operation === 'adopt' && one.pid === subject?.pid && one.start === subject.start) return [];
+      const isMeant = one.pid === subject?.pid && one.start === subject.start;
+      if (came.operation === 'adopt' && (isMeant || scene.family.has(`${one.pid} ${one.start}`))) return [];
       const keys = differences(one, then);
       if (keys.length === 0 || isToldOf(one, came)) return [];
       return [`${nameOf(one)} was moved in ${keys.join(', ')} to ${then.places[keys[0] ?? '']?.path}`];
@@ -146,7 +153,7 @@ function reported(happened: Happened): readonly string[] {
   const { came } = happened;
   switch (came.operation) {
     case 'adopt':
-      return adoption(happened, came);
+      return [...adoption(happened, came), ...children(happened, came), ...answered(happened, came)];
     case 'clean':
       return cleaning(happened, came);
     case 'verify':
@@ -201,6 +208,61 @@ function adoption(happened: Happened, { value, error }: Extract<Came, { operatio
         return isBack(key) ? [] : [`${leg}, and it is in ${place(key)}`];
       });
   }
+}
+
+/** Each child wholly in the job, or wholly where it was or where an act put it, or named as neither. */
+function children(happened: Happened, { value, error }: Extract<Came, { operation: 'adopt' }>): readonly string[] {
+  const { scene } = happened;
+  const target = cgroupsOfTarget(happened);
+  const keys = [...target.keys()];
+  const all = snapshots(happened);
+  const told = [error, value?.error].flatMap((one) => (one instanceof SlurmCgroupsError ? [one.message] : []));
+  const words = [...told, ...(value?.trace ?? [])].join('\n');
+  return [...last(happened).processes.values()].flatMap((now) => {
+    if (!scene.family.has(`${now.pid} ${now.start}`)) return [];
+    const was = all.flatMap((snapshot) => again(now, snapshot) ?? []);
+    // Where it was in the beginning, or behind an act: what an operation did itself stands at the end of a span.
+    const allowed = [was[0], ...happened.spans.map(({ from }) => again(now, from))].flatMap((one) => one ?? []);
+    const isIn = keys.filter((key) => target.get(key)?.has(now.places[key]?.inode ?? -1) === true);
+    const isBack = keys.every((key) => allowed.some((one) => one.places[key]?.inode === now.places[key]?.inode));
+    const entry = value?.descendants.find(({ pid }) => pid === now.pid);
+    const isNamed = entry?.outcome === 'partial' || new RegExp(`\\b${now.pid}\\b`).test(words);
+    if (isNamed) return [];
+    const where = `${nameOf(now)} is in ${keys.map((key) => now.places[key]?.path).join(', ')}`;
+    if (isIn.length === keys.length)
+      return value?.outcome === 'adopted' || value?.outcome === 'partial' || isBack
+        ? []
+        : [`${value?.outcome ?? 'threw'}, and its child ${where}`];
+    if (!isBack) return [`its child ${where}, and that is not said`];
+    // Where nobody acted, all go along.
+    const isLeft = value?.outcome === 'adopted' && happened.spans.length === 1;
+    return isLeft ? [`adopted, and its child ${where}`] : [];
+  });
+}
+
+/** The login is answered once at most, and then the process is in the job, everywhere, and stays there. */
+function answered(
+  happened: Happened,
+  { value, error, proven }: Extract<Came, { operation: 'adopt' }>,
+): readonly string[] {
+  if (proven === undefined || proven.length === 0) return [];
+  const { scene, spans } = happened;
+  const complaints = proven.length > 1 ? [`the login was answered ${proven.length} times`] : [];
+  const outcome = error === undefined ? value?.outcome : 'threw';
+  if (outcome !== 'adopted' && outcome !== 'partial') complaints.push(`${outcome}, after the login was answered`);
+  const before = first(happened).processes.get(scene.subject);
+  const then = before === undefined ? undefined : proven[0]?.processes.get(before.pid);
+  if (then === undefined || then.start !== before?.start) return complaints; // it has ended
+  const target = cgroupsOfTarget(happened);
+  // What an act moved between the proof and the answer nobody sees.
+  const acted = spans.slice(1).flatMap(({ from }, at) => {
+    const [was, is] = [again(then, spans[at]?.to ?? from), again(then, from)];
+    return was === undefined || is === undefined ? [] : differences(was, is);
+  });
+  for (const [key, inodes] of target)
+    if (!inodes.has(then.places[key]?.inode ?? -1) && !acted.includes(key))
+      complaints.push(`the login was answered, and the process was in ${key} at ${then.places[key]?.path}`);
+  return complaints;
 }
 
 /** A session must not be said to be adopted into what was seen frozen: it would hang. */

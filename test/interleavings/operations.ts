@@ -1,6 +1,6 @@
 // The four operations of the search, each with the scene that it needs.
 
-import { adopt } from '../../src/adopt/adoption.js';
+import { type AdoptOptions, adopt } from '../../src/adopt/adoption.js';
 import { cleanJob } from '../../src/cleanup/ending.js';
 import { findStrays } from '../../src/cleanup/strays/find.js';
 import { discoverJobs } from '../../src/jobs/discovery.js';
@@ -10,10 +10,11 @@ import type { Host } from '../../src/machine/host.js';
 import { withOwnLocks } from '../support/lock-holder.js';
 import { session } from './acts.js';
 import type { Came } from './laws.js';
+import { identityOf, type Snapshot } from './onlooker.js';
 import { jobs, type Scene, users } from './scene.js';
 
 export interface Operation {
-  readonly name: Came['operation'];
+  readonly name: string;
   /** Every call is tried; else each distinct pair of call and kind of path, and of the rest what the seed picks. */
   readonly every: boolean;
   /** What it is about; gives what is to be run, through the host that acts. */
@@ -26,7 +27,10 @@ export interface Operation {
 
 export const operations: readonly Operation[] = [
   { name: 'verify', usual: 'contained', every: true, limitMs: 2000, prepare: prepareVerify },
-  { name: 'adopt', usual: 'adopted', every: true, limitMs: 1500, prepare: prepareAdopt },
+  { name: 'adopt', usual: 'adopted', every: true, limitMs: 1500, prepare: (scene) => prepareAdopt(scene) },
+  { name: 'adopt-children', usual: 'adopted', every: false, limitMs: 1500, prepare: prepareAdoptOfAll },
+  { name: 'adopt-keep', usual: 'adopted', every: false, limitMs: 1500, prepare: prepareAdoptAndKeep },
+  { name: 'adopt-login', usual: 'adopted', every: false, limitMs: 1500, prepare: prepareLogin },
   { name: 'strays', usual: '2 strays', every: false, limitMs: 5000, prepare: prepareStrays },
   // A second for the kill, again for each removal, and again for the lock of Slurm's folder.
   { name: 'clean', usual: '2 ended', every: false, limitMs: 5000, prepare: prepareClean },
@@ -42,19 +46,46 @@ async function prepareVerify(scene: Scene): Promise<(host: Host) => Promise<Came
   });
 }
 
-async function prepareAdopt(scene: Scene): Promise<(host: Host) => Promise<Came>> {
+async function prepareAdopt(
+  scene: Scene,
+  options: Partial<AdoptOptions> = {},
+  more: Pick<Extract<Came, { operation: 'adopt' }>, 'proven'> = {},
+): Promise<(host: Host) => Promise<Came>> {
   // A job whose user works in it.
   scene.mustStart(users.alice, 'member', scene.leaves(jobs.target, 'step_batch'));
   scene.subject = scene.mustStart(users.alice, 'session', scene.make(session));
+  if (options.descendants === true)
+    for (const pid of [0, 1].flatMap(() => scene.workshop.puppets.fork(scene.subject) ?? [])) {
+      scene.pids.add(pid);
+      scene.family.add(identityOf(pid));
+    }
   const { host: live } = scene.workshop.kernel;
   const node = await scene.node(live);
   const found = await findOwners(discoverJobs(node, { only: { jobId: jobs.target } }), { node });
   const [job] = found;
   if (job === undefined) throw new Error('There is no job to adopt into');
+  const limits = { timeoutMs: 1500, stepdTimeoutMs: 250 };
   return async (host) => ({
     operation: 'adopt',
-    ...(await settled(adopt(scene.subject, job, { node: { ...node, host }, timeoutMs: 1500, stepdTimeoutMs: 250 }))),
+    ...(await settled(adopt(scene.subject, job, { node: { ...node, host }, ...limits, ...options }))),
+    ...more,
   });
+}
+
+/** With its children. */
+function prepareAdoptOfAll(scene: Scene): Promise<(host: Host) => Promise<Came>> {
+  return prepareAdopt(scene, { descendants: true });
+}
+
+/** As far as it comes. */
+function prepareAdoptAndKeep(scene: Scene): Promise<(host: Host) => Promise<Came>> {
+  return prepareAdopt(scene, { onFailure: 'keep' });
+}
+
+/** The login is answered as soon as the adoption is proven. */
+function prepareLogin(scene: Scene): Promise<(host: Host) => Promise<Came>> {
+  const proven: Snapshot[] = [];
+  return prepareAdopt(scene, { onProven: () => void proven.push(scene.look()) }, { proven });
 }
 
 async function prepareStrays(scene: Scene): Promise<(host: Host) => Promise<Came>> {

@@ -49,6 +49,8 @@ export class Scene {
   readonly doomed: Set<string> = new Set();
   /** The process that the operation is about. */
   subject = 0;
+  /** Those that it takes along, by pid and start. */
+  readonly family: Set<string> = new Set();
   /** The pid of the slurmstepd of the target's extern step. */
   stepd: number | undefined;
   /** The step of the target in which acts happen. */

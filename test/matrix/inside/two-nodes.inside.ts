@@ -196,8 +196,14 @@ describe(`Slurm ${cell.slurm}, two nodes on one machine`, () => {
   it('clean --node ends the job on that node, and leaves it on the other', async () => {
     let [mine, theirs, others] = [[], [], []] as [number[], number[], number[]];
     await until('listpids lists the job on both nodes', async () => {
-      const [here = [], there = []] = await Promise.all(names.map(async (name) => listPids(undefined, name)));
-      [mine, theirs, others] = [tasksOf(here, wide), tasksOf(there, wide), tasksOf(here, leader)];
+      // Job by job: now and then Slurm 24.11's slurmstepd dies with the ranks that were adopted (it dumps core), and asked
+      // for all jobs scontrol lists nothing while that socket, on which nobody listens, is there (measured).
+      const [here, there, het] = await Promise.all([
+        listPids(wide, 'vm1'),
+        listPids(wide, 'vm2'),
+        listPids(leader, 'vm1'),
+      ]);
+      [mine, theirs, others] = [tasksOf(here, wide), tasksOf(there, wide), tasksOf(het, leader)];
       return [mine, theirs, others].every((pids) => pids.length > 0);
     });
     const name = directoryNameOf(wide);
