@@ -131,7 +131,7 @@ describe('Of an adoption', () => {
   });
 
   describe('with its children', () => {
-    const child = { pid: 501, start: '2', comm: 'child' } as const;
+    const child = { pid: 501, start: '2', comm: 'child', parent: 500 } as const;
     const on = scene();
     on.family.add('501 2');
     const from = snapshot([{ at: 'outside' }, { ...child, at: 'outside' }]);

@@ -234,8 +234,9 @@ function children(happened: Happened, { value, error }: Extract<Came, { operatio
         ? []
         : [`${value?.outcome ?? 'threw'}, and its child ${where}`];
     if (!isBack) return [`its child ${where}, and that is not said`];
-    // Where nobody acted, all go along.
-    const isLeft = value?.outcome === 'adopted' && happened.spans.length === 1;
+    // Where nobody acted, all go along that are its children.
+    const isChild = first(happened).processes.get(now.pid)?.parent === scene.subject;
+    const isLeft = value?.outcome === 'adopted' && happened.spans.length === 1 && isChild;
     return isLeft ? [`adopted, and its child ${where}`] : [];
   });
 }
