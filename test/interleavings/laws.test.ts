@@ -57,7 +57,7 @@ function snapshot(processes: readonly Seen[], frozen: readonly Where[] = []): Sn
 }
 
 /** Without an act between them. */
-const quiet = (from: Snapshot, to: Snapshot): readonly Span[] => [{ from, to }];
+const quiet = (from: Snapshot, to: Snapshot): readonly Span[] => [{ from, to, callsBefore: 0 }];
 
 function complaints(
   came: Came,
@@ -100,6 +100,19 @@ describe('Of an adoption', () => {
     ]);
   });
 
+  it('holds where an act moved it after the last look, also where another act followed; not where it was looked at again', () => {
+    const foreign = snapshot([{ at: 'foreign' }]);
+    const spans = [
+      { from: before, to: inJob, callsBefore: 0 },
+      { from: foreign, to: foreign, callsBefore: 1 },
+      { from: foreign, to: foreign, callsBefore: 2 },
+    ];
+    const calls = (...last: readonly string[]) =>
+      ['/proc/500/cgroup', ...last].map((path) => ({ call: 'read', path })) as readonly HostCall[];
+    expect(complaints(adopt(), spans, { calls: calls('/proc/500/stat', '/proc/500/stat') })).toEqual([]);
+    expect(complaints(adopt(), spans, { calls: calls('/proc/500/cgroup', '/proc/500/stat') })).toHaveLength(2);
+  });
+
   it('is broken by an error that nobody meant', () => {
     expect(complaints(adopt({}, new TypeError('x is not a function')), quiet(before, before))).toEqual([
       'it threw TypeError: x is not a function',
@@ -120,8 +133,8 @@ describe('Of an adoption', () => {
 
   it('is broken by a session that is said to be in what was frozen before it was looked at', () => {
     const spans = [
-      { from: before, to: before },
-      { from: snapshot([{ at: 'outside' }], ['leaf']), to: snapshot([{ at: 'leaf' }], ['leaf']) },
+      { from: before, to: before, callsBefore: 0 },
+      { from: snapshot([{ at: 'outside' }], ['leaf']), to: snapshot([{ at: 'leaf' }], ['leaf']), callsBefore: 0 },
     ];
     const calls = [{ call: 'read', path: `/sys/fs/cgroup/freezer${paths.leaf}/freezer.state` }] as readonly HostCall[];
     expect(complaints(adopt(), spans, { calls })).toEqual([

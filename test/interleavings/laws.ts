@@ -27,6 +27,8 @@ export type Came =
 export interface Span {
   readonly from: Snapshot;
   readonly to: Snapshot;
+  /** How many calls had been made when it began. */
+  readonly callsBefore: number;
 }
 
 export interface Happened {
@@ -165,7 +167,7 @@ function reported(happened: Happened): readonly string[] {
 
 /** In the job everywhere, or where it was, or reported exactly. */
 function adoption(happened: Happened, { value, error }: Extract<Came, { operation: 'adopt' }>): readonly string[] {
-  const { scene, spans, after } = happened;
+  const { scene, spans, calls } = happened;
   const before = first(happened).processes.get(scene.subject);
   const now = before === undefined ? undefined : again(before, last(happened));
   if (before === undefined || now === undefined) return []; // it has ended: nothing of it is anywhere
@@ -173,18 +175,22 @@ function adoption(happened: Happened, { value, error }: Extract<Came, { operatio
   const keys = [...target.keys()];
   const inJob = (key: string) => target.get(key)?.has(now.places[key]?.inode ?? -1) === true;
   // Where it was, or where an act has put it.
-  const acts = spans.slice(1).flatMap(({ from }, at) => {
+  const acts = spans.slice(1).flatMap(({ from, callsBefore }, at) => {
     const [was, is] = [again(before, spans[at]?.to ?? from), again(before, from)];
-    return was === undefined || is === undefined ? [] : [{ keys: differences(was, is), is }];
+    return was === undefined || is === undefined ? [] : [{ keys: differences(was, is), is, callsBefore }];
   });
   const isBack = (key: string) =>
     now.places[key]?.inode === before.places[key]?.inode ||
     acts.some((act) => act.keys.includes(key) && act.is.places[key]?.inode === now.places[key]?.inode);
   // After the last look at it nothing is known.
-  const isLooked = after.some(
-    ({ call, path }) => call === 'read' && path.startsWith(`/proc/${now.pid}/`) && path.endsWith('cgroup'),
-  );
-  const movedLast = (key: string) => !isLooked && acts.at(-1)?.keys.includes(key) === true;
+  const isLookedAtAfter = (callsBefore: number) =>
+    calls
+      .slice(callsBefore)
+      .some(({ call, path }) => call === 'read' && path.startsWith(`/proc/${now.pid}/`) && path.endsWith('cgroup'));
+  const movedLast = (key: string) => {
+    const act = acts.findLast(({ keys: moved }) => moved.includes(key));
+    return act !== undefined && !isLookedAtAfter(act.callsBefore);
+  };
   const outcome = error === undefined ? value?.outcome : 'threw';
   const place = (key: string) => `${key} at ${now.places[key]?.path}`;
   switch (outcome) {

@@ -136,7 +136,7 @@ export class Search {
       const beginMs = performance.now();
       const to = scene.look();
       // Before the first call all of it is about what there is then: a pid may be another's before it was looked at.
-      if (n > 1) spans.push({ from: since, to });
+      if (n > 1) spans.push({ from: since, to, callsBefore });
       if (isDone(() => act(scene))) acted.push(name);
       since = scene.look();
       callsBefore = (host?.calls.length ?? 1) - 1;
@@ -148,7 +148,7 @@ export class Search {
     const beginMs = performance.now();
     const came = await inTime(work(host), operation);
     const tookMs = performance.now() - beginMs - actsMs;
-    spans.push({ from: since, to: scene.look() });
+    spans.push({ from: since, to: scene.look(), callsBefore });
     const complaints = [
       ...(came === undefined
         ? [`it gave no answer in ${hungMs / 1000} s`]
