@@ -32,12 +32,6 @@ export interface GuestOptions {
   readonly sysctl?: Readonly<Record<string, string | number>>;
   readonly memoryMiB?: number;
   readonly cpus?: number;
-  /**
-   * Whether its processors take turns in one thread of the host. Slower alone, but where two machines run on two
-   * processors each is faster by half than with four threads that wait for each other's locks (measured: two cells of
-   * the matrix in 196 s, else in 337).
-   */
-  readonly inOneThread?: boolean;
 }
 
 export interface GuestResult {
@@ -165,15 +159,16 @@ async function boot(lab: Lab, share: string, options: GuestOptions): Promise<Gue
 function machine(
   lab: Lab,
   share: string,
-  { cgroup, boot = 'bare', memoryMiB = 3072, cpus = 2, inOneThread = false }: GuestOptions,
+  { cgroup, boot = 'bare', memoryMiB = 3072, cpus = 2 }: GuestOptions,
 ): readonly string[] {
   const folder = (tag: string, where: string, readOnly: boolean) => [
     '-virtfs',
     `local,path=${where.replaceAll(',', ',,')},mount_tag=${tag},security_model=none,multidevs=remap${readOnly ? ',readonly=on' : ''}`,
   ];
   return [
-    ...['-accel', `tcg,thread=${inOneThread ? 'single' : 'multi'}`],
-    ...['-cpu', 'max', '-smp', String(cpus), '-m', String(memoryMiB)],
+    // Its processors take turns in one thread: of two machines on two processors each is then faster by half than where
+    // four threads wait for each other's locks (measured: two cells of the matrix in 196 s, else in 337).
+    ...['-accel', 'tcg,thread=single', '-cpu', 'max', '-smp', String(cpus), '-m', String(memoryMiB)],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
     ...['-kernel', lab.kernel, '-initrd', lab.initramfs],
     // no_timer_check: a busy host is late with the ticks by which a kernel tries its timer ("IO-APIC + timer doesn't work").

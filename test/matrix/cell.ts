@@ -38,7 +38,6 @@ export async function runCell(cell: Cell): Promise<CellResult> {
       kernel: cell.kernel,
       boot: cell.boot,
       cgroup: cell.cgroup,
-      inOneThread: true,
       replacing: { 'test/matrix/inside/cell.mjs': await programOf(fileOf(cell)) },
       command: ['/bin/sh', '-c', script],
       timeoutMs: full ? 1_500_000 : 900_000,
