@@ -33,7 +33,7 @@ export function namesOfNodes(
   if (configured.length > 0 && named.every((name) => configured.includes(name)))
     return named.length > 0 ? named : configured;
   if (named.length === 1 && configured.length === 0) return named;
-  const listening = asksSockets ? namesListening(host, configuration) : [];
+  const listening = namesListening(host, { configuration, asksSockets });
   if (listening.length > 0) return bothOr(configured, listening);
   if (configured.length > 0) return bothOr(named, configured);
   const holding = namesHoldingJobs(host, tops);
@@ -61,7 +61,7 @@ export function everyNameHere(
 ): readonly string[] {
   const configured = hostName === undefined ? [] : nodeNamesOf(configuration?.nodes ?? [], hostName);
   const named = tops.flatMap((top) => top.nodeName ?? []);
-  const listening = asksSockets ? namesListening(host, configuration) : [];
+  const listening = namesListening(host, { configuration, asksSockets });
   return [...new Set([...named, ...configured, ...started, ...listening])].sort();
 }
 
@@ -72,7 +72,11 @@ function bothOr(first: readonly string[], second: readonly string[]): readonly s
 }
 
 /** The names that the sockets of living slurmstepds have, in folders that only root or SlurmUser can write in. */
-function namesListening(host: Host, configuration: SlurmConfiguration | undefined): readonly string[] {
+function namesListening(
+  host: Host,
+  { configuration, asksSockets }: Pick<KnownOfNames, 'configuration' | 'asksSockets'>,
+): readonly string[] {
+  if (!asksSockets) return [];
   try {
     const user = configuration?.slurmUser;
     const trusted = user !== undefined && /^\d+$/.test(user) ? new Set([...rootOwns, BigInt(user)]) : rootOwns;

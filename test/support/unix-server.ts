@@ -22,22 +22,18 @@ export interface Sandbox {
 
 /**
  * Whose the spools of these tests are, where their node names it as SlurmUser: of each process of tests a user of its
- * own, that no passwd knows (without root: ours). What listens in a folder of root's, or of a user that the tests of another process trust
- * too, is asked by those as well: they would find two slurmstepds of job 102.
+ * own, that no passwd knows (without root: ours). What listens in a folder of root's, or of a user that the tests of
+ * another process trust too, is asked by those as well: they would find two slurmstepds of job 102.
  */
 export const spoolUser: number = process.geteuid?.() === 0 ? 1_000_000_000 + process.pid : (process.geteuid?.() ?? 0);
 
 /** Whom a test trusts that asks what listens there: the folder is `spoolUser`'s, the sockets are ours. */
 export const trustedInTests: TrustedOwners = new Set([BigInt(spoolUser), BigInt(process.geteuid?.() ?? 0)]);
 
-/**
- * A folder that only its owner can write in, below the folder for temporary files.
- *
- * @param owner uid; default: `spoolUser`.
- */
-export function unixSandbox({ owner }: { readonly owner?: number } = {}): Sandbox {
+/** A folder that only `spoolUser` can write in, below the folder for temporary files. */
+export function unixSandbox(): Sandbox {
   const folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-unix-')));
-  if (process.geteuid?.() === 0) fs.chownSync(folder, owner ?? spoolUser, owner ?? spoolUser);
+  if (process.geteuid?.() === 0) fs.chownSync(folder, spoolUser, spoolUser);
   const servers: net.Server[] = [];
   const children: ChildProcess[] = [];
   const sockets = new Set<net.Socket>();
