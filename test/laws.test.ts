@@ -378,7 +378,7 @@ describe('ARCHITECTURE.md', () => {
     fs.existsSync(path.join(root, folder))
       ? fs
           .readdirSync(path.join(root, folder), { withFileTypes: true })
-          .filter((entry) => entry.isDirectory())
+          .filter((entry) => entry.isDirectory() && entry.name !== 'build') // what is made, and not kept
           .map((entry) => `${folder}/${entry.name}`)
       : [];
   const rooms = ['src', 'native'].flatMap(foldersIn);

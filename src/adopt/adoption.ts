@@ -6,6 +6,7 @@ import { hierarchyKey, placesLine } from '../cgroup/membership.js';
 import { Move, OwnMove } from '../cgroup/move.js';
 import { type HeldProcess, holdProcess } from '../cgroup/process.js';
 import { exitOf } from '../cgroup/process-end.js';
+import { auditSessionOf, type OpenRecord, openAdoptionRecord } from '../jobs/adoptions.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { directoryNameOf } from '../jobs/layout.js';
 import { holdUserCgroups, isJobIn } from '../jobs/leaves.js';
@@ -49,6 +50,11 @@ export interface AdoptOptions {
   /** Move its living children too, and theirs, until no new one appears. */
   readonly descendants?: boolean;
   /**
+   * The process itself asks for it, through PAM: also root's program that is no sshd (login, su, cron) may then be
+   * moved. Slurm's daemons, the sshd that listens and the first process never are.
+   */
+  readonly asksItself?: boolean;
+  /**
    * Also take the process out of another job that lives, which is refused otherwise (ERR_PROTECTED). Its children that
    * are in another living job stay there without it.
    */
@@ -80,6 +86,13 @@ export interface AdoptOptions {
    * registered.
    */
   readonly isCounted?: boolean;
+  /**
+   * Keeps a record of the adoption into a job, for the end of that job (jobs/adoptions.ts): written before the first
+   * move, removed where the process is not adopted. Only for the jobs of this node's Slurm, never for those of a
+   * sandbox, whose ids are the same. `sshdSession`: the audit session of the sshd that listens; then the record has that
+   * of the login, if it has one of its own. That a record could not be kept is said in the trace, and fails nothing.
+   */
+  readonly recorded?: { readonly sshdSession?: number };
 }
 
 const defaultTimeoutMs = 5000;
@@ -119,7 +132,7 @@ export async function adopt(pid: number, target: Job | UserTarget, options: Adop
     const session = planMove(adoption, adoption.node, held, route);
     const elsewhere = locked.movedMeanwhile && !session.complete ? movedByAnother(session) : undefined;
     if (elsewhere !== undefined) return resultOf(adoption, 'untouched', elsewhere);
-    return await moveAndProve(adoption, session, route);
+    return await moveRecorded(adoption, session, route);
   } finally {
     adoption.close();
   }
@@ -141,6 +154,7 @@ class Adoption {
   readonly moves: Move[] = [];
   /** Against other adoptions of these processes. */
   readonly locks: AdoptingLock[] = [];
+  record: OpenRecord | undefined;
   route: Route | undefined;
   /** Where slurmstepd moves the process. */
   routeForChildren: CgroupRoute | undefined;
@@ -183,12 +197,13 @@ class Adoption {
 
 // The stages, in their order. Up to the first move a failure is thrown; from then on it is a result.
 
-async function holdMovable({ node, processes, uid, deadline }: Adoption, pid: number): Promise<HeldProcess> {
+async function holdMovable(adoption: Adoption, pid: number): Promise<HeldProcess> {
+  const { node, processes, uid, deadline, options } = adoption;
   const held = holdProcess(node.host, pid);
   processes.push(held);
   const ended = exitOf(held);
   if (ended !== undefined) throw ended;
-  await checkMayMove(node, held, { uid, deadline });
+  await checkMayMove(node, held, { uid, deadline, ...defined({ asksItself: options.asksItself }) });
   return held;
 }
 
@@ -269,6 +284,55 @@ function planMove({ moves }: Adoption, { host }: SlurmNode, held: HeldProcess, r
   return move;
 }
 
+/** A process that is not adopted has no record. */
+async function moveRecorded(
+  adoption: Adoption,
+  session: Move,
+  route: CgroupRoute | StepdRoute,
+): Promise<AdoptionResult> {
+  try {
+    const result = await moveAndProve(adoption, session, route);
+    if (result.outcome === 'adopted' || result.outcome === 'partial') return result;
+    withdrawRecord(adoption);
+    return { ...result, trace: [...adoption.trace] };
+  } catch (error) {
+    if (!adoption.isAnswered && !isElsewhere(session)) withdrawRecord(adoption);
+    throw error;
+  }
+}
+
+/** Before the first move: so the end of the job hears of it also where this program is killed in the middle. */
+function openRecord(adoption: Adoption, { process }: Move): void {
+  const { node, uid, target, options } = adoption;
+  if (options.recorded === undefined || 'kind' in target) return;
+  recording(adoption, 'is not recorded', () => {
+    adoption.record = openAdoptionRecord(node.host, { process, uid, job: target });
+  });
+}
+
+function completeRecord(adoption: Adoption, { process }: Move): void {
+  const { record, options, uid } = adoption;
+  if (record === undefined) return;
+  const sshdSession = options.recorded?.sshdSession;
+  const auditSession = sshdSession === undefined ? undefined : auditSessionOf(process.directory, { uid, sshdSession });
+  recording(adoption, 'stays recorded as one that has only begun', () => record.complete(defined({ auditSession })));
+}
+
+function withdrawRecord(adoption: Adoption): void {
+  const { record } = adoption;
+  if (record !== undefined) recording(adoption, 'stays recorded, though it was not done', () => record.remove());
+}
+
+/** What cannot be recorded fails no adoption. */
+function recording({ trace }: Adoption, what: string, act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    trace.push(`the adoption ${what}: ${error.message}`);
+  }
+}
+
 async function moveAndProve(
   adoption: Adoption,
   session: Move,
@@ -278,6 +342,7 @@ async function moveAndProve(
   const before = frozenPlace(adoption);
   if (before !== undefined) return resultOf(adoption, 'suspended', suspended(name, before));
   trace.push(`process ${session.process.pid} came from ${placesOf(session)}`);
+  openRecord(adoption, session);
   note(adoption, session);
   const wasThere = session.complete;
   const failure = await moveAll(adoption, session, route);
@@ -285,6 +350,7 @@ async function moveAndProve(
   if (frozen !== undefined) return takeBack(adoption, frozen);
   if (failure !== undefined) return failed(adoption, session, failure);
   trace.push(`/proc shows it in ${name} in every hierarchy of the job`);
+  completeRecord(adoption, session);
   if (route.by === 'stepd' || route.counted === undefined) return resultOf(adoption, 'adopted');
   return count(adoption, session, { counted: route.counted, wasThere });
 }

@@ -35,6 +35,10 @@ export interface SessionOptions {
   readonly onProven?: AdoptOptions['onProven'];
   /** As in AdoptOptions: for the session phase of a login in whose account phase slurmstepd accepted the process. */
   readonly isCounted?: boolean;
+  /** As in AdoptOptions. */
+  readonly asksItself?: boolean;
+  /** As in AdoptOptions. */
+  readonly recorded?: AdoptOptions['recorded'];
 }
 
 /** A decision that asks for nothing more, and the facts that it was made from. */
@@ -190,7 +194,7 @@ const ofTheProcess: ReadonlySet<string> = new Set([
 
 async function attempt(login: Login, pid: number, { target, rule }: AdoptDecision): Promise<AdoptionResult> {
   const { session, options, deadline } = login;
-  const { node, descendants = false, force = false, signal, onProven, isCounted } = session;
+  const { node, descendants = false, force = false, signal, onProven, isCounted, asksItself, recorded } = session;
   // A named job that failed is refused, whatever the options say.
   const isLetIn = options.actionAdoptFailure === 'allow' && rule !== 'named';
   try {
@@ -207,7 +211,7 @@ async function attempt(login: Login, pid: number, { target, rule }: AdoptDecisio
           onProven(result);
         },
       }),
-      ...defined({ isCounted }),
+      ...defined({ isCounted, asksItself, recorded }),
     });
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError) || ofTheProcess.has(error.code)) throw error;

@@ -8,6 +8,7 @@ import { type Member, MemberReader } from '../cgroup/killing.js';
 import { parentPath, pathBelow } from '../cgroup/path.js';
 import { processKey } from '../cgroup/process.js';
 import { isDead } from '../cgroup/process-end.js';
+import { removeAdoptions } from '../jobs/adoptions.js';
 import { cgroupOf } from '../jobs/discovery.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { type JobName, parseUidName } from '../jobs/layout.js';
@@ -34,6 +35,11 @@ export interface CleanOptions {
   /** For the kill, and again for the removal. Default 15000. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
+  /**
+   * Also removes what is recorded of adoptions into the job, once nothing of it is left. Only for the jobs of this
+   * node's Slurm, never for those of a sandbox, whose ids are the same.
+   */
+  readonly forgetAdoptions?: boolean;
 }
 
 /** For the question whether other jobs live, in which members stand too. It is asked for the plan, and before the kill. */
@@ -65,10 +71,12 @@ export async function cleanJob(job: JobName, options: CleanOptions): Promise<Cle
   const found = plan.found === undefined ? null : plan.found.length > 0;
   const base = { ...reportedNames(plan), dryRun, found, notes: [...notes, ...plan.notes] };
   if (dryRun || !found || plan.refused !== undefined) {
+    const forgot = !dryRun && found === false && plan.refused === undefined ? await forget(plan, options) : [];
     const ended =
       plan.refused === undefined ? plan.members.map((member) => endedAs(member, 'none', { node, job: plan.job })) : [];
     return {
       ...base,
+      notes: [...base.notes, ...forgot],
       ended,
       survivors: [],
       spared: plan.spared,
@@ -78,6 +86,18 @@ export async function cleanJob(job: JobName, options: CleanOptions): Promise<Cle
     };
   }
   return carryOut(plan, base, options);
+}
+
+/** For a few thousand records. */
+const forgetMs = 1000;
+
+/** Of a job of which nothing is left. What stays recorded is looked through again by whoever ends that job again. */
+async function forget(plan: CleanPlan, { node, forgetAdoptions, signal }: CleanOptions): Promise<readonly string[]> {
+  if (forgetAdoptions !== true) return [];
+  const sluid = 'sluid' in plan.job ? plan.job.sluid : undefined;
+  const jobId = plan.jobId;
+  const why = await removeAdoptions(node.host, defined({ jobId, sluid }), deadlineIn(node.host, forgetMs, signal));
+  return why === undefined ? [] : [`what is recorded of adoptions into ${calledOf(plan)} stays: ${why}`];
 }
 
 /** What there is of a job, and what is to be done with it. */
@@ -263,6 +283,9 @@ async function carryOut(
     const childMs = looking.isOver() ? 0 : Math.max(leastLookMs, share);
     survivors.push(await describeSurvivor(host, member, { childMs }));
   }
+  const rest = [...removal.left, ...unseen, ...renamed];
+  const isOver = survivors.length + rest.length + left.length === 0;
+  const forgot = isOver ? await forget(plan, options) : [];
   return {
     ...base,
     ended: [
@@ -272,7 +295,7 @@ async function carryOut(
     survivors,
     spared: killed.spared.map(({ member, why }) => ({ pid: member.pid, comm: member.comm, why })),
     removed: [...removal.removed, ...users.removed],
-    left: [...removal.left, ...unseen, ...renamed],
+    left: rest,
     notes: [
       ...base.notes,
       ...noteOn(killed.thawed, (names, one) =>
@@ -282,6 +305,7 @@ async function carryOut(
       ),
       ...left.map(({ pid, comm }) => `process ${pid} (${comm}) got SIGTERM, and left the job alive`),
       ...users.notes,
+      ...forgot,
     ],
   };
 }

@@ -1,25 +1,22 @@
-// Where the log goes that --log-level asks for: standard error, the journal, or syslog. The journal is written through its
-// stream socket and syslog through logger(1), since Node cannot send datagrams to /dev/log. Nothing here may hold up or
-// fail a command: a journal that is not there or does not take it is passed over, and that is said on standard error.
+// Where the log goes that --log-level asks for: standard error, the journal, or syslog, which is written through logger(1),
+// since Node cannot send datagrams to /dev/log. Nothing here may hold up or fail a command: a journal that is not there or
+// does not take it is passed over, and that is said on standard error.
 
 import { deadlineIn } from '../machine/deadline.js';
 import { quote, SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import { writeError } from '../machine/live-host.js';
 import { atEnd, usageError } from './exit.js';
+import { openJournal, type Severity } from './journal.js';
 
 /** Takes one JSON line of pino, with its line break. */
 export type WriteLine = (line: string) => void;
 
-const folderOfJournal = '/run/systemd/journal';
 const logger = '/usr/bin/logger';
 /** For connecting to the journal, and for all calls of logger that are left at the end. */
 const timeoutMs = 2000;
 /** Lines that wait for logger: more are dropped, since a command that runs for days must not collect them. */
 const mostWaiting = 1000;
-
-/** authpriv of syslog(3), where administrators look for logins: 10 times 8. */
-const facility = 80;
 
 /** @throws SlurmCgroupsError ERR_USAGE for an unknown destination. */
 export async function openDestination(host: Host, where: string): Promise<WriteLine> {
@@ -37,16 +34,9 @@ export async function openDestination(host: Host, where: string): Promise<WriteL
 
 async function toJournal(host: Host): Promise<WriteLine> {
   try {
-    const folder = host.open(folderOfJournal);
-    try {
-      const connection = await folder.connect('stdout', { timeoutMs });
-      atEnd(() => connection.close());
-      // Of sd_journal_stream_fd(3): identifier, unit, priority, whether lines begin with a level, and three forwards.
-      connection.send(Buffer.from(`slurm-cgroups\n\n${facility + 6}\n1\n0\n0\n0\n`));
-      return (line) => connection.send(Buffer.from(`<${severityOf(line)}>${line}`));
-    } finally {
-      folder.close();
-    }
+    const journal = await openJournal(host, { timeoutMs });
+    atEnd(() => journal.close());
+    return (line) => journal.write(severityOf(line), line);
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error;
     writeError(`slurm-cgroups: the journal is not written, standard error is: ${error.message}\n`);
@@ -84,7 +74,7 @@ function toSyslog(host: Host): WriteLine {
 const levels: Readonly<Record<number, string>> = { 2: 'crit', 3: 'err', 4: 'warning', 6: 'info', 7: 'debug' };
 
 /** The severity of syslog(3) for the level that a line of pino begins with. */
-function severityOf(line: string): number {
+function severityOf(line: string): Severity {
   const level = Number(/^\{"level":(\d+)/.exec(line)?.[1] ?? 30);
   if (level >= 60) return 2;
   if (level >= 50) return 3;

@@ -2,10 +2,13 @@
 // of other commands.
 
 import { adoptSpec, runAdopt } from './commands/adopt.js';
+import { pamSpec, runPam } from './commands/pam.js';
 import { ending } from './exit.js';
 import { parseWords } from './spec.js';
 
-/** Runs `adopt` with the words after its name and gives the exit code; an error becomes one line on stderr. */
-export async function runLogin(words: readonly string[]): Promise<number> {
-  return ending(adoptSpec.name, words, async () => runAdopt(parseWords(adoptSpec, words)));
+/** Runs `adopt` or `pam` with the words after its name and gives the exit code; an error becomes one line on stderr. */
+export async function runLogin(name: string, words: readonly string[]): Promise<number> {
+  return ending(name, words, async () =>
+    name === pamSpec.name ? runPam(parseWords(pamSpec, words)) : runAdopt(parseWords(adoptSpec, words)),
+  );
 }

@@ -5,7 +5,7 @@ import process from 'node:process';
 
 declare const packageVersion: string;
 
-const ofLogins: ReadonlySet<string> = new Set(['adopt']);
+const ofLogins: ReadonlySet<string> = new Set(['adopt', 'pam']);
 
 /** Those with which people ask for help or the version. */
 const ofPeople: ReadonlySet<string> = new Set(['--help', '-h', 'help', '--version', '-V', '-v']);
@@ -15,7 +15,7 @@ export async function main(words: readonly string[]): Promise<number> {
   const [name = '', ...rest] = words;
   if (ofLogins.has(name) && !rest.some((word) => ofPeople.has(word))) {
     const { runLogin } = await import('./login.js');
-    return runLogin(rest);
+    return runLogin(name, rest);
   }
   const { runProgram } = await import('./program.js');
   return runProgram(words, packageVersion);

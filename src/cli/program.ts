@@ -8,6 +8,7 @@ import { cleanSpec } from './commands/clean.js';
 import { demoSpec } from './commands/demo.js';
 import { doctorSpec } from './commands/doctor.js';
 import { listSpec } from './commands/list.js';
+import { pamSpec } from './commands/pam.js';
 import { straysSpec } from './commands/strays.js';
 import { verifySpec } from './commands/verify.js';
 import { watchSpec } from './commands/watch.js';
@@ -25,6 +26,7 @@ const commands: readonly Loadable[] = [
   { spec: listSpec, load: async () => (await import('./commands/list.js')).runList },
   { spec: verifySpec, load: async () => (await import('./commands/verify.js')).runVerify },
   { spec: adoptSpec, load: async () => (await import('./commands/adopt.js')).runAdopt },
+  { spec: pamSpec, load: async () => (await import('./commands/pam.js')).runPam },
   { spec: cleanSpec, load: async () => (await import('./commands/clean.js')).runClean },
   { spec: straysSpec, load: async () => (await import('./commands/strays.js')).runStrays },
   { spec: watchSpec, load: async () => (await import('./commands/watch.js')).runWatch },

@@ -17,7 +17,7 @@ export interface CommandSpec {
   readonly summary: string;
   /** What the command does, in a few lines of help. */
   readonly about: string;
-  /** `<pid>` is required, `[pid]` is optional. */
+  /** `<pid>` is required, `[pid]` is optional, `[word...]` is any number of them. */
   readonly operands: readonly string[];
   readonly flags: readonly FlagSpec[];
   readonly examples: readonly (readonly [command: string, meaning: string])[];
@@ -95,7 +95,8 @@ export function checkWords(spec: CommandSpec, words: Words): Words {
   const needed = spec.operands.filter((operand) => operand.startsWith('<')).length;
   const missing = operands.length < needed ? spec.operands[operands.length] : undefined;
   if (missing !== undefined) throw usageError(`Missing required argument ${quote(missing.slice(1, -1))}`);
-  if (operands.length > spec.operands.length)
+  const isEndless = spec.operands.at(-1)?.endsWith('...]') === true;
+  if (operands.length > spec.operands.length && !isEndless)
     throw usageError(`Unexpected argument ${quote(operands[spec.operands.length] ?? '')}`);
   return { operands, flags: words.flags };
 }

@@ -4,7 +4,7 @@
 import { discoverHierarchies, type Hierarchies } from '../cgroup/hierarchies.js';
 import type { CgroupPath } from '../cgroup/path.js';
 import { boundedReads } from '../machine/bounded-reads.js';
-import { deadlineIn } from '../machine/deadline.js';
+import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
 import { hasCode, quote, SlurmCgroupsError, someOf } from '../machine/errors.js';
 import { type Host, type HostOption, isDirectory } from '../machine/host.js';
@@ -54,9 +54,11 @@ export interface ReadNodeOptions extends HostOption {
   readonly nodeName?: string;
   /** A configuration file to read instead of those that Slurm would find. */
   readonly configFile?: string;
+  /** What the configuration says, where it is known already: then no file of it is read. `none`: there is none. */
+  readonly configuration?: SlurmConfiguration | 'none';
   /** SlurmdSpoolDir, where the configuration is not to be asked. */
   readonly spoolDir?: string;
-  /** How long a configuration on another machine's file system may take to answer. Default 2000. */
+  /** How long other machines' file systems may take to answer, all together. Default 2000. */
   readonly timeoutMs?: number;
 }
 
@@ -70,12 +72,13 @@ const defaultSpool = '/var/spool/slurmd';
 export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode> {
   const { host = liveHost(), within, readConfiguration = within === undefined } = options;
   const timeoutMs = options.timeoutMs ?? 2000;
+  const deadline = deadlineIn(host, timeoutMs);
   const notes: string[] = [];
-  let configuration: SlurmConfiguration | undefined;
+  let configuration = options.configuration === 'none' ? undefined : options.configuration;
   let configurationError: SlurmCgroupsError | undefined;
   let isFatal = false;
   try {
-    if (readConfiguration)
+    if (readConfiguration && options.configuration === undefined)
       configuration = await readSlurmConfiguration(host, {
         timeoutMs,
         lookForSlurmd: host.source === 'live',
@@ -118,7 +121,7 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
   const spools = new Map<string, string>();
   for (const nodeName of nodeNames) {
     const spool = spoolDir === undefined ? undefined : expandSlurmdPath(spoolDir, { nodeName, hostName });
-    if (spool !== undefined && (await isSpool(host, spool, { timeoutMs, notes }))) spools.set(nodeName, spool);
+    if (spool !== undefined && (await isSpool(host, spool, { deadline, notes }))) spools.set(nodeName, spool);
   }
   const [top, spool] = [tops[0], [...spools.values()][0]];
   const evidence =
@@ -171,11 +174,11 @@ function isAboutConfiguration(error: unknown): error is SlurmCgroupsError {
 async function isSpool(
   host: Host,
   spool: string,
-  { timeoutMs, notes }: { readonly timeoutMs: number; readonly notes: string[] },
+  { deadline, notes }: { readonly deadline: Deadline; readonly notes: string[] },
 ): Promise<boolean> {
   try {
     const local = host.source === 'recording' || answersAtOnce(readMountTable(host).at(spool)?.type);
-    const look = await boundedReads(host, deadlineIn(host, timeoutMs)).stat(spool);
+    const look = await boundedReads(host, deadline).stat(spool);
     if (look === undefined || !isDirectory(look)) return false;
     if (!local) notes.push(`The spool of slurmd "${spool}" is on a file system that may not answer: it is not read`);
     return local;

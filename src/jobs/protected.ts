@@ -19,6 +19,11 @@ import type { SlurmNode } from './node.js';
 /** Whose job it would be moved into, and how long may be looked. */
 export interface MoveQuestion {
   readonly uid: number;
+  /**
+   * The process itself asks, through PAM, to be put into the job: root's program that opens a session of that user
+   * (login, su, cron; an sshd whose connection is not over TCP). It alone answers for whose session it is.
+   */
+  readonly asksItself?: boolean;
   readonly deadline: Deadline;
 }
 
@@ -44,6 +49,8 @@ export async function refusalToMove(node: SlurmNode, held: HeldProcess, question
     return isAtSlurmstepdsPlace(node, held.memberships()) ? 'is at the place of slurmstepd in a job' : undefined;
   }
   if (areRoots(uids)) return refusalOfRoot(node, held, question);
+  // A setuid program (su) asks as root, for another than the user who has started it.
+  if (question.asksItself === true && uids[1] === 0) return undefined;
   const [real, effective, saved, file] = uids;
   return uids.every((one) => one === real)
     ? `belongs to uid ${real}, not to uid ${uid}`
@@ -68,10 +75,10 @@ async function refusalOfRoot(node: SlurmNode, held: HeldProcess, question: MoveQ
   const name = rootExecutable(node.host, held);
   if (name !== undefined && daemons.includes(name)) return `is ${name}`;
   if (isAtSlurmstepdsPlace(node, held.memberships())) return 'is slurmstepd';
-  if (name === undefined || !isMonitor(name)) return "is root's";
+  if (name === undefined || !isMonitor(name)) return question.asksItself === true ? undefined : "is root's";
   const connections = connectionsOfMonitor(held);
   if (connections === 'listens') return 'is the sshd that listens for all users';
-  if (connections.length === 0) return 'is an sshd without a connection';
+  if (connections.length === 0 && question.asksItself !== true) return 'is an sshd without a connection';
   const other = await otherUserBelow(node.host, held, question);
   return other === undefined ? undefined : `is the sshd of a session of uid ${other}`;
 }

@@ -146,6 +146,11 @@ export interface Host {
   write(path: string, text: string): void;
   /** A new file with mode 0600; ERR_IO (EEXIST) if there is one. */
   create(path: string, text: string): void;
+  /**
+   * One write(2) at the end of a regular file, which is made with mode 0600 where there is none; never through a final
+   * symbolic link. ERR_IO (EINVAL): it is no regular file. ERR_CGROUP_REFUSED (ENOSPC): not all of it was written.
+   */
+  append(path: string, text: string): void;
   /** A second name for a file; ERR_IO (EEXIST) if that name is taken. */
   link(path: string, name: string): void;
   /** Puts a file in the place of another, or of none, in one step. */

@@ -36,6 +36,7 @@ export function liveHost(): Host {
     write: writeText,
     create: (path, text) =>
       attempt('create', path, (at) => fs.writeFileSync(encodeKernelText(at), text, { flag: 'wx', mode: 0o600 })),
+    append: appendText,
     link: (path, name) => attempt('create', name, (at) => fs.linkSync(encodeKernelText(path), encodeKernelText(at))),
     rename: (from, to) => attempt('rename', from, (at) => fs.renameSync(encodeKernelText(at), encodeKernelText(to))),
     unlink: (path) => attempt('remove', path, (at) => fs.unlinkSync(encodeKernelText(at))),
@@ -132,6 +133,23 @@ function writeText(path: string, text: string): void {
       fs.closeSync(fd);
     }
   });
+}
+
+function appendText(path: string, text: string): void {
+  const { O_WRONLY, O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+  const bytes = Buffer.from(text);
+  // A FIFO that nobody reads would keep open(2) waiting.
+  const flags = O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK;
+  const written = attempt('append to', path, (at) => {
+    const fd = fs.openSync(encodeKernelText(at), flags, 0o600);
+    try {
+      return fs.fstatSync(fd).isFile() ? fs.writeSync(fd, bytes) : undefined;
+    } finally {
+      fs.closeSync(fd);
+    }
+  });
+  if (written === undefined) throw new SystemCallError('append to', path, 'EINVAL');
+  if (written < bytes.length) throw new SystemCallError('append to', path, 'ENOSPC');
 }
 
 /** openat(2) by way of /proc/self/fd: the kernel looks the name up in the directory that is held. */
@@ -328,8 +346,17 @@ async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
 
 /** Whether a person reads standard output: what is there besides is no terminal, or not worth colours. */
 export function outputIsTerminal(): boolean {
+  return isTerminal(1);
+}
+
+/** Whether a person would have to write standard input. */
+export function inputIsTerminal(): boolean {
+  return isTerminal(0);
+}
+
+function isTerminal(fd: number): boolean {
   try {
-    return /^\/dev\/(?:pts\/|tty|console)/.test(fs.readlinkSync('/proc/self/fd/1'));
+    return /^\/dev\/(?:pts\/|tty|console)/.test(fs.readlinkSync(`/proc/self/fd/${fd}`));
   } catch {
     return false; // closed
   }
@@ -341,6 +368,21 @@ export function outputIsTerminal(): boolean {
  */
 export function writeOutput(text: string): void {
   writeAll(1, 'standard output', text);
+}
+
+/**
+ * Reads standard input until its text ends with `end`, until it is over, or until it has more than `mostBytes`. Waits for
+ * whoever writes there: only for input that is written at once.
+ */
+export function readInput(mostBytes: number, end: string): string {
+  const bytes = Buffer.alloc(mostBytes + 1);
+  let length = 0;
+  while (length < bytes.length && !bytes.subarray(0, length).toString('latin1').endsWith(end)) {
+    const more = attempt('read', 'standard input', () => fs.readSync(0, bytes, length, bytes.length - length, null));
+    if (more === 0) break;
+    length += more;
+  }
+  return decodeKernelText(bytes.subarray(0, length));
 }
 
 /** The same to standard error. Where it is not read nothing can be said, and the answer is the exit code's. */

@@ -295,6 +295,7 @@ function playingHost(
     rmdir: (where) => refuse(`remove "${where}"`),
     write: (where) => refuse(`write "${where}"`),
     create: (where) => refuse(`create "${where}"`),
+    append: (where) => refuse(`append to "${where}"`),
     link: (_, where) => refuse(`create "${where}"`),
     rename: (where) => refuse(`rename "${where}"`),
     unlink: (where) => refuse(`remove "${where}"`),

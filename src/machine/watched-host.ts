@@ -133,6 +133,10 @@ export function watchedHost(host: Host, before: (number: number, call: HostCall)
       check('create', path);
       host.create(path, text);
     },
+    append: (path, text) => {
+      check('append', path);
+      host.append(path, text);
+    },
     link: (path, name) => {
       check('link', path);
       host.link(path, name);

@@ -7,10 +7,12 @@ import { describe, expect, it } from 'vitest';
 import { lockAdoption } from '../../src/adopt/adopting-lock.js';
 import { adopt } from '../../src/adopt/adoption.js';
 import { identityOf } from '../../src/cgroup/process.js';
+import { readAdoptions, removeAdoptions } from '../../src/jobs/adoptions.js';
 import type { Job } from '../../src/jobs/job.js';
 import { verify } from '../../src/jobs/verification.js';
 import { deadlineIn } from '../../src/machine/deadline.js';
-import { hasCode, SystemCallError } from '../../src/machine/errors.js';
+import { defined } from '../../src/machine/defined.js';
+import { hasCode, SlurmCgroupsError, SystemCallError } from '../../src/machine/errors.js';
 import { failingHost } from '../../src/machine/failing.js';
 import type { Host } from '../../src/machine/host.js';
 import { newestJob } from '../../src/policy/newest.js';
@@ -22,13 +24,16 @@ import {
   descendantsOf,
   interrupted,
   inWorld,
+  type Kernel,
   obeys,
   onKernels,
   stateOf,
   until,
   type World,
 } from '../support/kernel-jobs.js';
+import { type StateElsewhere, stateElsewhere } from '../support/state-elsewhere.js';
 
+const v1Of = (kernel: Kernel) => kernel.name === 'v1';
 const fails = (code: Parameters<typeof hasCode>[1]) => expect.toSatisfy((error: unknown) => hasCode(error, code));
 
 onKernels((kernel) => {
@@ -638,6 +643,215 @@ onKernels((kernel) => {
         expect(result.hierarchies.filter(({ outcome }) => outcome === 'remains' || outcome === 'moved')).toEqual([]);
       });
     }
+  });
+});
+
+onKernels((kernel) => {
+  describe('adopt() that is recorded', () => {
+    /** The records of adoptions are in a folder of the test's. */
+    const inRecordedWorld = (name: string, act: (world: World, state: StateElsewhere, pid: number) => Promise<void>) =>
+      inWorld(kernel, name, async (world) => {
+        const state = stateElsewhere(world.host);
+        try {
+          await world.twoJobs();
+          const pid = await world.session();
+          await act(world, state, pid);
+          expect(state.left().filter((file) => !/^(?:adopting|adoptions)\//.test(file))).toEqual([]);
+          expect(fs.existsSync(`/run/slurm-cgroups/adoptions/102/${pid}-${startOf(world, pid)}`)).toBe(false);
+        } finally {
+          state.remove();
+        }
+      });
+    const startOf = ({ host }: World, pid: number) =>
+      stateOf(pid) === undefined ? 0n : identityOf(host, pid).startTime;
+    const recordsIn = async (world: World, state: StateElsewhere, jobId = 102) => {
+      const { sessions, notes, unknown } = await readAdoptions(state.host, { jobId }, deadlineIn(world.host, 10_000));
+      expect([notes, unknown]).toEqual([[], undefined]);
+      return sessions;
+    };
+    const filesOf = (state: StateElsewhere) => state.left().filter((file) => /^adoptions\/./.test(file));
+    /** As pam_loginuid leaves a session of its user: it started with that login. */
+    const withAudit = (host: Host, pid: number, session: number): Host => ({
+      ...host,
+      open: (where) => {
+        const held = host.open(where);
+        const read = (name: string) =>
+          name === 'loginuid' ? `${alice}` : name === 'sessionid' ? `${session}` : held.read(name);
+        return where === `/proc/${pid}` ? { ...held, read } : held;
+      },
+    });
+
+    inRecordedWorld('says so before the first write, and that it is proven afterwards', async (world, state, pid) => {
+      const seen: unknown[] = [];
+      const host = interrupted(state.host, 1, () =>
+        seen.push(...filesOf(state), fs.readFileSync(`${state.folder}/${filesOf(state)[0]}`, 'utf8')),
+      );
+      const result = await adopt(pid, await world.job(102), { node: await world.node(host), recorded: {} });
+      expect([result.outcome, result.trace.filter((line) => line.includes('record'))]).toEqual(['adopted', []]);
+      const name = `${pid}-${startOf(world, pid)}`;
+      expect(seen[0]).toBe(`adoptions/102/${name}`);
+      const record = { pid, startTime: String(startOf(world, pid)), uid: alice, job: { jobId: 102 } };
+      expect(JSON.parse(String(seen[1]))).toMatchObject({ ...record, state: 'moving' });
+      const [written] = await recordsIn(world, state);
+      expect(written).toMatchObject({ ...record, state: 'adopted' });
+      expect(written?.auditSession).toBeUndefined();
+      expect(state.left()).toEqual(['adopting/', `adoptions/102/${name}`]);
+    });
+
+    inRecordedWorld(
+      'keeps no record that was not asked for, and none of the cgroup of a user',
+      async (world, state, pid) => {
+        await adopt(pid, await world.job(102), { node: await world.node(state.host) });
+        if (v1Of(kernel)) {
+          const node = await world.node(state.host);
+          await adopt(pid, { kind: 'user', uid: alice }, { node, recorded: {} }).catch(() => undefined);
+        }
+        expect(filesOf(state)).toEqual([]);
+      },
+    );
+
+    inRecordedWorld(
+      "has the audit session of the login, where that is its user's and not sshd's",
+      async (world, state, pid) => {
+        const job = await world.job(102);
+        const adoptWith = async (sshdSession?: number) => {
+          const node = await world.node(withAudit(state.host, pid, 12));
+          await adopt(pid, job, { node, recorded: defined({ sshdSession }) });
+          return (await recordsIn(world, state)).map(({ auditSession }) => auditSession);
+        };
+        expect(await adoptWith()).toEqual([undefined]);
+        expect(await adoptWith(12)).toEqual([undefined]);
+        expect(await adoptWith(4_294_967_295)).toEqual([12]);
+        expect(await adoptWith()).toEqual([12]); // by hand, afterwards
+      },
+    );
+
+    inRecordedWorld('keeps no record where it is undone', async (world, state, pid) => {
+      const refused = () => {
+        expect(filesOf(state)).toHaveLength(1);
+        throw new SystemCallError('write', 'cgroup.procs', 'EACCES');
+      };
+      const at = v1Of(kernel) ? 3 : 1;
+      const node = await world.node(interrupted(state.host, at, refused));
+      const { outcome } = await adopt(pid, await world.job(102), { node, recorded: {} });
+      expect([outcome, state.left()]).toEqual([v1Of(kernel) ? 'undone' : 'untouched', ['adopting/', 'adoptions/']]);
+      expect(world.places(pid)).toEqual(world.everywhere('outside'));
+    });
+
+    inRecordedWorld('keeps no record where the job is suspended, before or meanwhile', async (world, state, pid) => {
+      const job = await world.job(102);
+      const meanwhile = await world.node(interrupted(state.host, 1, () => world.freeze(102)));
+      expect((await adopt(pid, job, { node: meanwhile, recorded: {} })).outcome).toBe('suspended');
+      expect(filesOf(state)).toEqual([]);
+      expect((await adopt(pid, job, { node: await world.node(state.host), recorded: {} })).outcome).toBe('suspended');
+      expect(filesOf(state)).toEqual([]);
+      world.thaw(102);
+    });
+
+    inRecordedWorld('keeps no record of a process that has ended meanwhile', async (world, state, pid) => {
+      const node = await world.node(
+        interrupted(state.host, 1, () => {
+          world.host.signal(pid, 'SIGKILL');
+          while (stateOf(pid) !== 'Z');
+        }),
+      );
+      expect((await adopt(pid, await world.job(102), { node, recorded: {} })).outcome).not.toBe('adopted');
+      expect(filesOf(state)).toEqual([]);
+    });
+
+    if (v1Of(kernel)) {
+      inRecordedWorld('keeps what is known of a process that stays half way', async (world, state, pid) => {
+        const refused = () => {
+          throw new SystemCallError('write', 'cgroup.procs', 'EACCES');
+        };
+        const node = await world.node(interrupted(state.host, 3, refused));
+        const { outcome } = await adopt(pid, await world.job(102), { node, recorded: {}, onFailure: 'keep' });
+        expect([outcome, (await recordsIn(world, state)).map((one) => one.state)]).toEqual(['partial', ['moving']]);
+      });
+    }
+
+    inRecordedWorld('leaves a record of the process alone, its children have none', async (world, state) => {
+      const pid = await world.shell('sleep 60 & sleep 60 & wait');
+      await until('two children', () => childrenOf(pid).length === 2);
+      const node = await world.node(state.host);
+      const result = await adopt(pid, await world.job(102), { node, recorded: {}, descendants: true });
+      expect([result.outcome, result.descendants.length]).toEqual(['adopted', 2]);
+      expect((await recordsIn(world, state)).map((one) => one.pid)).toEqual([pid]);
+    });
+
+    inRecordedWorld('that fails leaves the record of an earlier one as it was', async (world, state, pid) => {
+      const job = await world.job(102);
+      await adopt(pid, job, { node: await world.node(state.host), recorded: {} });
+      const [before] = await recordsIn(world, state);
+      await world.outside.add(pid);
+      const refused = () => {
+        throw new SystemCallError('write', 'cgroup.procs', 'EACCES');
+      };
+      await adopt(pid, job, { node: await world.node(interrupted(state.host, 1, refused)), recorded: {} });
+      expect(await recordsIn(world, state)).toEqual([before]);
+      const again = await adopt(pid, job, { node: await world.node(state.host), recorded: {} });
+      expect([again.outcome, (await recordsIn(world, state)).map((one) => one.state)]).toEqual([
+        'adopted',
+        ['adopted'],
+      ]);
+    });
+
+    inRecordedWorld(
+      'is recorded once where two are at it, and throws nothing where the job is ended meanwhile',
+      async (world, state, pid) => {
+        const [job, node] = [await world.job(102), await world.node(state.host)];
+        const twice = () => [1, 2].map(() => adopt(pid, job, { node, recorded: {} }));
+        expect((await Promise.all(twice())).map(({ outcome }) => outcome)).toEqual(['adopted', 'adopted']);
+        expect((await recordsIn(world, state)).map((one) => one.state)).toEqual(['adopted']);
+        await world.outside.add(pid);
+        const remove = () => removeAdoptions(state.host, { jobId: 102 }, deadlineIn(world.host, 10_000));
+        const [why, ...results] = await Promise.all([remove(), ...twice(), remove()]);
+        expect(why).toBeUndefined();
+        expect(results.slice(0, 2)).toMatchObject([{ outcome: 'adopted' }, { outcome: 'adopted' }]);
+      },
+    );
+
+    inRecordedWorld('is done all the same where no record can be kept, and says so', async (world, state, pid) => {
+      fs.mkdirSync(`${state.folder}/adoptions`);
+      fs.chmodSync(`${state.folder}/adoptions`, 0o777);
+      const job = await world.job(102);
+      const result = await adopt(pid, job, { node: await world.node(state.host), recorded: {} });
+      expect(result.outcome).toBe('adopted');
+      expect(result.trace).toContainEqual(expect.stringMatching(/^the adoption is not recorded: Cannot use /));
+      fs.chmodSync(`${state.folder}/adoptions`, 0o755);
+      const gone = interrupted(state.host, 1, () => fs.rmSync(`${state.folder}/adoptions`, { recursive: true }));
+      await world.outside.add(pid);
+      const second = await adopt(pid, job, { node: await world.node(gone), recorded: {} });
+      expect(second.outcome).toBe('adopted');
+      expect(second.trace).toContainEqual(
+        expect.stringMatching(/^the adoption stays recorded as one that has only begun: .*does not exist/),
+      );
+    });
+
+    inRecordedWorld(
+      'says the truth whichever call fails: a record of what is there, or none and why',
+      async (world, state, pid) => {
+        const [job, node] = [await world.job(102), await world.node()];
+        for (let nth = 1; ; nth++) {
+          await world.outside.add(pid);
+          const host = failingHost({ ...state.host, sleep: async () => {} }, { nth });
+          const result = await adopt(pid, job, { node: { ...node, host }, recorded: {} }).catch((error: unknown) => {
+            expect(error).toBeInstanceOf(SlurmCgroupsError);
+            return { outcome: 'threw', trace: [] };
+          });
+          if (host.calls.length < nth) break;
+          const what = `call ${nth}: ${host.calls[nth - 1]?.call} ${host.calls[nth - 1]?.path}, ${result.outcome}`;
+          const states = (await readAdoptions(state.host, { jobId: 102 }, deadlineIn(world.host, 10_000))).sessions.map(
+            (one) => one.state,
+          );
+          const said = result.trace.filter((line) => line.startsWith('the adoption ')).length;
+          if (result.outcome === 'adopted') expect(states[0] === 'adopted' || said === 1, what).toBe(true);
+          else if (result.outcome !== 'partial') expect(states.length === 0 || said === 1, what).toBe(true);
+          expect(host.openDirectories(), what).toBe(0);
+          fs.rmSync(`${state.folder}/adoptions`, { recursive: true, force: true });
+        }
+      },
+    );
   });
 });
 

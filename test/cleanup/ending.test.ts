@@ -11,6 +11,7 @@ import { isThere, parseProcStat } from '../../src/cgroup/process.js';
 import { cleanJob, planJob } from '../../src/cleanup/ending.js';
 import type { CleanReport } from '../../src/cleanup/report.js';
 import { Sandbox, type Sleeper } from '../../src/cli/sandbox.js';
+import { openAdoptionRecord } from '../../src/jobs/adoptions.js';
 import { readNode } from '../../src/jobs/node.js';
 import { ifThere, SlurmCgroupsError } from '../../src/machine/errors.js';
 import { failingHost } from '../../src/machine/failing.js';
@@ -20,6 +21,7 @@ import { loadRecording } from '../recordings/recordings.js';
 import { holdLocks, withOwnLocks } from '../support/lock-holder.js';
 import { canUseCgroups, mayBeSkipped } from '../support/may-run.js';
 import { programFile } from '../support/program-run.js';
+import { stateElsewhere } from '../support/state-elsewhere.js';
 
 const uid = 64_744;
 const host = liveHost();
@@ -125,6 +127,45 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('cleanJob() (needs root and cgro
     });
     expect(report.removed.some((path) => path.endsWith('/job_1'))).toBe(true);
     expect(report.removed.some((path) => path.includes('job_2') || /uid_\d+$/.test(path))).toBe(false);
+  });
+
+  it('removes what is recorded of adoptions into the job once all of it has ended, where that is wanted', async () => {
+    const state = stateElsewhere(host);
+    try {
+      const node = { ...(await sandbox.node()), host: state.host };
+      const record = (jobId: number) =>
+        openAdoptionRecord(state.host, { process: { pid: 4711, startTime: 1n }, uid, job: { jobId } });
+      for (const jobId of [1, 2, 99]) record(jobId).complete({});
+      const all = [1, 2, 99].map((jobId) => `adoptions/${jobId}/4711-1`);
+      await sandbox.startSleeper(uid, job);
+      const recorded = () => state.left().filter((file) => file.startsWith('adoptions/'));
+      await cleanJob({ jobId: 1 }, { node, ...quick, dryRun: true, forgetAdoptions: true });
+      const refuses = { ...state.host, rmdir: () => host.rmdir('/proc') };
+      const left = await cleanJob(
+        { jobId: 1 },
+        { node: { ...node, host: refuses }, graceMs: 0, timeoutMs: 200, forgetAdoptions: true },
+      );
+      expect([left.left.length > 0, recorded()]).toEqual([true, all]);
+      await cleanJob({ jobId: 1 }, { node, ...quick });
+      expect(recorded()).toEqual(all);
+      for (const [jobId, found] of [
+        [1, false],
+        [99, false],
+        [2, true],
+      ] as const) {
+        const report = await cleanJob({ jobId }, { node, ...quick, forgetAdoptions: true });
+        expect([report.found, report.left, report.notes.filter((note) => note.includes('recorded'))]).toEqual([
+          found,
+          [],
+          [],
+        ]);
+        expect(recorded()).not.toContain(`adoptions/${jobId}/4711-1`);
+      }
+      expect(recorded()).toEqual(['adoptions/']);
+      others = [identity(outsider.pid)];
+    } finally {
+      state.remove();
+    }
   });
 
   it('removes the user’s cgroup with the last job, under Slurm’s lock', async () => {

@@ -26,7 +26,7 @@ describe('The program', () => {
   it.each([
     [
       ['bogus'],
-      'slurm-cgroups: Unknown command "bogus"; there are list, verify, adopt, clean, strays, watch, doctor, demo',
+      'slurm-cgroups: Unknown command "bogus"; there are list, verify, adopt, pam, clean, strays, watch, doctor, demo',
     ],
     [['list', '--foo'], 'slurm-cgroups list: Unknown option "--foo"; there are --uid --user'],
     [['list', 'x'], 'slurm-cgroups list: Unexpected argument "x"'],

@@ -1,10 +1,11 @@
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as pause } from 'node:timers/promises';
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { SystemCallError } from '../../src/machine/errors.js';
 import { decodeKernelText, encodeKernelText } from '../../src/machine/kernel-text.js';
 import { liveHost } from '../../src/machine/live-host.js';
@@ -211,6 +212,52 @@ describe('liveHost()', () => {
     },
     180_000, // a thousand levels, each by its path from the root
   );
+
+  test('append() makes a file of its user alone, and writes at its end, at once, whatever else writes to it', () => {
+    const file = path.join(folder, 'log');
+    host.append(file, 'a\n');
+    expect(fs.statSync(file).mode & 0o777).toBe(0o600);
+    fs.appendFileSync(file, 'b\n');
+    host.append(file, 'ü\n');
+    expect(fs.readFileSync(file, 'utf8')).toBe('a\nb\nü\n');
+  });
+
+  test('append() writes to no link, FIFO, folder or device, and never waits', () => {
+    const errnoOf = (name: string) => {
+      try {
+        host.append(name, 'x');
+      } catch (error) {
+        return error instanceof SystemCallError ? error.errno : error;
+      }
+      return undefined;
+    };
+    const target = path.join(folder, 'target');
+    fs.symlinkSync(target, path.join(folder, 'link'));
+    execFileSync('mkfifo', [path.join(folder, 'fifo')]);
+    expect(['link', 'fifo', '', 'none/file'].map((name) => errnoOf(path.join(folder, name)))).toEqual([
+      'ELOOP',
+      'ENXIO',
+      'EISDIR',
+      'ENOENT',
+    ]);
+    expect(errnoOf('/dev/null')).toBe('EINVAL');
+    const reader = fs.openSync(path.join(folder, 'fifo'), fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    try {
+      expect(errnoOf(path.join(folder, 'fifo'))).toBe('EINVAL');
+    } finally {
+      fs.closeSync(reader);
+    }
+    expect(fs.existsSync(target)).toBe(false);
+  });
+
+  test('append() says that there was no room for all of it', () => {
+    const written = vi.spyOn(fs, 'writeSync').mockReturnValueOnce(1);
+    try {
+      expect(() => host.append(path.join(folder, 'log'), 'two')).toThrow(expect.objectContaining({ errno: 'ENOSPC' }));
+    } finally {
+      written.mockRestore();
+    }
+  });
 
   test('follows no link between the pieces of a long path', () => {
     const name = 'd'.repeat(255);

@@ -86,6 +86,7 @@ describe('recordedHost()', () => {
       () => sample.mkdir('/a'),
       () => sample.rmdir('/a'),
       () => sample.write('/a', ''),
+      () => sample.append('/a', ''),
       () => sample.signal(2, 'SIGKILL'),
       () => held.write('file', ''),
     ]) {

@@ -1,6 +1,9 @@
 import process from 'node:process';
 import { expect, test } from 'vitest';
+import { actingHost } from '../../src/machine/acting.js';
 import { SystemCallError } from '../../src/machine/errors.js';
+import { failingHost } from '../../src/machine/failing.js';
+import type { Host } from '../../src/machine/host.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import { type HostCall, watchedHost } from '../../src/machine/watched-host.js';
 
@@ -19,6 +22,32 @@ test('watchedHost() tells of each call by number before it is made, and does not
     [2, { call: 'write', path: '/b' }],
   ]);
   expect([written, host.calls]).toEqual([['/a'], told.map(([, call]) => call)]);
+});
+
+test('watchedHost(), and so failingHost() and actingHost(), know each way to write', () => {
+  const done: string[] = [];
+  const note = (call: string) => (path: string) => void done.push(`${call} ${path}`);
+  const base = {
+    ...liveHost(),
+    ...{ write: note('write'), create: note('create'), append: note('append'), link: note('link') },
+    ...{ rename: note('rename'), unlink: note('unlink'), mkdir: note('mkdir'), rmdir: note('rmdir') },
+  };
+  const use = (host: Host) => {
+    host.write('/a', '');
+    host.create('/a', '');
+    host.append('/a', '');
+    host.link('/a', '/b');
+    host.rename('/a', '/b');
+    for (const act of [host.unlink, host.mkdir, host.rmdir]) act('/a');
+  };
+  const calls = ['write', 'create', 'append', 'link', 'rename', 'unlink', 'mkdir', 'rmdir'];
+  const host = watchedHost(base, () => {});
+  use(host);
+  expect(host.calls).toEqual(calls.map((call) => ({ call, path: '/a' })));
+  expect(done).toEqual(calls.map((call) => `${call} /a`));
+  expect(() => failingHost(base, { nth: 1 }).append('/a', '')).toThrow(SystemCallError);
+  actingHost(base, 1, ({ path }) => note('acts before')(path)).append('/b', '');
+  expect(done.slice(-2)).toEqual(['acts before /b', 'append /b']);
 });
 
 test('watchedHost() counts what a pidfd does, and signals', async (context) => {

@@ -98,8 +98,11 @@ export async function startCluster(
     const { stdout } = await promisify(execFile)(first, rest, { env: environment, cwd: '/', timeout: 120_000 });
     return stdout;
   };
+  const submitted: number[] = [];
   const stop = async () => {
     if (janitor.exitCode !== null) return;
+    // What adoptions leave for the epilog, which this cluster has none of.
+    for (const jobId of submitted) fs.rmSync(`/run/slurm-cgroups/adoptions/${jobId}`, { recursive: true, force: true });
     janitor.stdin?.end();
     const [code] = await once(janitor, 'exit');
     if (code !== 0) throw new Error(`cgroups of ${nodeName} are left`);
@@ -150,8 +153,9 @@ export async function startCluster(
     }
   };
   const submit = async (user: string, command: string, args: readonly string[] = []): Promise<number> => {
-    const submitted = ['--parsable', '-o', '/dev/null', '--chdir=/', ...args, `--wrap=${command}`];
-    const jobId = Number(await run('sbatch', submitted, user));
+    const words = ['--parsable', '-o', '/dev/null', '--chdir=/', ...args, `--wrap=${command}`];
+    const jobId = Number(await run('sbatch', words, user));
+    submitted.push(jobId);
     await running(jobId);
     return jobId;
   };

@@ -124,7 +124,9 @@ export async function runAdopt(words: Words, output: Output = standardOutput()):
     ...defined({ jobId, connection }),
   };
   const [descendants, force] = [words.flags.has('descendants'), words.flags.has('force')];
-  const asked = { request, options, dryRun, descendants, force };
+  // A sandbox has ids of jobs that this node's Slurm has, too.
+  const isRecorded = !words.flags.has('within');
+  const asked = { request, options, dryRun, descendants, force, isRecorded };
   return stoppable(
     async (signal) => answer(context, { ...asked, signal }, { words, output }),
     (by) => writeError(`slurm-cgroups adopt: stopped by ${by}: process ${pid} is where it was\n`),
@@ -206,6 +208,7 @@ interface Asked {
   readonly descendants: boolean;
   readonly force: boolean;
   readonly dryRun: boolean;
+  readonly isRecorded: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -262,9 +265,12 @@ async function outsideOf(
 
 async function decideAndAdopt(
   { node }: Context,
-  { request, options, descendants, force, signal }: Asked,
+  { request, options, descendants, force, isRecorded, signal }: Asked,
 ): Promise<AdoptReport> {
-  const record = await admitSession(request, { node, options, descendants, force, signal, onFailure: 'undo' });
+  const record = await admitSession(request, {
+    ...{ node, options, descendants, force, signal, onFailure: 'undo' },
+    ...(isRecorded ? { recorded: {} } : {}),
+  });
   checkIsThere(request, record);
   const { reason, trace, adoption } = record;
   const isAdopted = adoption?.outcome === 'adopted';

@@ -65,6 +65,8 @@ async function clean(words: Words, output: Output, signal: AbortSignal): Promise
     force: words.flags.has('force'),
     ...defined({ graceMs, timeoutMs }),
     signal,
+    // A sandbox has ids of jobs that this node's Slurm has, too.
+    forgetAdoptions: !words.flags.has('within'),
   };
   const report = await cleanJob(job, options);
   log(

@@ -14,8 +14,9 @@ import { readNode, type SlurmNode } from '../../jobs/node.js';
 import { findOwners } from '../../jobs/owners/find.js';
 import { ownersAnswer, ownersText } from '../../jobs/owners/recorded.js';
 import { defined } from '../../machine/defined.js';
-import { hasCode, SlurmCgroupsError } from '../../machine/errors.js';
+import { ConfigError, hasCode, quote, SlurmCgroupsError } from '../../machine/errors.js';
 import type { Host } from '../../machine/host.js';
+import { liveHost } from '../../machine/live-host.js';
 import {
   hostOf,
   logOf,
@@ -35,15 +36,19 @@ export const doctorSpec: CommandSpec = {
   name: 'doctor',
   summary: 'check that this node can put sessions into jobs, and say what to correct',
   about:
-    "Checks cgroups, Slurm's configuration, the extern steps of the jobs here, sshd, PAM and logind; changes nothing. " +
+    "Checks cgroups, Slurm's configuration, the extern steps of the jobs here, sshd, PAM and logind; changes nothing " +
+    'but the file that --record or --write-node names. ' +
     'Each check that is not ok comes with a remedy. With --record it also writes what it read into a file ' +
     'that list, verify, adopt --dry-run, clean --dry-run, strays and doctor read with --from: it holds the configuration, ' +
-    'users and names of processes, but no environments and no command lines. Exit code 0: no check fails. 1: a check fails.',
+    'users and names of processes, but no environments and no command lines. With --write-node it checks nothing: it ' +
+    "reads Slurm's configuration once for all logins, into /run/slurm-cgroups/node.json. Logins use it until one of the " +
+    'files that it was read from changes. Exit code 0: no check fails. 1: a check fails.',
   operands: [],
   flags: [
     { name: 'brief', description: 'one line, the same on all healthy nodes' },
     { name: 'record', takes: 'FILE', description: 'also write what was read into this file (mode 0600)' },
     { name: 'force', description: 'with --record: replace an existing file' },
+    { name: 'write-node', description: 'write what logins need of Slurm on this node, instead of checking it' },
     fromFlag,
     ...commonFlags,
   ],
@@ -51,12 +56,14 @@ export const doctorSpec: CommandSpec = {
     ['slurm-cgroups doctor', 'all checks, the worst first'],
     ['clush -ab slurm-cgroups doctor --brief', 'which nodes differ?'],
     ['slurm-cgroups doctor --record node.jsonl', 'for a report; read it with: slurm-cgroups list --from node.jsonl'],
+    ['slurm-cgroups doctor --write-node', 'at boot, and after each change of slurm.conf'],
   ],
 };
 
 export async function runDoctor(words: Words, output: Output = standardOutput(), live?: Host): Promise<number> {
   const asked = askedFor(words);
   const log = await logOf('doctor', words);
+  if (asked.writeNode) return writeNode(words, output, live);
   const lines: string[] = [];
   const source = await hostOf(words, live);
   if (asked.record !== undefined) await (await import('../record/file.js')).checkRecordingFile(asked.record, asked);
@@ -88,6 +95,7 @@ interface Asked {
   readonly brief: boolean;
   readonly record: string | undefined;
   readonly force: boolean;
+  readonly writeNode: boolean;
 }
 
 /** @throws SlurmCgroupsError ERR_USAGE */
@@ -97,7 +105,43 @@ function askedFor(words: Words): Asked {
   if (brief && words.flags.has('json')) throw usageError('--brief and --json exclude each other');
   if (record !== undefined && words.flags.has('from')) throw usageError('A recorded node cannot be recorded again');
   if (force && record === undefined) throw usageError('--force goes with --record');
-  return { brief, record, force };
+  const writeNode = words.flags.has('write-node');
+  const other = ['brief', 'record', 'from', 'within'].find((name) => words.flags.has(name));
+  if (writeNode && other !== undefined) throw usageError(`--write-node and --${other} exclude each other`);
+  return { brief, record, force, writeNode };
+}
+
+/**
+ * Writes the file of jobs/node-file.ts. Where the configuration cannot be used, an old file goes: it would say less than
+ * what is found without it.
+ *
+ * @throws SlurmCgroupsError ERR_NOT_PERMITTED, ERR_CONFIG, ERR_NOT_SLURM, ERR_NO_CGROUPS, ERR_USAGE
+ */
+async function writeNode(words: Words, output: Output, live: Host = liveHost()): Promise<number> {
+  const { nodeFile: file, removeNodeFile, writeNodeFile } = await import('../../jobs/node-file.js');
+  if (live.self().uid !== 0)
+    throw new SlurmCgroupsError('ERR_NOT_PERMITTED', `Cannot write ${quote(file)}: only root may`, { path: file });
+  try {
+    const { nodeName, files } = await writeNodeFile(live, await usableNode(live, words), { timeoutMs: patienceMs });
+    const name = nodeName === undefined ? 'several nodes' : `node ${visible(nodeName)}`;
+    if (words.flags.has('json'))
+      output.print(json({ wrote: file, nodeName: nodeName ?? null, files: [...files.keys()] }));
+    else output.print(`Wrote ${file}: ${name}, ${count(files.size, 'configuration file')}`);
+    return 0;
+  } catch (error) {
+    if (!hasCode(error, 'ERR_CONFIG', 'ERR_PARSE')) throw error;
+    const removed = removeNodeFile(live) ? `, and the old ${quote(file)} was removed` : '';
+    throw new ConfigError(`${error.message}; nothing was written${removed}`, error.subject, error);
+  }
+}
+
+async function usableNode(live: Host, words: Words): Promise<SlurmNode> {
+  const node = await readAnyway(live, words);
+  requireChosen(node, words);
+  const { configurationError: error } = node;
+  if (error !== undefined) throw new ConfigError(error.message, error.subject, error);
+  await requireSlurm(node);
+  return node;
 }
 
 interface Examination {

@@ -4,6 +4,7 @@
 import type { Deadline } from '../../machine/deadline.js';
 import { defined } from '../../machine/defined.js';
 import { SlurmCgroupsError } from '../../machine/errors.js';
+import { isEndingHere } from '../ending-job.js';
 import { type Job, nameOfJob } from '../job.js';
 import type { SlurmNode } from '../node.js';
 import { openStepd } from './ask.js';
@@ -30,6 +31,7 @@ export type ExternStepd =
 export async function reachExternStepd(node: SlurmNode, job: Job, deadline: Deadline): Promise<ExternStepd> {
   const { jobId, nodeName } = job;
   if (jobId === undefined) return { outcome: 'unasked', why: 'the id of the job is not known' };
+  if (isEndingHere(node.host, job)) return endingStep(job, 'its epilog runs');
   const { sockets, trusted, isComplete, notes } = await new JobSockets(node).ofExtern({
     jobId,
     ...defined({ nodeName }),

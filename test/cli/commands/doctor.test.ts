@@ -8,15 +8,19 @@ import { doctorSpec, runDoctor } from '../../../src/cli/commands/doctor.js';
 import { listSpec, runList } from '../../../src/cli/commands/list.js';
 import { runStrays, straysSpec } from '../../../src/cli/commands/strays.js';
 import { runVerify, verifySpec } from '../../../src/cli/commands/verify.js';
+import { exitCodeOf, lineOf } from '../../../src/cli/exit.js';
 import { Sandbox } from '../../../src/cli/sandbox.js';
 import { parseWords } from '../../../src/cli/spec.js';
+import { nodeForLogin } from '../../../src/jobs/node-for-login.js';
 import { ifThere } from '../../../src/machine/errors.js';
 import type { Host } from '../../../src/machine/host.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { loadRecording, recording, recordingNames } from '../../recordings/recordings.js';
 import { capture } from '../../support/captured-output.js';
+import { isRoot, needsRoot, trustedFolder } from '../../support/config-sandbox.js';
 import { canUseCgroups, mayBeSkipped } from '../../support/may-run.js';
 import { runProgramFile } from '../../support/program-run.js';
+import { recordedHostWithState } from '../../support/state-in-sandbox.js';
 
 const uid = 64_735;
 let folder: string;
@@ -112,6 +116,10 @@ describe('doctor, asked wrongly', () => {
     [['--from', '/etc/hostname'], 'line 1'],
     [['--record', '/no/such/folder/file'], 'it does not exist'],
     [['--record', '/dev/null'], 'it is not a file'],
+    [['--write-node', '--from', 'x'], '--write-node and --from exclude each other'],
+    [['--write-node', '--record', 'x'], '--write-node and --record exclude each other'],
+    [['--write-node', '--brief'], '--write-node and --brief exclude each other'],
+    [['--write-node', '--within', '/x'], '--write-node and --within exclude each other'],
   ])('%j is one line and exit code 2', (words, why) => {
     const { exitCode, stdout, stderr } = runProgramFile('doctor', ...words);
     expect(exitCode).toBe(2);
@@ -136,6 +144,102 @@ describe('doctor, asked wrongly', () => {
     const { exitCode, stderr } = runProgramFile('doctor', '--from', file);
     expect(exitCode).toBe(4);
     expect(stderr).toContain('This is not a Slurm node');
+  });
+});
+
+describe.skipIf(!isRoot)(`doctor --write-node (${needsRoot})`, () => {
+  const file = '/run/slurm-cgroups/node.json';
+  /** On a recorded node whose /run/slurm-cgroups is a folder of the test's. */
+  async function writeNode(host: Host, ...words: readonly string[]) {
+    const output = capture();
+    try {
+      return { exitCode: await runDoctor(parseWords(doctorSpec, ['--write-node', ...words]), output, host), output };
+    } catch (error) {
+      return { exitCode: exitCodeOf(error), output, said: lineOf('doctor', error) };
+    }
+  }
+  const broken = () => loadRecording('slurm-26.05-v2').replaceAll('ConstrainCores=yes', 'ConstrainCores=perhaps');
+  const bare = () =>
+    loadRecording('slurm-26.05-v2')
+      .split('\n')
+      .filter((line) => !/slurm|spool|"\/proc\/\d/.test(line) || line.includes('"recording":'))
+      .join('\n')
+      .replaceAll('system.slice', 'other.slice');
+
+  it('writes the file that a login reads, and says so', async () => {
+    const state = trustedFolder();
+    const host = recordedHostWithState(loadRecording('slurm-26.05-v2'), state);
+    const { exitCode, output } = await writeNode(host);
+    expect([exitCode, output.lines]).toEqual([0, [`Wrote ${file}: node vm, 2 configuration files`]]);
+    expect(fs.readdirSync(state)).toEqual(['node.json']);
+    expect((await nodeForLogin(host, { timeoutMs: 1000 })).notes[0]).toContain(`is taken from "${file}"`);
+  });
+
+  it('prints JSON', async () => {
+    const host = recordedHostWithState(loadRecording('slurm-26.05-v2'), trustedFolder());
+    const { output } = await writeNode(host, '--json');
+    const files = ['/etc/slurm/slurm.conf', '/etc/slurm/cgroup.conf'];
+    expect(output.json()).toEqual({ wrote: file, nodeName: 'vm', files });
+  });
+
+  it('writes one of several nodes, or all of them', async () => {
+    const host = recordedHostWithState(loadRecording('slurm-26.05-v2-two-nodes'), trustedFolder());
+    expect((await writeNode(host, '--node', 'vm2')).output.text()).toContain(': node vm2, 2 configuration files');
+    expect((await writeNode(host)).output.text()).toContain(': several nodes, 2 configuration files');
+    expect((await writeNode(host, '--json')).output.json()).toMatchObject({ nodeName: null });
+    expect(await writeNode(host, '--node', 'vm9')).toMatchObject({
+      exitCode: 2,
+      said: expect.stringContaining('No node "vm9" is on this machine'),
+    });
+  });
+
+  it.each([
+    ['cannot be used', broken, 'perhaps'],
+    [
+      'names hosts that cannot be read',
+      () => loadRecording('slurm-26.05-v2').replaceAll('NodeName=vm', 'NodeName=v[m'),
+      'v[m',
+    ],
+  ])('of a configuration that %s it writes nothing, and removes the old file', async (_what, text, why) => {
+    const state = trustedFolder();
+    const host = recordedHostWithState(text(), state);
+    const first = await writeNode(host);
+    expect([first.exitCode, first.output.lines, first.said]).toEqual([2, [], expect.stringContaining(why)]);
+    expect(first.said).toMatch(/; nothing was written$/);
+    await writeNode(recordedHostWithState(loadRecording('slurm-26.05-v2'), state));
+    expect(fs.readdirSync(state)).toEqual(['node.json']);
+    const { exitCode, said } = await writeNode(host);
+    expect([exitCode, said]).toEqual([
+      2,
+      expect.stringMatching(/; nothing was written, and the old "\/run\/slurm-cgroups\/node\.json" was removed$/),
+    ]);
+    expect(said).not.toContain('\n');
+    expect(fs.readdirSync(state)).toEqual([]);
+  });
+
+  it('is exit code 4 on a machine without Slurm, and writes nothing', async () => {
+    const state = trustedFolder();
+    const { exitCode, output, said } = await writeNode(recordedHostWithState(bare(), state));
+    expect([exitCode, output.lines, said]).toEqual([4, [], expect.stringContaining('This is not a Slurm node')]);
+    expect(fs.readdirSync(state)).toEqual([]);
+  });
+
+  it('is exit code 3 for another user than root, before anything is read', async () => {
+    const read: Host['read'] = (where) => expect.fail(`${where} is read`);
+    const { exitCode, said } = await writeNode({ ...liveHost(), read, self: () => ({ pid: 2, uid: 1001 }) });
+    expect([exitCode, said]).toEqual([
+      3,
+      `slurm-cgroups doctor: Cannot write "${file}": only root may; run it as root`,
+    ]);
+  });
+
+  it('is exit code 3 where others can write to its folder, and keeps what is there', async () => {
+    const state = trustedFolder();
+    const host = recordedHostWithState(loadRecording('slurm-26.05-v2'), state);
+    await writeNode(host);
+    fs.chmodSync(state, 0o777);
+    expect((await writeNode(host)).exitCode).toBe(3);
+    expect(fs.readdirSync(state)).toEqual(['node.json']);
   });
 });
 

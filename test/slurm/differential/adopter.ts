@@ -21,6 +21,8 @@ export interface Site {
   readonly cluster: Cluster;
   /** A folder of the test's own that all users can read, taken away with the cluster. */
   readonly folder: string;
+  /** Its PAM module, built. Absent: a login is one call of the library, or one of its command under pam_exec. */
+  readonly module?: string;
   /** How long a login may take before it counts as hanging. Default: longer than the budget of ours, 5 s. */
   readonly hangsAfterMs?: number;
 }

@@ -3,7 +3,7 @@
 import path from 'node:path';
 import process from 'node:process';
 import type { Adopter, Site } from './adopter.js';
-import { pamSlurmAdopt } from './pam-login.js';
+import { pamSlurmAdopt, pamSlurmCgroups } from './pam-login.js';
 import { locate, moduleFolders, programFolders } from './pam-stack.js';
 import type { Row } from './rows.js';
 import { slurmAdd } from './slurm-add.js';
@@ -22,12 +22,18 @@ export type SidesFor = (row: Row, uid: number) => Sides;
 
 export async function sidesOn(site: Site): Promise<SidesFor> {
   const module = other === undefined ? undefined : ((await import(path.resolve(other))) as AdopterModule);
-  const direct = { there: pamSlurmAdopt(site), here: module?.makeAdopter(site) ?? slurmCgroups(site) };
+  const direct = { there: pamSlurmAdopt(site), here: module?.makeAdopter(site) ?? oursOn(site) };
   const bySsh = { there: pamSlurmAdoptBySsh(site), here: module === undefined ? slurmCgroupsBySsh(site) : direct.here };
-  return ({ by, process: named }, uid) => {
+  // Neither module adopts another process than its own.
+  const named = { here: module === undefined ? slurmCgroups(site) : direct.here };
+  return ({ by, process: its }, uid) => {
     if (by === 'ssh') return bySsh;
-    return named === undefined ? direct : { ...direct, there: slurmAdd(site, uid) };
+    return its === undefined ? direct : { ...named, there: slurmAdd(site, uid) };
   };
+}
+
+function oursOn(site: Site): Adopter {
+  return site.module === undefined ? slurmCgroups(site) : pamSlurmCgroups(site);
 }
 
 interface AdopterModule {

@@ -4,15 +4,26 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Adopter, type Login, type Outcome, outcomeOf, patienceOn, type Site } from './adopter.js';
+import { moduleWords } from './pam-module.js';
 import { PamStack, shellOnlyWith } from './pam-stack.js';
 import { arriveFrom } from './source.js';
 
 /** The real pam_slurm_adopt. It adopts the process that it runs in. */
 export function pamSlurmAdopt(site: Site): Adopter {
+  return byPamtester('pam_slurm_adopt', site, ({ options }) => wordsFor(site, options));
+}
+
+/** The module of slurm-cgroups, in the same place. */
+export function pamSlurmCgroups(site: Site): Adopter {
+  const { module = '' } = site;
+  return byPamtester('pam_slurm_cgroups', site, ({ options }) => moduleWords({ ...site, module }, options));
+}
+
+function byPamtester(name: string, site: Site, moduleFor: (login: Login) => string): Adopter {
   const left = new Set<ChildProcess>();
   return {
-    name: 'pam_slurm_adopt',
-    login: (login) => loginByPamtester(site, login, left),
+    name,
+    login: (login) => loginByPamtester({ site, module: moduleFor(login) }, login, left),
     close: async () => {
       for (const child of left) if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
     },
@@ -27,11 +38,17 @@ export function wordsFor({ cluster }: Site, options: readonly string[]): string 
   return ['pam_slurm_adopt.so', `nodename=${cluster.nodeName}`, ...theirs].join(' ');
 }
 
-async function loginByPamtester(site: Site, login: Login, left: Set<ChildProcess>): Promise<Outcome> {
-  const stack = new PamStack(site.folder, login.service, wordsFor(site, login.options));
+async function loginByPamtester(
+  { site, module }: { readonly site: Site; readonly module: string },
+  login: Login,
+  left: Set<ChildProcess>,
+): Promise<Outcome> {
+  const stack = new PamStack(site.folder, login.service, module);
   const arrival = login.from === undefined ? undefined : await arriveFrom(login.from, login.mapped === true);
   const begunAt = performance.now();
-  const child = stack.spawn(['pamtester', login.service, login.user, 'acct_mgmt'], {
+  // sshd says so in the environment of PAM.
+  const said = arrival === undefined ? [] : [`-ESSH_CONNECTION=${arrival.text}`];
+  const child = stack.spawn(['pamtester', ...said, login.service, login.user, 'acct_mgmt'], {
     cwd: '/',
     env: shellOnlyWith({ SLURM_CONF: site.cluster.conf }),
     stdio: ['ignore', 'pipe', 'pipe', arrival === undefined ? 'ignore' : arrival.socket],
@@ -39,8 +56,8 @@ async function loginByPamtester(site: Site, login: Login, left: Set<ChildProcess
   left.add(child);
   child.once('exit', () => left.delete(child));
   login.begun?.();
-  let said = '';
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (said += chunk));
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (output += chunk));
   try {
     const answer = await answered(stack, child, begunAt + patienceOn(site));
     const ms = performance.now() - begunAt;
@@ -49,7 +66,7 @@ async function loginByPamtester(site: Site, login: Login, left: Set<ChildProcess
     const outcome = outcomeOf(pid, { answer, ms, said: '' });
     stack.release();
     await ended(child, 10_000);
-    return { ...outcome, said: said.trim() };
+    return { ...outcome, said: output.trim() };
   } finally {
     arrival?.close();
     stack.remove();

@@ -1,5 +1,6 @@
 // Logins by real ssh at a real sshd, which listens on a port of its own with keys, configuration and a PAM stack of its
-// own. What decides in the stack is pam_slurm_adopt, or the command of slurm-cgroups run by pam_exec.
+// own. What decides in the stack is pam_slurm_adopt, or slurm-cgroups: its module, or its command run by
+// pam_exec.
 
 import { type ChildProcess, execFile } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,6 +14,7 @@ import { until } from '../cluster.js';
 import { program } from '../command.js';
 import { type Adopter, type Login, type Outcome, outcomeOf, patienceOn, type Site } from './adopter.js';
 import { wordsFor } from './pam-login.js';
+import { moduleWords } from './pam-module.js';
 import { PamStack, shellOnlyWith } from './pam-stack.js';
 
 /** pam_slurm_adopt in sshd's stack. */
@@ -20,18 +22,23 @@ export function pamSlurmAdoptBySsh(site: Site): Adopter {
   return sshAdopter('pam_slurm_adopt', site, ({ options }) => wordsFor(site, options));
 }
 
-/** `slurm-cgroups adopt` in sshd's stack: the sshd that watches over the connection is the process to adopt. */
+/** slurm-cgroups in sshd's stack, which adopts the sshd that watches over the connection. */
 export function slurmCgroupsBySsh(site: Site): Adopter {
-  return sshAdopter('slurm-cgroups', site, ({ options }) => {
-    const script = path.join(site.folder, 'adopt');
-    const flags = options.map((word) => `--${word.replaceAll('_', '-')}`);
-    const words = ['adopt', '"$PPID"', '--user', '"$PAM_USER"', '--node', site.cluster.nodeName, ...flags];
-    fs.writeFileSync(
-      script,
-      `exec ${process.execPath} ${program} ${words.join(' ')} \${SSH_CONNECTION:+--connection "$SSH_CONNECTION"}\n`,
-    );
-    return `pam_exec.so quiet /bin/sh ${script}`;
-  });
+  const { module } = site;
+  if (module === undefined) return sshAdopter('slurm-cgroups', site, (login) => commandWords(site, login));
+  return sshAdopter('pam_slurm_cgroups', site, ({ options }) => moduleWords({ ...site, module }, options));
+}
+
+/** The command, run by pam_exec. */
+function commandWords(site: Site, { options }: Login): string {
+  const script = path.join(site.folder, 'adopt');
+  const flags = options.map((word) => `--${word.replaceAll('_', '-')}`);
+  const words = ['adopt', '"$PPID"', '--user', '"$PAM_USER"', '--node', site.cluster.nodeName, ...flags];
+  fs.writeFileSync(
+    script,
+    `exec ${process.execPath} ${program} ${words.join(' ')} \${SSH_CONNECTION:+--connection "$SSH_CONNECTION"}\n`,
+  );
+  return `pam_exec.so quiet /bin/sh ${script}`;
 }
 
 function sshAdopter(name: string, site: Site, moduleFor: (login: Login) => string): Adopter {

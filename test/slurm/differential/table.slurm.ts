@@ -5,11 +5,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { keepLoginLog } from '../../support/login-log.js';
 import { mayBeSkipped } from '../../support/may-run.js';
 import { type Cluster, startCluster } from '../cluster.js';
 import type { Login, Site } from './adopter.js';
 import { missingHere, type SidesFor, sidesOn } from './adopters.js';
 import { compareRow, tableHead } from './comparison.js';
+import { buildPamModule } from './pam-module.js';
 import { type Row, rows, titleOf } from './rows.js';
 import {
   begin,
@@ -45,7 +47,7 @@ describe.skipIf(missing.length > 0 && mayBeSkipped)('pam_slurm_adopt and slurm-c
     cluster = await startCluster({}, async ({ folder }) => slowProlog(folder));
     const folder = path.join(path.dirname(cluster.spool), 'differential');
     fs.mkdirSync(folder, { mode: 0o755 });
-    site = { cluster, folder };
+    site = { cluster, folder, module: await buildPamModule(folder) };
     sidesFor = await sidesOn(site);
     elsewhere = await NodeWithoutSlurmd.make();
     ({ bobs, scenes } = await begin(site));
@@ -56,6 +58,8 @@ describe.skipIf(missing.length > 0 && mayBeSkipped)('pam_slurm_adopt and slurm-c
     elsewhere?.close();
     await cluster?.stop();
   });
+
+  afterAll(keepLoginLog());
 
   for (const situation of situations) describe(situation.name, () => compareIn(situation));
 });

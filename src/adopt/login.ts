@@ -1,0 +1,248 @@
+// One phase of a login, from the module's request to the reply: which process, which job, the adoption, and what the
+// module needs to do the rest. The account phase decides; the session phase puts the session back where another module
+// has moved it. Every failure is an answer.
+
+import { directoryOf } from '../cgroup/hierarchies.js';
+import { hierarchyKey, type Membership } from '../cgroup/membership.js';
+import { filesOf, holdProcess, type ProcessIdentity } from '../cgroup/process.js';
+import { sessionIdOf } from '../jobs/adoptions.js';
+import type { SlurmNode } from '../jobs/node.js';
+import { uptimeMs } from '../machine/clock.js';
+import { defined } from '../machine/defined.js';
+import { hasCode, ifReadable, quote, SlurmCgroupsError } from '../machine/errors.js';
+import { withHeld } from '../machine/held.js';
+import type { Host } from '../machine/host.js';
+import type { Rule } from '../policy/answer.js';
+import { type AdoptionOptions, logLevels } from '../policy/options.js';
+import { type LoginProcess, processOfLogin } from './login-process.js';
+import type { LoginReply, LoginRequest, LogLine } from './login-protocol.js';
+import type { AdoptionRecord } from './record.js';
+import { admitSession, decideSession, type SessionOptions } from './session.js';
+
+export interface LoginOptions extends Pick<SessionOptions, 'signal'> {
+  /** Whether the epilog is left a record of the adoption (`AdoptOptions.recorded`): on a node of Slurm's, not in a sandbox. */
+  readonly isRecorded?: boolean;
+  readonly node: SlurmNode;
+  readonly options: AdoptionOptions;
+  /** The site's words for a user who is refused, by the rule that refused. */
+  readonly messages: Readonly<Partial<Record<Rule, string>>>;
+}
+
+export interface AnsweredLogin {
+  readonly reply: LoginReply;
+  /** Absent where no adoption was begun: the process is not known, or has ended. */
+  readonly record?: AdoptionRecord;
+}
+
+/** What is left of the time of a login when the answer is sent: for the note, the record and the way back. */
+const reserveMs = 60;
+
+/** How long this login may still take, in ms: never negative. */
+export function leftOf(host: Host, { deadlineMs }: Pick<LoginRequest, 'deadlineMs'>): number {
+  return Math.max(0, deadlineMs - uptimeMs(host) - reserveMs);
+}
+
+/**
+ * Answers one phase of a login.
+ *
+ * @throws SlurmCgroupsError ERR_TIMEOUT where its time was over before anything was done.
+ */
+export async function answerLogin(request: LoginRequest, login: LoginOptions): Promise<AnsweredLogin> {
+  const { host } = login.node;
+  const leftMs = leftOf(host, request);
+  if (leftMs <= 0)
+    throw new SlurmCgroupsError('ERR_TIMEOUT', `The time of this login was over before anything was done`, {
+      pid: request.pid,
+    });
+  const options = { ...login.options, budgetMs: Math.min(login.options.budgetMs, leftMs) };
+  const within = { ...login, options };
+  const found = processFor(host, request);
+  if ('error' in found) return withoutProcess(request, found.error, within);
+  const before = ifReadable(() => withHeld(holdProcess(host, found.process.pid), (held) => held.memberships())) ?? [];
+  try {
+    const record = await admitSession(sessionOf(request, found.process.pid), {
+      ...{ node: login.node, options },
+      ...defined({ signal: login.signal }),
+      ...(found.isCaller ? { asksItself: true } : {}),
+      ...(request.isCounted ? { isCounted: true } : {}),
+      ...(login.isRecorded === true ? { recorded: defined({ sshdSession: sshdSessionOf(host, found.process) }) } : {}),
+    });
+    return { reply: replyOf({ request, process: found.process, before, record, login: within }), record };
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    return { reply: failed(request, error, within) };
+  }
+}
+
+/** The audit session of sshd itself, the parent of what watches over the connection: what has the same proves nothing. */
+function sshdSessionOf(host: Host, { pid }: ProcessIdentity): number | undefined {
+  return ifReadable(() => {
+    const { ppid } = withHeld(holdProcess(host, pid), (held) => held.stat());
+    return sessionIdOf(filesOf(host, ppid));
+  });
+}
+
+/** Of the session phase it is the caller: its account phase has found it. */
+function processFor(host: Host, request: LoginRequest): LoginProcess | { readonly error: SlurmCgroupsError } {
+  const caller: ProcessIdentity = { pid: request.pid, startTime: request.startTime };
+  try {
+    return processOfLogin(host, caller, request.connection);
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return { error };
+    throw error;
+  }
+}
+
+function sessionOf({ uid, user, service, connection, jobId }: LoginRequest, pid: number) {
+  return { pid, uid, user, service, ...defined({ connection, jobId }) };
+}
+
+/** Whoever has no job is refused for that; who would be adopted cannot be. */
+async function withoutProcess(
+  request: LoginRequest,
+  error: SlurmCgroupsError,
+  { node, options, messages }: LoginOptions,
+): Promise<AnsweredLogin> {
+  const { decision } = await decideSession(sessionOf(request, request.pid), { node, options });
+  if (decision.action === 'adopt') return { reply: failed(request, error, { node, options, messages }) };
+  const { action, reason, rule, trace } = decision;
+  return { reply: plainReply(request, { action, reason, rule, trace }, { options, messages }) };
+}
+
+function failed(request: LoginRequest, error: SlurmCgroupsError, { options, messages }: LoginOptions): LoginReply {
+  const reason = `The session could not be put into its job: ${error.message}`;
+  // Nobody is let in for a process that has ended.
+  const action = hasCode(error, 'ERR_NO_SUCH_PROCESS') ? 'deny' : options.actionAdoptFailure;
+  const trace = [error.message, `action_adopt_failure=${options.actionAdoptFailure}`];
+  return plainReply(request, { action, reason, rule: 'adopt-failure', trace }, { options, messages });
+}
+
+interface Answer {
+  readonly action: LoginReply['action'];
+  readonly rule: Rule;
+  readonly reason: string;
+  readonly trace: readonly string[];
+}
+
+/** Of a session that is in no job. */
+function plainReply(
+  request: LoginRequest,
+  answer: Answer,
+  { options, messages }: Pick<LoginOptions, 'options' | 'messages'>,
+): LoginReply {
+  const { action, reason } = answer;
+  return {
+    ...{ action, reason },
+    log: logLines(request, answer, options),
+    messages: messagesFor(answer, messages),
+    isCounted: false,
+    cgroups: [],
+    from: [],
+  };
+}
+
+function replyOf({
+  request,
+  process,
+  before,
+  record,
+  login: { node, options, messages },
+}: {
+  readonly request: LoginRequest;
+  readonly process: ProcessIdentity;
+  readonly before: readonly Membership[];
+  readonly record: AdoptionRecord;
+  readonly login: LoginOptions;
+}): LoginReply {
+  const answer = request.phase === 'session' ? answerOfSession(record, options) : record;
+  const isIn = answer.action === 'allow' && record.proof.length > 0 && record.target?.kind === 'job';
+  const jobId = record.target?.kind === 'job' ? record.target.jobId : undefined;
+  return {
+    ...plainReply(request, answer, { options, messages }),
+    log: logLines(request, answer, options, record),
+    messages:
+      answer.action === 'allow'
+        ? [isIn ? inJob(jobId) : `${answer.reason}: this session is in no job`]
+        : messagesFor(answer, messages),
+    process,
+    ...(isIn ? defined({ jobId }) : {}),
+    isCounted: isIn && (request.isCounted || record.adoption?.accounting === 'stepd'),
+    cgroups: isIn ? placesOf(node.host, process, record) : [],
+    from: isIn ? directoriesOf(node, before) : [],
+  };
+}
+
+function inJob(jobId: number | undefined): string {
+  const job = jobId === undefined ? 'a job of yours' : `job ${jobId}`;
+  return `This session is in ${job}: it has its limits, and ends with it`;
+}
+
+/** The session phase is late: what a failure means is said by action_adopt_failure alone. */
+function answerOfSession(record: AdoptionRecord, { actionAdoptFailure }: AdoptionOptions): Answer {
+  if (record.action !== 'deny' || record.adoption?.outcome === 'adopted') return record;
+  const trace = [...record.trace, `session phase: action_adopt_failure=${actionAdoptFailure}`];
+  return { action: actionAdoptFailure, rule: record.rule, reason: record.reason, trace };
+}
+
+/** Where it is now, in the hierarchies in which the adoption was proven. */
+function placesOf(host: Host, { pid }: ProcessIdentity, { proof }: AdoptionRecord): LoginReply['cgroups'] {
+  const proven = new Set(proof.map(({ controllers }) => hierarchyKey(controllers)));
+  const memberships = ifReadable(() => withHeld(holdProcess(host, pid), (held) => held.memberships())) ?? [];
+  return memberships
+    .filter(({ controllers }) => proven.has(hierarchyKey(controllers)))
+    .map(({ controllers, path }) => ({ controllers, path }));
+}
+
+/** The directories of the cgroups in which it was, where the mounts show them. */
+function directoriesOf({ hierarchies }: SlurmNode, before: readonly Membership[]): readonly string[] {
+  return before.flatMap(({ controllers, path }) => {
+    const hierarchy = hierarchies.all.find((one) => hierarchyKey(one.controllers) === hierarchyKey(controllers));
+    return hierarchy === undefined ? [] : (directoryOf(hierarchy, path) ?? []);
+  });
+}
+
+function messagesFor({ action, rule, reason }: Answer, messages: LoginOptions['messages']): readonly string[] {
+  if (action !== 'deny') return [];
+  return [messages[rule] ?? `Access denied by pam_slurm_cgroups: ${lowerFirst(reason)}`];
+}
+
+function lowerFirst(text: string): string {
+  return `${text[0]?.toLowerCase() ?? ''}${text.slice(1)}`;
+}
+
+/** Of syslog(3). */
+const severities = { error: 3, info: 6, debug: 7 } as const;
+
+/** What an administrator reads, as much as log_level says. The words of pam_slurm_adopt where it has some. */
+function logLines(
+  { user }: LoginRequest,
+  { action, reason, trace }: Answer,
+  { logLevel }: AdoptionOptions,
+  record?: AdoptionRecord,
+): readonly LogLine[] {
+  const upTo = logLevels.indexOf(logLevel);
+  const says = (level: (typeof logLevels)[number]) => upTo >= logLevels.indexOf(level);
+  const adopted =
+    record?.adoption?.outcome === 'adopted' && record.target?.kind === 'job'
+      ? [`Process ${record.process.pid} adopted into job ${record.target.jobId ?? record.target.sluid}`]
+      : [];
+  const failure = record?.adoption?.error?.message;
+  return [
+    ...(says('info')
+      ? [`Connection by user ${quote(user).slice(1, -1)}: ${action}: ${reason}`, ...adopted].map((line) => ({
+          severity: severities.info,
+          line,
+        }))
+      : []),
+    ...(failure !== undefined && says('error') ? [{ severity: severities.error, line: failure }] : []),
+    ...(says('verbose') ? trace.map((line) => ({ severity: severities.info, line })) : []),
+    ...(says('debug') && record !== undefined
+      ? [
+          {
+            severity: severities.debug,
+            line: `stages in ms: ${JSON.stringify(record.stagesMs)}, ${record.totalMs} in all`,
+          },
+        ]
+      : []),
+  ];
+}

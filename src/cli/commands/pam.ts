@@ -1,0 +1,163 @@
+// What the PAM module runs at a login: one request on standard input, one reply on standard output. All that is imported
+// here is loaded at every login. Under pam_exec, which gives no request, the environment of PAM is one.
+
+import process from 'node:process';
+import { type AnsweredLogin, answerLogin, leftOf } from '../../adopt/login.js';
+import { forgetLogin, noteLogin } from '../../adopt/login-note.js';
+import {
+  endOfMessage,
+  formatLoginReply,
+  type LoginRequest,
+  loginProtocol,
+  parseLoginRequest,
+} from '../../adopt/login-protocol.js';
+import { identityOf, parseProcStat } from '../../cgroup/process.js';
+import { nodeForLogin } from '../../jobs/node-for-login.js';
+import { uptimeMs } from '../../machine/clock.js';
+import { deadlineIn } from '../../machine/deadline.js';
+import { defined } from '../../machine/defined.js';
+import { ConfigError, quote, SlurmCgroupsError } from '../../machine/errors.js';
+import { configFiles } from '../../machine/guarded-files.js';
+import type { Host } from '../../machine/host.js';
+import { inputIsTerminal, liveHost, readInput, writeError, writeOutput } from '../../machine/live-host.js';
+import { parseConfigFile, parsePamLine, type SiteConfiguration } from '../../policy/config-file.js';
+import { defaultOptions } from '../../policy/options.js';
+import { usageError } from '../exit.js';
+import { logLogin } from '../login-log.js';
+import { type CommandSpec, flagValue, type Words } from '../spec.js';
+import { visible } from '../terminal/output.js';
+
+const configurationFile = '/etc/slurm-cgroups/config.json';
+/** A configuration is a page. */
+const longestConfiguration = 65_536;
+
+export const pamSpec: CommandSpec = {
+  name: 'pam',
+  summary: 'answer the PAM module at a login (not run by hand)',
+  about:
+    'The helper of pam_slurm_cgroups.so: reads one request of the module on standard input, decides which job the ' +
+    'session belongs to, puts it there, and answers. It also runs under pam_exec, with options as words, to try it: ' +
+    'that is no login route, since pam_exec waits without a limit and cannot leave an answer to other modules. To see ' +
+    'what a login would do, use "slurm-cgroups adopt PID --dry-run". Exit code 0: let in, or not its business; 1: refused.',
+  operands: ['[opt...]'],
+  flags: [
+    { name: 'config', takes: 'FILE', description: `the configuration of the site (default: ${configurationFile})` },
+  ],
+  examples: [
+    [
+      'account required pam_exec.so /usr/lib/slurm-cgroups/slurm-cgroups pam action_unknown=deny',
+      'a line of /etc/pam.d/sshd, to try it',
+    ],
+  ],
+};
+
+export async function runPam(words: Words): Promise<number> {
+  const host = liveHost();
+  if (host.self().uid !== 0)
+    throw new SlurmCgroupsError(
+      'ERR_NOT_PERMITTED',
+      'Cannot answer a login: only root may move processes between jobs',
+    );
+  const isByModule = process.env['PAM_TYPE'] === undefined;
+  if (isByModule && words.operands.length > 0)
+    throw usageError('Options stand on the PAM line: the module sends them (only pam_exec takes them here)');
+  if (isByModule && inputIsTerminal())
+    throw usageError(
+      'The PAM module runs this command; to see what a login would do, run "slurm-cgroups adopt PID --dry-run"',
+    );
+  const request = isByModule ? readRequest() : await requestOfPamExec(host, words.operands);
+  if (request === undefined) return 0;
+  const { reply, record } = await answerTo(host, request, flagValue(words, 'config') ?? configurationFile);
+  if (isByModule) writeOutput(formatLoginReply(reply));
+  else writeOutput(reply.action === 'deny' ? reply.messages.map((line) => `${line}\n`).join('') : '');
+  // Behind the answer, which the journal must not make late; the module waits for the end of this program, too.
+  const unlogged = record === undefined ? undefined : await logLogin(host, record);
+  if (unlogged !== undefined) writeError(`slurm-cgroups pam: the login is not in the log: ${visible(unlogged)}\n`);
+  return reply.action === 'deny' ? 1 : 0;
+}
+
+function readRequest(): LoginRequest {
+  const text = readInput(loginProtocol.longestMessage, endOfMessage);
+  return parseLoginRequest(text);
+}
+
+/** The site's configuration, then the PAM line, then the login itself. A mistake in either is a generic failure. */
+async function answerTo(host: Host, request: LoginRequest, configFile: string): Promise<AnsweredLogin> {
+  let site: SiteConfiguration;
+  try {
+    site = await configurationOf(host, request, configFile);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return { reply: misconfigured(request, error) };
+  }
+  const { options, messages } = site;
+  const timeoutMs = Math.min(leftOf(host, request), options.budgetMs) / 2;
+  const node = await nodeForLogin(host, { timeoutMs, ...defined({ nodeName: options.nodename }) });
+  const answered = await answerLogin(request, { node, options, messages, isRecorded: true });
+  keep(host, answered);
+  return answered;
+}
+
+async function configurationOf(host: Host, request: LoginRequest, file: string): Promise<SiteConfiguration> {
+  const files = configFiles(host, deadlineIn(host, Math.max(1, leftOf(host, request) / 4)));
+  const located = await files.locate(file);
+  const foreign = located?.foreign[0];
+  if (foreign !== undefined)
+    throw new ConfigError(`Cannot trust ${quote(file)}: ${quote(foreign.path)} is not root's (chown root)`, {
+      path: file,
+    });
+  const site =
+    located === undefined
+      ? { options: defaultOptions, messages: {} }
+      : parseConfigFile(await files.read(located, longestConfiguration));
+  return { ...site, options: parsePamLine(request.options, site.options) };
+}
+
+/** What the session phase needs: only where a session was let in. */
+function keep(host: Host, { reply }: AnsweredLogin): void {
+  const { process: adopted, action } = reply;
+  if (adopted === undefined) return;
+  if (action === 'allow') noteLogin(host, adopted, formatLoginReply(reply));
+  else forgetLogin(host, adopted);
+}
+
+/** action_generic_failure as far as it can be read: the module knows it from the same line. */
+function misconfigured(request: LoginRequest, error: ConfigError): AnsweredLogin['reply'] {
+  const words = request.options.filter((word) => /^(?:action_generic_failure|profile)=/i.test(word));
+  let action = defaultOptions.actionGenericFailure;
+  try {
+    action = parsePamLine(words).actionGenericFailure;
+  } catch (other) {
+    if (!(other instanceof ConfigError)) throw other;
+  }
+  return {
+    action,
+    reason: error.message,
+    log: [{ severity: 3, line: error.message }],
+    messages:
+      action === 'deny' ? ['Access denied by pam_slurm_cgroups: it is not configured rightly on this node'] : [],
+    ...{ isCounted: false, cgroups: [], from: [] },
+  };
+}
+
+/** How long a login under pam_exec may take: its budget. */
+const pamExecMs = defaultOptions.budgetMs;
+
+/** The request that the environment of pam_exec makes; `undefined`: not a phase in which anything is decided. */
+async function requestOfPamExec(host: Host, options: readonly string[]): Promise<LoginRequest | undefined> {
+  const { PAM_TYPE: type, PAM_USER: user, PAM_SERVICE: service, SSH_CONNECTION: connection } = process.env;
+  if (type !== 'account') return undefined;
+  if (user === undefined || service === undefined)
+    throw usageError('pam_exec gives PAM_USER and PAM_SERVICE, and they are not there');
+  const { requireUid } = await import('../users.js');
+  const uid = await requireUid(host, user);
+  if (uid === 0) return undefined;
+  const parent = identityOf(host, parseProcStat(host.read(`/proc/${host.self().pid}/stat`)).ppid);
+  return {
+    phase: 'account',
+    deadlineMs: uptimeMs(host) + pamExecMs,
+    ...{ user, uid, service, options, threads: 1, isCounted: false },
+    ...{ pid: parent.pid, startTime: parent.startTime },
+    ...defined({ connection }),
+  };
+}

@@ -1,0 +1,162 @@
+// Which process a login is. An sshd is played by Node under that name, with real connections; real ones are met by the
+// tests on real Slurm.
+
+import fs from 'node:fs';
+import path from 'node:path';
+import process from 'node:process';
+import { expect, it } from 'vitest';
+import { processOfLogin } from '../../src/adopt/login-process.js';
+import { identityOf } from '../../src/cgroup/process.js';
+import { hasCode, SlurmCgroupsError } from '../../src/machine/errors.js';
+import { failingHost } from '../../src/machine/failing.js';
+import { liveHost } from '../../src/machine/live-host.js';
+import { alice, childrenOf, inWorld, kernels, onKernels, until, type World } from '../support/kernel-jobs.js';
+import { Listener } from '../support/tcp-listener.js';
+
+onKernels((kernel) => {
+  it('processOfLogin() of no process fails', () => {
+    const nobody = { pid: 4_194_304, startTime: 1n };
+    expect(() => processOfLogin(kernel.host, nobody, undefined)).toThrow('There is no process 4194304');
+  });
+
+  if (kernel !== kernels[0]) return; // what follows looks at processes alone, which are the same whatever the cgroups
+
+  /** Node under another name runs `script` and says by a file that it is ready. */
+  const sshd = async (world: World, script: string, { name = 'sshd-session', uid = 0 } = {}): Promise<number> => {
+    const folder = world.folder();
+    fs.chmodSync(folder, 0o777);
+    const [file, ready] = [path.join(folder, name), path.join(folder, 'ready')];
+    linkOrCopy(process.execPath, file);
+    const pid = await world.start(
+      file,
+      [
+        '-e',
+        `const ready = () => require('node:fs').writeFileSync('${ready}', ''); const net = require('node:net');
+         const { spawn } = require('node:child_process'); ${script} setTimeout(() => {}, ${world.lifetime}000);`,
+      ],
+      uid,
+    );
+    await until(`${name} is ready`, () => fs.existsSync(ready));
+    return pid;
+  };
+
+  /** A child under its own name, which holds what is given to it, and ends with its parent. */
+  const child = (handles: string) =>
+    `spawn(process.execPath, ['-e', "process.stdin.resume().on('end', () => process.exit())"], { stdio: ['pipe', 'ignore', 'ignore', ${handles}] })
+       .once('spawn', ready);`;
+
+  const found = (pid: number, connection: string | undefined, host = liveHost()) => {
+    try {
+      const { process: one, isCaller } = processOfLogin(host, identityOf(liveHost(), pid), connection);
+      expect(one).toEqual(identityOf(liveHost(), one.pid));
+      return [one.pid, isCaller];
+    } catch (error) {
+      if (hasCode(error, 'ERR_PROTECTED', 'ERR_NO_SUCH_PROCESS')) return error.code;
+      throw error;
+    }
+  };
+
+  const withListener = async (act: (connect: string, next: () => Promise<string>) => Promise<void>) => {
+    const listener = await Listener.at('127.0.0.1');
+    /** As sshd would write it: the other end is the source. */
+    const next = async () => {
+      const [address, port, otherAddress, otherPort] = (await listener.accept()).text.split(' ');
+      return `${otherAddress} ${otherPort} ${address} ${port}`;
+    };
+    try {
+      await act(`net.connect(${listener.port}, '127.0.0.1')`, next);
+    } finally {
+      listener.close();
+    }
+  };
+
+  inWorld(kernel, 'processOfLogin() is the caller, which holds the connection', async (world) => {
+    await withListener(async (connect, next) => {
+      const pid = await sshd(world, `${connect}.once('connect', ready);`);
+      const connection = await next();
+      expect(found(pid, connection)).toEqual([pid, false]);
+      // Whatever cannot be read is an error of ours, and nothing stays open.
+      const reads = failingHost(liveHost());
+      found(pid, connection, reads);
+      for (let nth = 1; nth <= reads.calls.length; nth++) {
+        const host = failingHost(liveHost(), { nth, errno: 'EIO' });
+        try {
+          processOfLogin(host, identityOf(liveHost(), pid), connection);
+        } catch (error) {
+          expect(error).toBeInstanceOf(SlurmCgroupsError);
+        }
+        expect(host.openDirectories()).toBe(0);
+      }
+    });
+  });
+
+  inWorld(kernel, 'processOfLogin() is the one above, where PAM runs in a child that holds it too', async (world) => {
+    await withListener(async (connect, next) => {
+      const script = `const socket = ${connect}.once('connect', () => { ${child('socket._handle.fd')} });`;
+      const pid = await sshd(world, script);
+      const connection = await next();
+      const [fork = 0] = childrenOf(pid);
+      expect(found(fork, connection)).toEqual([pid, false]);
+    });
+  });
+
+  inWorld(kernel, 'processOfLogin() is never the sshd that listens, nor that of an outer connection', async (world) => {
+    await withListener(async (connect, next) => {
+      const listens = `net.createServer().listen(0, '127.0.0.1', () => {
+        const socket = ${connect}.once('connect', () => { ${child('socket._handle.fd')} }); });`;
+      const above = await sshd(world, listens, { name: 'sshd' });
+      const connection = await next();
+      const [fork = 0] = childrenOf(above);
+      expect(found(fork, connection)).toEqual([fork, false]);
+      expect(found(above, connection)).toBe('ERR_PROTECTED');
+      // An sshd with a connection of its own below one with another.
+      const inner = `spawn(process.execPath, ['-e', "const net = require('node:net'); ${connect}; process.stdin.resume().on('end', () => process.exit())"], { stdio: ['pipe', 'ignore', 'ignore'] })`;
+      const outer = await sshd(world, `${connect}.once('connect', () => { ${inner}.once('spawn', ready); });`);
+      const [first, second] = [await next(), await next()];
+      const [below = 0] = childrenOf(outer);
+      expect(found(below, first)).toEqual([outer, false]);
+      expect(found(below, second)).toEqual([below, false]);
+      expect(found(outer, second)).toBe('ERR_PROTECTED');
+    });
+  });
+
+  inWorld(kernel, 'processOfLogin() is nobody where no sshd holds the connection', async (world) => {
+    await withListener(async (connect, next) => {
+      const pid = await sshd(world, 'ready();');
+      const other = await sshd(world, `${connect}.once('connect', ready);`);
+      const connection = await next();
+      expect(found(pid, connection)).toBe('ERR_PROTECTED');
+      expect(found(other, connection)).toEqual([other, false]);
+      expect(found(other, '192.0.2.7 50312 192.0.2.1 22')).toBe('ERR_PROTECTED');
+    });
+  });
+
+  inWorld(kernel, 'processOfLogin() is the caller of every other program, and where there is no TCP', async (world) => {
+    await withListener(async (connect, next) => {
+      const other = await sshd(world, `${connect}.once('connect', ready);`, { name: 'login' });
+      const connection = await next();
+      expect(found(other, connection)).toEqual([other, true]);
+      const ofUser = await sshd(world, 'ready();', { uid: alice });
+      expect(found(ofUser, connection)).toEqual([ofUser, true]);
+      const piped = await sshd(world, 'ready();');
+      for (const text of [undefined, 'UNKNOWN 65535 UNKNOWN 65535', 'nonsense'])
+        expect(found(piped, text)).toEqual([piped, true]);
+    });
+  });
+
+  inWorld(kernel, 'processOfLogin() fails where the caller has ended, or its pid is another’s', async (world) => {
+    const pid = await sshd(world, 'ready();');
+    const { startTime } = identityOf(liveHost(), pid);
+    expect(() => processOfLogin(liveHost(), { pid, startTime: startTime + 1n }, undefined)).toThrow(/another by now/);
+    expect(() => processOfLogin(liveHost(), { pid: 4_194_304, startTime }, undefined)).toThrow(SlurmCgroupsError);
+  });
+});
+
+/** The same file under another name. */
+function linkOrCopy(from: string, to: string): void {
+  try {
+    fs.linkSync(from, to);
+  } catch {
+    fs.copyFileSync(from, to);
+  }
+}
