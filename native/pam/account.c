@@ -1,0 +1,39 @@
+/* The account phase: the helper decides and adopts. Here the user hears of a refusal alone: what is said in this phase
+   goes out on every connection, those of scp and mpirun too. */
+
+#include "phases.h"
+
+#include <stdlib.h>
+
+static int account_with(struct login *login, struct papers *papers) {
+	struct outcome outcome;
+	const struct reply *reply = &papers->reply;
+	if (!self_read(&login->self))
+		return login_fail(login, "/proc/self cannot be read", "mount /proc");
+	if (!login_ask(login, "account", NULL, papers, &outcome))
+		return login_fail_unanswered(login, &outcome);
+	if (reply->action == ACTION_DENY)
+		return login_refuse(login, reply);
+	if (reply->action == ACTION_ALLOW && reply->job != NULL) {
+		login_set(login, "SLURM_JOB_ID", reply->job);
+		login_set(login, "DISPLAY", reply->display);
+		login_set(login, "XAUTHORITY", reply->xauthority);
+	}
+	return login_answer(login, reply->action);
+}
+
+int account_answer(struct login *login) {
+	if (!login_is_ours(login))
+		return PAM_IGNORE;
+	int found = login_find_user(login);
+	if (found != PAM_SUCCESS)
+		return found;
+	if (login->options.wrong != NULL)
+		return login_fail_word(login);
+	struct papers *papers = malloc(sizeof *papers);
+	if (papers == NULL)
+		return login_fail_memory(login);
+	int result = account_with(login, papers);
+	free(papers);
+	return result;
+}

@@ -1,0 +1,43 @@
+/* libFuzzer's way into what reads others' text: the reply, /proc/PID/cgroup, /proc/PID/stat, the log's lines.
+   `npm run test:native` builds and runs it. */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plain.h"
+#include "reply.h"
+#include "self.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+	static const char *const keys[] = { "log", "message", "cgroup", "from" };
+	static struct reply reply;
+	const char *text = (const char *)data;
+	uint64_t start;
+
+	size_t length = reply_length(text, size);
+	if (length > size)
+		abort();
+	/* Both the message at the begin, as from the stream, and the whole, as from a record. */
+	for (int whole = 0; whole < 2; whole++) {
+		if (reply_parse(text, whole ? size : length, &reply) != NULL)
+			continue;
+		for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+			for (const char *value = NULL; (value = reply_next(&reply, keys[i], value)) != NULL;)
+				if (value + strlen(value) >= reply.pairs + reply.used)
+					abort();
+		self_placed_in(text, size, &reply);
+	}
+	self_start(text, size, &start);
+
+	char *copy = malloc(size + 1);
+	if (copy != NULL) {
+		memcpy(copy, data, size);
+		copy[size] = '\0';
+		plain_make(copy);
+		free(copy);
+	}
+	return 0;
+}

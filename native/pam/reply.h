@@ -1,0 +1,36 @@
+/* The helper's reply, and the record that it leaves for the session phase: PROTOCOL.md. */
+
+#ifndef SLURM_CGROUPS_REPLY_H
+#define SLURM_CGROUPS_REPLY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "action.h"
+#include "protocol.h"
+
+/* Points into itself: not to be copied. */
+struct reply {
+	enum action action;
+	const char *reason; /* this and the next three: NULL where the line is absent */
+	const char *job;
+	const char *display;
+	const char *xauthority;
+	uint64_t pid, start; /* 0: no line `process` */
+	bool counted;
+	size_t used;
+	char pairs[PROTOCOL_LONGEST_MESSAGE]; /* key, NUL, value, NUL for each line */
+};
+
+/* How long the message at the begin of `text` is, with its line `end`; 0: its end has not come yet. */
+size_t reply_length(const char *text, size_t length);
+
+/* `text` has to be one whole message. NULL: it is, and `reply` holds it; else what is wrong with it. */
+const char *reply_parse(const char *text, size_t length, struct reply *reply);
+
+/* The value of the next line of that key behind `previous` (NULL: the first); NULL: no more. Calls nothing that
+   allocates or locks, for the child between fork and exec. */
+const char *reply_next(const struct reply *reply, const char *key, const char *previous);
+
+#endif
