@@ -67,7 +67,8 @@ export async function answerLogin(request: LoginRequest, login: LoginOptions): P
       ...(request.isCounted ? { isCounted: true } : {}),
       ...(login.isRecorded === true ? { recorded: defined({ sshdSession: sshdSessionOf(host, found.process) }) } : {}),
     });
-    return { reply: replyOf({ request, process: found.process, before, record, login: within }), record };
+    const said = adjustOom(host, found.process, { record, options });
+    return { reply: replyOf({ request, process: found.process, before, record, login: within, said }), record };
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error;
     return { reply: failed(request, error, within) };
@@ -80,6 +81,28 @@ function sshdSessionOf(host: Host, { pid }: ProcessIdentity): number | undefined
     const { ppid } = withHeld(holdProcess(host, pid), (held) => held.stat());
     return sessionIdOf(filesOf(host, ppid));
   });
+}
+
+/**
+ * What the session starts from now on inherits it: where memory runs out, an editor ends before the computation. A line
+ * for the log where the kernel refuses.
+ */
+function adjustOom(
+  host: Host,
+  { pid, startTime }: ProcessIdentity,
+  { record, options }: { readonly record: AdoptionRecord; readonly options: AdoptionOptions },
+): readonly string[] {
+  const { sessionOomAdj } = options;
+  if (sessionOomAdj === undefined || record.adoption?.outcome !== 'adopted') return [];
+  try {
+    withHeld(holdProcess(host, pid), (held) => {
+      if (held.startTime === startTime) held.directory.write('oom_score_adj', String(sessionOomAdj));
+    });
+    return [];
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return [`session_oom_adj=${sessionOomAdj} is not set: ${error.message}`];
+    throw error;
+  }
 }
 
 /** Of the session phase it is the caller: its account phase has found it. */
@@ -147,19 +170,21 @@ function replyOf({
   before,
   record,
   login: { node, options, messages },
+  said,
 }: {
   readonly request: LoginRequest;
   readonly process: ProcessIdentity;
   readonly before: readonly Membership[];
   readonly record: AdoptionRecord;
   readonly login: LoginOptions;
+  readonly said: readonly string[];
 }): LoginReply {
   const answer = request.phase === 'session' ? answerOfSession(record, options) : record;
   const isIn = answer.action === 'allow' && record.proof.length > 0 && record.target?.kind === 'job';
   const jobId = record.target?.kind === 'job' ? record.target.jobId : undefined;
   return {
     ...plainReply(request, answer, { options, messages }),
-    log: logLines(request, answer, options, record),
+    log: [...logLines(request, answer, options, record), ...said.map((line) => ({ severity: severities.error, line }))],
     messages:
       answer.action === 'allow'
         ? [isIn ? inJob(jobId) : `${answer.reason}: this session is in no job`]

@@ -43,6 +43,8 @@ export interface AdoptionOptions {
   readonly service: string;
   /** NodeName of slurm.conf. Absent: SLURMD_NODENAME, else the short host name. */
   readonly nodename?: string;
+  /** oom_score_adj of an adopted session, -1000 to 1000. Absent: it is left as it is. */
+  readonly sessionOomAdj?: number;
   readonly disableX11: boolean;
   readonly joinContainer: boolean;
   readonly logLevel: LogLevel;
@@ -84,7 +86,7 @@ export interface OptionSpec {
   readonly allowed: string;
   /** The words it takes; empty where it takes a name or a time. */
   readonly values: readonly string[];
-  /** Its default as text; for `nodename` where the name then comes from. */
+  /** Its default as text; of one that is not set by default what then counts. */
   readonly default: string;
   readonly description: string;
   /** `base` with this option set from `text`; undefined where the text is not allowed. */
@@ -170,7 +172,7 @@ function row<K extends keyof AdoptionOptions>(
     flag: optionName.replaceAll('_', '-'),
     allowed: kind.allowed,
     values: kind.values ?? [],
-    default: write(defaultOptions) ?? 'SLURMD_NODENAME, else the short host name',
+    default: write(defaultOptions) ?? unset[key] ?? '',
     description,
     read: (text, base) => {
       const value = kind.parse(text);
@@ -179,6 +181,19 @@ function row<K extends keyof AdoptionOptions>(
     write,
   };
 }
+
+/** What counts where an option is not set, and is not by default. */
+const unset: Readonly<Partial<Record<keyof AdoptionOptions, string>>> = {
+  nodename: 'SLURMD_NODENAME, else the short host name',
+  sessionOomAdj: 'it is left as it is',
+};
+
+/** oom_score_adj, proc_pid_oom_score_adj(5). */
+const oomScoreAdj: Kind<number> = {
+  allowed: 'a whole number from -1000 to 1000',
+  parse: (text) => (/^-?\d{1,4}$/.test(text) && Math.abs(Number(text)) <= 1000 ? Number(text) + 0 : undefined),
+  format: String,
+};
 
 const oneOrZero = flag('1', '0');
 
@@ -195,6 +210,7 @@ export const optionTable: readonly OptionSpec[] = [
   row('nodename', 'nodename', nodeName, 'the NodeName of this node'),
   row('disableX11', 'disable_x11', oneOrZero, "do not give the session the job's X11 display"),
   row('service', 'service', serviceName, 'the PAM service whose sessions are adopted, * for all'),
+  row('sessionOomAdj', 'session_oom_adj', oomScoreAdj, 'oom_score_adj of an adopted session: above 0 it is ended before the computation where memory runs out'),
   row('joinContainer', 'join_container', flag('true', 'false'), "join the job's namespaces"),
   row('actionSuspended', 'action_suspended', word(actionsSuspended), 'the chosen job is suspended (allow: let in unadopted; next: try another, deny where there is none)'),
   row('callerIdTimeoutMs', 'callerid_timeout', time(0), 'how long caller ID may take, 0: it is not asked'),

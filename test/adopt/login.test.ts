@@ -154,6 +154,22 @@ onKernels((kernel) => {
     expect(record).toBeUndefined();
   });
 
+  inWorld(
+    kernel,
+    'answerLogin() sets the oom_score_adj of a session that is adopted, and of no other',
+    async (world) => {
+      await world.twoJobs();
+      const [pid, other] = [await world.session(), await world.session(bob)];
+      const login = await loginOn(world, { sessionOomAdj: 321, actionAdoptFailure: 'allow' });
+      expect((await answerLogin(requestOf(world, pid), login)).reply.jobId).toBe(102);
+      const adjOf = (one: number) => fs.readFileSync(`/proc/${one}/oom_score_adj`, 'utf8').trim();
+      expect(adjOf(pid)).toBe('321');
+      const before = adjOf(other);
+      await answerLogin(requestOf(world, other), login);
+      expect(adjOf(other)).toBe(before);
+    },
+  );
+
   inWorld(kernel, 'answerLogin() does nothing after its deadline', async (world) => {
     await world.twoJobs();
     const pid = await world.session();

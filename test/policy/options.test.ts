@@ -54,8 +54,20 @@ describe('optionTable', () => {
     expect(defaultOptions).not.toHaveProperty('nodename');
   });
 
+  it('leaves the oom_score_adj of sessions as it is by default', () => {
+    expect(optionByName('session_oom_adj')).toMatchObject({
+      default: 'it is left as it is',
+      allowed: 'a whole number from -1000 to 1000',
+    });
+    expect(defaultOptions).not.toHaveProperty('sessionOomAdj');
+    expect(parseOptions(['session_oom_adj=500']).sessionOomAdj).toBe(500);
+    expect(Object.is(parseOptions(['session_oom_adj=-0']).sessionOomAdj, 0)).toBe(true);
+    for (const text of ['1001', '-1001', '+5', '5.5', '', '0x10', '9999'])
+      expect(() => parseOptions([`session_oom_adj=${text}`])).toThrow(ConfigError);
+  });
+
   it('has each option once, and every value it lists is taken', () => {
-    expect(new Set(optionTable.map(({ name }) => name)).size).toBe(18);
+    expect(new Set(optionTable.map(({ name }) => name)).size).toBe(19);
     for (const option of optionTable) {
       for (const value of option.values) {
         expect(option.write(readOption(option, value, defaultOptions))).toBe(value);

@@ -22,6 +22,7 @@ export const anyOptions: fc.Arbitrary<AdoptionOptions> = fc.record(
     mode: fc.constantFrom('enforce', 'observe'),
     service: fc.constantFrom('sshd', '*', 'login', 'sshd-internal'),
     nodename: fc.constantFrom('vm', 'node-01.example.org', 'n_1'),
+    sessionOomAdj: fc.integer({ min: -1000, max: 1000 }),
     disableX11: fc.boolean(),
     joinContainer: fc.boolean(),
     logLevel: fc.constantFrom(...logLevels),
