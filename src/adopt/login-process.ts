@@ -7,19 +7,22 @@ import { isMonitor, rootExecutable } from '../jobs/protected.js';
 import { SlurmCgroupsError } from '../machine/errors.js';
 import type { Host } from '../machine/host.js';
 import {
+  type Endpoint,
+  isConnected,
   listening,
+  parseEndpoint,
   readTcpTables,
   socketInodes,
-  socketsBetween,
   socketsWith,
   type TcpConnection,
+  type TcpSocket,
 } from '../machine/tcp-table.js';
 import { type FoundConnection, parseSshConnection } from './connection.js';
 
 export interface LoginProcess {
   readonly process: ProcessIdentity;
-  /** It is the process that asks, and no sshd with a connection of its own: nothing but its asking says whose it is. */
-  readonly isCaller: boolean;
+  /** No connection says whose it is, but the one that asks through PAM (AdoptOptions). */
+  readonly asksItself: boolean;
 }
 
 /** sshd, the process of the session below it, and the one of keyboard-interactive are three. */
@@ -38,9 +41,11 @@ export function processOfLogin(host: Host, caller: ProcessIdentity, connectionTe
       throw new SlurmCgroupsError('ERR_NO_SUCH_PROCESS', `Process ${caller.pid} is another by now`, {
         pid: caller.pid,
       });
+    if (!isSshd(host, held)) return { process: identityOf(held), asksItself: true };
     const found = connectionOf(connectionText);
-    if (!isSshd(host, held) || 'why' in found) return { process: identityOf(held), isCaller: true };
-    return { process: monitorOf(host, held, found.connection), isCaller: false };
+    // Behind a pipe, a unix socket or a vsock. There is a process of keyboard-interactive there, too.
+    if ('why' in found) return { process: topmost(host, held, () => true) ?? identityOf(held), asksItself: true };
+    return { process: monitorOf(host, held, found.connection), asksItself: false };
   } finally {
     held.close();
   }
@@ -59,18 +64,42 @@ function identityOf({ pid, startTime }: HeldProcess): ProcessIdentity {
   return { pid, startTime };
 }
 
-/** The topmost root's sshd, from the caller on upwards, that has the connection and does not listen. */
+/** The one that has the connection, whatever its state: a client may have closed its side already. */
 function monitorOf(host: Host, caller: HeldProcess, { source, destination }: TcpConnection): ProcessIdentity {
+  const isEnd = (text: string, { address, port }: Endpoint) => {
+    const end = parseEndpoint(text);
+    return end?.port === port && end.address.text === address.text;
+  };
+  const isIt = (one: TcpSocket) => isConnected(one) && isEnd(one.local, destination) && isEnd(one.remote, source);
+  const look = () => topmost(host, caller, (sockets) => sockets.some(isIt));
+  // The kernel's table changes while it is read and may lack a row: then it is looked for a second time.
+  const found = look() ?? look();
+  if (found !== undefined) return found;
+  throw new SlurmCgroupsError(
+    'ERR_PROTECTED',
+    `No sshd from process ${caller.pid} upwards holds the connection of this login`,
+    { pid: caller.pid },
+  );
+}
+
+/**
+ * The topmost of root's sshds from the caller on upwards, one above the other, of which none listens, by its TCP sockets.
+ * An sshd that was started in a session (by sudo) has the programs of that session between itself and the other.
+ */
+function topmost(
+  host: Host,
+  caller: HeldProcess,
+  isWanted: (sockets: readonly TcpSocket[]) => boolean,
+): ProcessIdentity | undefined {
   // Of one network, and read once: a table costs the kernel one to two milliseconds.
   const tables = readTcpTables(caller.directory);
-  const connection = socketsBetween(tables, destination, source).map(({ inode }) => inode);
   let found: ProcessIdentity | undefined;
   let one: HeldProcess = caller;
   try {
     for (let level = 0; level < mostLevels && isSshd(host, one); level++) {
-      const own = socketInodes(one.directory);
-      if (socketsWith(tables, own).some(({ state }) => state === listening)) break;
-      if (connection.some((inode) => own.has(inode))) found = identityOf(one);
+      const sockets = socketsWith(tables, socketInodes(one.directory));
+      if (sockets.some(({ state }) => state === listening)) break;
+      if (isWanted(sockets)) found = identityOf(one);
       const above = parentOf(host, one);
       if (above === undefined) break;
       if (one !== caller) one.close();
@@ -79,12 +108,7 @@ function monitorOf(host: Host, caller: HeldProcess, { source, destination }: Tcp
   } finally {
     if (one !== caller) one.close();
   }
-  if (found !== undefined) return found;
-  throw new SlurmCgroupsError(
-    'ERR_PROTECTED',
-    `No sshd from process ${caller.pid} upwards holds the connection of this login`,
-    { pid: caller.pid },
-  );
+  return found;
 }
 
 /** Its parent, as long as it still is: read again once it is held. */

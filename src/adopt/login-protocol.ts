@@ -57,6 +57,8 @@ export interface LoginReply {
   /** The job that the session is in: SLURM_JOB_ID. */
   readonly jobId?: number;
   readonly isCounted: boolean;
+  /** What becomes of the session where it is found outside its job later: action_adopt_failure. */
+  readonly failure?: 'allow' | 'deny';
   /** Where /proc showed the process: the path of /proc/PID/cgroup; of cgroup v2 there are no controllers. */
   readonly cgroups: readonly { readonly controllers: readonly string[]; readonly path: string }[];
   /** Directories of the cgroups that the process was in before. */
@@ -110,6 +112,7 @@ export function formatLoginReply(reply: LoginReply): string {
     ...(process === undefined ? [] : ([['process', `${process.pid} ${process.startTime}`]] as const)),
     ...(jobId === undefined ? [] : ([['job', String(jobId)]] as const)),
     ...(reply.isCounted ? ([['counted', '1']] as const) : []),
+    ...(reply.failure === undefined ? [] : ([['failure', reply.failure]] as const)),
     ...reply.cgroups
       .filter(({ path }) => isPlainPath(path))
       .map(
@@ -138,6 +141,9 @@ export function parseLoginReply(text: string): LoginReply {
   const action = message.one('action');
   if (action !== 'allow' && action !== 'ignore' && action !== 'deny')
     throw new ParseError(`Cannot read the reply: ${quote(action)} is no answer to a login`);
+  const failure = message.optional('failure');
+  if (failure !== undefined && failure !== 'allow' && failure !== 'deny')
+    throw new ParseError(`Cannot read the reply: ${quote(failure)} is no answer to a failure`);
   const process = message.optional('process');
   const [, pid, startTime] = /^(\d{1,10}) (\d{1,20})$/.exec(process ?? '') ?? [];
   return {
@@ -155,6 +161,7 @@ export function parseLoginReply(text: string): LoginReply {
       : { process: { pid: Number(pid), startTime: BigInt(startTime) } }),
     ...(message.optional('job') === undefined ? {} : { jobId: message.number('job') }),
     isCounted: message.optional('counted') === '1',
+    ...(failure === undefined ? {} : { failure }),
     cgroups: message.all('cgroup').map((value) => {
       const at = value.indexOf(' ');
       if (at < 1) throw new ParseError(`Cannot read the reply: ${quote(value)} is no place in a hierarchy`);

@@ -12,11 +12,12 @@ import { defined } from '../machine/defined.js';
 import { hasCode, ifReadable, quote, SlurmCgroupsError } from '../machine/errors.js';
 import { withHeld } from '../machine/held.js';
 import type { Host } from '../machine/host.js';
-import type { Rule } from '../policy/answer.js';
+import type { AnswerDecision, Rule } from '../policy/answer.js';
 import { type AdoptionOptions, logLevels } from '../policy/options.js';
+import { readLoginNote } from './login-note.js';
 import { type LoginProcess, processOfLogin } from './login-process.js';
-import type { LoginReply, LoginRequest, LogLine } from './login-protocol.js';
-import type { AdoptionRecord } from './record.js';
+import { type LoginReply, type LoginRequest, type LogLine, parseLoginReply } from './login-protocol.js';
+import { type AdoptionRecord, Recorder } from './record.js';
 import { admitSession, decideSession, type SessionOptions } from './session.js';
 
 export interface LoginOptions extends Pick<SessionOptions, 'signal'> {
@@ -30,8 +31,7 @@ export interface LoginOptions extends Pick<SessionOptions, 'signal'> {
 
 export interface AnsweredLogin {
   readonly reply: LoginReply;
-  /** Absent where no adoption was begun: the process is not known, or has ended. */
-  readonly record?: AdoptionRecord;
+  readonly record: AdoptionRecord;
 }
 
 /** What is left of the time of a login when the answer is sent: for the note, the record and the way back. */
@@ -49,21 +49,19 @@ export function leftOf(host: Host, { deadlineMs }: Pick<LoginRequest, 'deadlineM
  */
 export async function answerLogin(request: LoginRequest, login: LoginOptions): Promise<AnsweredLogin> {
   const { host } = login.node;
-  const leftMs = leftOf(host, request);
-  if (leftMs <= 0)
-    throw new SlurmCgroupsError('ERR_TIMEOUT', `The time of this login was over before anything was done`, {
-      pid: request.pid,
-    });
-  const options = { ...login.options, budgetMs: Math.min(login.options.budgetMs, leftMs) };
-  const within = { ...login, options };
+  requireTime(host, request);
   const found = processFor(host, request);
+  // Behind that look, which takes the time of the kernel's tables.
+  const leftMs = requireTime(host, request);
+  const options = { ...login.options, budgetMs: leftMs };
+  const within = { ...login, options };
   if ('error' in found) return withoutProcess(request, found.error, within);
   const before = ifReadable(() => withHeld(holdProcess(host, found.process.pid), (held) => held.memberships())) ?? [];
   try {
     const record = await admitSession(sessionOf(request, found.process.pid), {
       ...{ node: login.node, options },
       ...defined({ signal: login.signal }),
-      ...(found.isCaller ? { asksItself: true } : {}),
+      ...(found.asksItself ? { asksItself: true } : {}),
       ...(request.isCounted ? { isCounted: true } : {}),
       ...(login.isRecorded === true ? { recorded: defined({ sshdSession: sshdSessionOf(host, found.process) }) } : {}),
     });
@@ -71,7 +69,7 @@ export async function answerLogin(request: LoginRequest, login: LoginOptions): P
     return { reply: replyOf({ request, process: found.process, before, record, login: within, said }), record };
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error;
-    return { reply: failed(request, error, within) };
+    return failed(request, error, { login: within, process: found.process });
   }
 }
 
@@ -105,9 +103,19 @@ function adjustOom(
   }
 }
 
-/** Of the session phase it is the caller: its account phase has found it. */
+/** @throws SlurmCgroupsError ERR_TIMEOUT where none is left. */
+function requireTime(host: Host, request: LoginRequest): number {
+  const leftMs = leftOf(host, request);
+  if (leftMs > 0) return leftMs;
+  throw new SlurmCgroupsError('ERR_TIMEOUT', 'The time of this login was over before anything was done', {
+    pid: request.pid,
+  });
+}
+
+/** Of the session phase it is the caller: its account phase has found it, and the module has read so in its note. */
 function processFor(host: Host, request: LoginRequest): LoginProcess | { readonly error: SlurmCgroupsError } {
   const caller: ProcessIdentity = { pid: request.pid, startTime: request.startTime };
+  if (request.phase === 'session') return { process: caller, asksItself: true };
   try {
     return processOfLogin(host, caller, request.connection);
   } catch (error) {
@@ -120,24 +128,48 @@ function sessionOf({ uid, user, service, connection, jobId }: LoginRequest, pid:
   return { pid, uid, user, service, ...defined({ connection, jobId }) };
 }
 
-/** Whoever has no job is refused for that; who would be adopted cannot be. */
+/** A user without a job is refused for that; one who would be adopted cannot be. */
 async function withoutProcess(
   request: LoginRequest,
   error: SlurmCgroupsError,
-  { node, options, messages }: LoginOptions,
+  login: LoginOptions,
 ): Promise<AnsweredLogin> {
+  const { node, options } = login;
   const { decision } = await decideSession(sessionOf(request, request.pid), { node, options });
-  if (decision.action === 'adopt') return { reply: failed(request, error, { node, options, messages }) };
-  const { action, reason, rule, trace } = decision;
-  return { reply: plainReply(request, { action, reason, rule, trace }, { options, messages }) };
+  if (decision.action === 'adopt') return failed(request, error, { login });
+  return unadopted(request, decision, { login });
 }
 
-function failed(request: LoginRequest, error: SlurmCgroupsError, { options, messages }: LoginOptions): LoginReply {
+function failed(
+  request: LoginRequest,
+  error: SlurmCgroupsError,
+  its: { readonly login: LoginOptions; readonly process?: ProcessIdentity },
+): AnsweredLogin {
+  const { actionAdoptFailure } = its.login.options;
   const reason = `The session could not be put into its job: ${error.message}`;
   // Nobody is let in for a process that has ended.
-  const action = hasCode(error, 'ERR_NO_SUCH_PROCESS') ? 'deny' : options.actionAdoptFailure;
-  const trace = [error.message, `action_adopt_failure=${options.actionAdoptFailure}`];
-  return plainReply(request, { action, reason, rule: 'adopt-failure', trace }, { options, messages });
+  const action = hasCode(error, 'ERR_NO_SUCH_PROCESS') ? 'deny' : actionAdoptFailure;
+  const trace = [error.message, `action_adopt_failure=${actionAdoptFailure}`];
+  return unadopted(request, { action, reason, rule: 'adopt-failure', trace }, { ...its, error });
+}
+
+/** A login that ends without an adoption that was tried; it has its record as every other. */
+function unadopted(
+  request: LoginRequest,
+  answer: AnswerDecision,
+  {
+    login: { node, options, messages },
+    process,
+    error,
+  }: { readonly login: LoginOptions; readonly process?: ProcessIdentity; readonly error?: SlurmCgroupsError },
+): AnsweredLogin {
+  const reply = plainReply(request, answer, { options, messages });
+  const failure = error === undefined ? [] : [{ severity: severities.error, line: error.message }];
+  const session = sessionOf(request, process?.pid ?? request.pid);
+  return {
+    reply: { ...reply, log: [...reply.log, ...failure], ...defined({ process }) },
+    record: new Recorder(node.host, session).end({ decision: answer, answer, trace: answer.trace, tried: undefined }),
+  };
 }
 
 interface Answer {
@@ -180,26 +212,40 @@ function replyOf({
   readonly said: readonly string[];
 }): LoginReply {
   const answer = request.phase === 'session' ? answerOfSession(record, options) : record;
-  const isIn = answer.action === 'allow' && record.proof.length > 0 && record.target?.kind === 'job';
+  const isIn = answer.action === 'allow' && record.adoption?.outcome === 'adopted' && record.target?.kind === 'job';
   const jobId = record.target?.kind === 'job' ? record.target.jobId : undefined;
   return {
     ...plainReply(request, answer, { options, messages }),
     log: [...logLines(request, answer, options, record), ...said.map((line) => ({ severity: severities.error, line }))],
     messages:
-      answer.action === 'allow'
-        ? [isIn ? inJob(jobId) : `${answer.reason}: this session is in no job`]
-        : messagesFor(answer, messages),
+      answer.action === 'allow' ? [isIn ? inJob(jobId) : notInJob(answer, record)] : messagesFor(answer, messages),
     process,
     ...(isIn ? defined({ jobId }) : {}),
     isCounted: isIn && (request.isCounted || record.adoption?.accounting === 'stepd'),
     cgroups: isIn ? placesOf(node.host, process, record) : [],
-    from: isIn ? directoriesOf(node, before) : [],
+    ...(isIn ? { failure: options.actionAdoptFailure } : {}),
+    from: isIn ? (earlierFrom(node.host, process, record) ?? directoriesOf(node, before)) : [],
   };
 }
 
 function inJob(jobId: number | undefined): string {
   const job = jobId === undefined ? 'a job of yours' : `job ${jobId}`;
   return `This session is in ${job}: it has its limits, and ends with it`;
+}
+
+function notInJob({ reason }: Answer, { adoption }: AdoptionRecord): string {
+  return `${reason}: this session is ${adoption?.outcome === 'partial' ? 'only partly in its job' : 'in no job'}`;
+}
+
+/** Of a process that was in the job before: where it came from when it went there, by an earlier account phase. */
+function earlierFrom(
+  host: Host,
+  process: ProcessIdentity,
+  { adoption }: AdoptionRecord,
+): readonly string[] | undefined {
+  if (adoption?.moved !== 'none') return undefined;
+  const note = ifReadable(() => readLoginNote(host, process));
+  return note === undefined ? undefined : ifReadable(() => parseLoginReply(note).from);
 }
 
 /** The session phase is late: what a failure means is said by action_adopt_failure alone. */

@@ -10,7 +10,7 @@ import { withHeld } from '../machine/held.js';
 import { type Host, isRegularFile } from '../machine/host.js';
 import { answersAtOnce, readMountTable } from '../machine/mount-table.js';
 import { Pace } from '../machine/pace.js';
-import { established, listening, type TcpSocket, tcpSocketsOf } from '../machine/tcp-table.js';
+import { isConnected, listening, type TcpSocket, tcpSocketsOf } from '../machine/tcp-table.js';
 import { readUidMin } from '../machine/users.js';
 import { programName } from './config/slurmd.js';
 import { parseJobPath } from './layout.js';
@@ -50,7 +50,7 @@ export async function refusalToMove(node: SlurmNode, held: HeldProcess, question
   }
   if (areRoots(uids)) return refusalOfRoot(node, held, question);
   // A setuid program (su) asks as root, for another than the user who has started it.
-  if (question.asksItself === true && uids[1] === 0) return undefined;
+  if (question.asksItself === true && uids[1] === 0) return isListening(held) ? 'is a daemon that listens' : undefined;
   const [real, effective, saved, file] = uids;
   return uids.every((one) => one === real)
     ? `belongs to uid ${real}, not to uid ${uid}`
@@ -75,7 +75,10 @@ async function refusalOfRoot(node: SlurmNode, held: HeldProcess, question: MoveQ
   const name = rootExecutable(node.host, held);
   if (name !== undefined && daemons.includes(name)) return `is ${name}`;
   if (isAtSlurmstepdsPlace(node, held.memberships())) return 'is slurmstepd';
-  if (name === undefined || !isMonitor(name)) return question.asksItself === true ? undefined : "is root's";
+  if (name === undefined || !isMonitor(name)) {
+    if (question.asksItself !== true) return "is root's";
+    return isListening(held) ? 'is a daemon that listens' : undefined;
+  }
   const connections = connectionsOfMonitor(held);
   if (connections === 'listens') return 'is the sshd that listens for all users';
   if (connections.length === 0 && question.asksItself !== true) return 'is an sshd without a connection';
@@ -98,10 +101,18 @@ export function connectionsOfMonitor(held: Pick<HeldProcess, 'directory'>): read
   return first.length === 0 ? look(held) : first;
 }
 
+/**
+ * Whether a process accepts TCP connections: a daemon that opens sessions of many users in its own process belongs to
+ * none of their jobs. Unix sockets do not count: their table holds lines that any user can write.
+ */
+function isListening({ directory }: Pick<HeldProcess, 'directory'>): boolean {
+  return tcpSocketsOf(directory).some(({ state }) => state === listening);
+}
+
 function look({ directory }: Pick<HeldProcess, 'directory'>): readonly TcpSocket[] | 'listens' {
   const sockets = tcpSocketsOf(directory);
   if (sockets.some(({ state }) => state === listening)) return 'listens';
-  return sockets.filter(({ state }) => state === established);
+  return sockets.filter(isConnected);
 }
 
 /** v2 only: `step_X/slurm` takes no process of a user. */

@@ -32,6 +32,14 @@ export interface TcpSocket {
 export const established = '01';
 export const listening = '0A';
 
+/** ESTABLISHED, FIN_WAIT1 and 2, CLOSE_WAIT, LAST_ACK, CLOSING: one side may have closed it, and data still comes. */
+const connections: ReadonlySet<string> = new Set(['01', '04', '05', '08', '09', '0B']);
+
+/** Whether it has another end, however it stands; a socket that was only made or bound has none. */
+export function isConnected({ state }: Pick<TcpSocket, 'state'>): boolean {
+  return connections.has(state);
+}
+
 /** Both tables of the network namespace of a process, held open; a kernel without IPv6 has one. */
 export function readTcpTables(process: Pick<Directory, 'read' | 'stat'>): readonly string[] {
   return ['net/tcp', 'net/tcp6'].flatMap((name) => (process.stat(name) === undefined ? [] : [process.read(name)]));

@@ -23,7 +23,9 @@ export type Rule =
   | 'user'
   | 'source-unknown'
   | 'suspended'
-  | 'adopt-failure';
+  | 'adopt-failure'
+  /** Not of policy: the options of the login cannot be read. */
+  | 'configuration';
 
 /** Where a session goes: into a job, or into the user's own cgroup, above all their jobs (`action_unknown=user`, v1). */
 export type AdoptionTarget =

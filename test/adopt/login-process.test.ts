@@ -2,9 +2,11 @@
 // tests on real Slurm.
 
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import process from 'node:process';
 import { expect, it } from 'vitest';
+import { adopt } from '../../src/adopt/adoption.js';
 import { processOfLogin } from '../../src/adopt/login-process.js';
 import { identityOf } from '../../src/cgroup/process.js';
 import { hasCode, SlurmCgroupsError } from '../../src/machine/errors.js';
@@ -47,9 +49,9 @@ onKernels((kernel) => {
 
   const found = (pid: number, connection: string | undefined, host = liveHost()) => {
     try {
-      const { process: one, isCaller } = processOfLogin(host, identityOf(liveHost(), pid), connection);
+      const { process: one, asksItself } = processOfLogin(host, identityOf(liveHost(), pid), connection);
       expect(one).toEqual(identityOf(liveHost(), one.pid));
-      return [one.pid, isCaller];
+      return [one.pid, asksItself];
     } catch (error) {
       if (hasCode(error, 'ERR_PROTECTED', 'ERR_NO_SUCH_PROCESS')) return error.code;
       throw error;
@@ -118,6 +120,37 @@ onKernels((kernel) => {
       expect(found(below, second)).toEqual([below, false]);
       expect(found(outer, second)).toBe('ERR_PROTECTED');
     });
+  });
+
+  inWorld(kernel, 'processOfLogin() is the one above without TCP too, and not the one that listens', async (world) => {
+    // Behind a pipe with keyboard-interactive: an sshd, and one below it.
+    const pid = await sshd(world, child("'ignore'"));
+    const [fork = 0] = childrenOf(pid);
+    for (const text of [undefined, 'UNKNOWN 65535 UNKNOWN 65535', 'nonsense'])
+      expect(found(fork, text)).toEqual([pid, true]);
+    const listens = `net.createServer().listen(0, '127.0.0.1', () => { ${child("'ignore'")} });`;
+    const [below = 0] = childrenOf(await sshd(world, listens, { name: 'sshd' }));
+    expect(found(below, undefined)).toEqual([below, true]);
+  });
+
+  inWorld(kernel, 'processOfLogin() is the one whose client has closed its side already', async (world) => {
+    const server = net.createServer({ allowHalfOpen: true }, (socket) => socket.on('error', () => {}).end());
+    await new Promise<void>((fulfil) => server.listen(0, '127.0.0.1', fulfil));
+    const accepted = new Promise<net.Socket>((fulfil) => server.once('connection', fulfil));
+    try {
+      const { port } = server.address() as net.AddressInfo;
+      const half = `net.connect({ port: ${port}, host: '127.0.0.1', allowHalfOpen: true }).once('end', ready).resume();`;
+      const pid = await sshd(world, half);
+      const { remotePort, localPort } = await accepted;
+      const connection = `127.0.0.1 ${localPort} 127.0.0.1 ${remotePort}`;
+      expect(found(pid, connection)).toEqual([pid, false]);
+      await world.twoJobs();
+      const { outcome } = await adopt(pid, await world.job(102), { node: await world.node() });
+      expect(outcome).toBe('adopted');
+    } finally {
+      (await accepted).destroy();
+      server.close();
+    }
   });
 
   inWorld(kernel, 'processOfLogin() is nobody where no sshd holds the connection', async (world) => {

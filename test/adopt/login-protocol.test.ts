@@ -135,6 +135,7 @@ const anyReply: fc.Arbitrary<LoginReply> = fc.record(
     process: fc.record({ pid: fc.nat(4_194_304), startTime: fc.bigInt(0n, 2n ** 60n) }),
     jobId: fc.nat(0xffff_fffd),
     isCounted: fc.boolean(),
+    failure: fc.constantFrom('allow', 'deny'),
     cgroups: fc.array(
       fc.record({
         controllers: fc.array(fc.constantFrom('memory', 'cpu', 'cpuacct', 'name=systemd'), { maxLength: 3 }),

@@ -13,7 +13,7 @@ import { recordedHost } from '../../src/machine/recording.js';
 import { type AdoptionOptions, defaultOptions } from '../../src/policy/options.js';
 import { loadRecording } from '../recordings/recordings.js';
 import { ExternStep } from '../support/extern-step.js';
-import { alice, bob, inWorld, onKernels, stateOf, until, type World } from '../support/kernel-jobs.js';
+import { alice, bob, interrupted, inWorld, onKernels, stateOf, until, type World } from '../support/kernel-jobs.js';
 
 const minute = 60_000;
 
@@ -151,7 +151,7 @@ onKernels((kernel) => {
     await until('it is gone', () => stateOf(pid) === undefined);
     const { reply, record } = await answerLogin(request, await loginOn(world, { actionAdoptFailure: 'allow' }));
     expect(reply).toMatchObject({ action: 'deny', cgroups: [] });
-    expect(record).toBeUndefined();
+    expect(record).toMatchObject({ action: 'deny', rule: 'adopt-failure', route: 'none', proof: [] });
   });
 
   inWorld(
@@ -167,6 +167,32 @@ onKernels((kernel) => {
       const before = adjOf(other);
       await answerLogin(requestOf(world, other), login);
       expect(adjOf(other)).toBe(before);
+    },
+  );
+
+  inWorld(
+    kernel,
+    'answerLogin() says that a session is only partly in its job, and in none for the module',
+    async (world) => {
+      await world.twoJobs();
+      const pid = await world.session();
+      const login = await loginOn(world, { actionAdoptFailure: 'allow' });
+      let writes = 0;
+      const failing = interrupted(world.host, world.box.controllers.length, () => {
+        writes++;
+        world.freeze(102);
+      });
+      const { reply, record } = await answerLogin(requestOf(world, pid), {
+        ...login,
+        node: await world.node(failing),
+        options: { ...login.options, actionSuspended: 'allow' },
+      });
+      expect(writes).toBe(1);
+      // Frozen meanwhile: it was taken back, whole; a part of a job is never told as the job.
+      expect(record.adoption?.outcome).not.toBe('adopted');
+      expect(reply).toMatchObject({ action: 'allow', cgroups: [], from: [] });
+      expect(reply.jobId).toBeUndefined();
+      expect(reply.messages[0]).toMatch(/this session is (?:only partly in its job|in no job)$/);
     },
   );
 

@@ -322,8 +322,13 @@ describe('connectionsOfMonitor()', () => {
 
   it('looks a second time where nothing was found, and no more', () => {
     expect(look(row('01', 13), row('01', 11))).toEqual(['11']);
-    expect(look(row('08', 11), row('0A', 11))).toBe('listens');
-    expect(look('', row('08', 11))).toEqual([]);
+    expect(look(row('07', 11), row('0A', 11))).toBe('listens');
+    expect(look('', row('07', 11))).toEqual([]);
+  });
+
+  it('counts a connection whose other side has closed its half, and no socket without another end', () => {
+    for (const state of ['04', '05', '08', '09', '0B']) expect(look(row(state, 11))).toEqual(['11']);
+    for (const state of ['02', '03', '06', '07']) expect(look(row(state, 11), '')).toEqual([]);
   });
 });
 

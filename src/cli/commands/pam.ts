@@ -11,6 +11,7 @@ import {
   loginProtocol,
   parseLoginRequest,
 } from '../../adopt/login-protocol.js';
+import { Recorder } from '../../adopt/record.js';
 import { identityOf, parseProcStat } from '../../cgroup/process.js';
 import { nodeForLogin } from '../../jobs/node-for-login.js';
 import { uptimeMs } from '../../machine/clock.js';
@@ -71,7 +72,7 @@ export async function runPam(words: Words): Promise<number> {
   if (isByModule) writeOutput(formatLoginReply(reply));
   else writeOutput(reply.action === 'deny' ? reply.messages.map((line) => `${line}\n`).join('') : '');
   // Behind the answer, which the journal must not make late; the module waits for the end of this program, too.
-  const unlogged = record === undefined ? undefined : await logLogin(host, record);
+  const unlogged = await logLogin(host, record);
   if (unlogged !== undefined) writeError(`slurm-cgroups pam: the login is not in the log: ${visible(unlogged)}\n`);
   return reply.action === 'deny' ? 1 : 0;
 }
@@ -88,14 +89,12 @@ async function answerTo(host: Host, request: LoginRequest, configFile: string): 
     site = await configurationOf(host, request, configFile);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    return { reply: misconfigured(request, error) };
+    return misconfigured(host, request, error);
   }
   const { options, messages } = site;
-  const timeoutMs = Math.min(leftOf(host, request), options.budgetMs) / 2;
+  const timeoutMs = leftOf(host, request) / 2;
   const node = await nodeForLogin(host, { timeoutMs, ...defined({ nodeName: options.nodename }) });
-  const answered = await answerLogin(request, { node, options, messages, isRecorded: true });
-  keep(host, answered);
-  return answered;
+  return kept(host, await answerLogin(request, { node, options, messages, isRecorded: true }));
 }
 
 async function configurationOf(host: Host, request: LoginRequest, file: string): Promise<SiteConfiguration> {
@@ -113,30 +112,54 @@ async function configurationOf(host: Host, request: LoginRequest, file: string):
   return { ...site, options: parsePamLine(request.options, site.options) };
 }
 
-/** What the session phase needs: only where a session was let in. */
-function keep(host: Host, { reply }: AnsweredLogin): void {
+/**
+ * Leaves what the session phase needs. A refusal is one whatever becomes of that; a session that is in its job is let in
+ * without it only where it would be let in outside its job, too, since nothing would put it back.
+ */
+function kept(host: Host, answered: AnsweredLogin): AnsweredLogin {
+  const { reply, record } = answered;
   const { process: adopted, action } = reply;
-  if (adopted === undefined) return;
-  if (action === 'allow') noteLogin(host, adopted, formatLoginReply(reply));
-  else forgetLogin(host, adopted);
+  if (adopted === undefined) return answered;
+  try {
+    if (action === 'allow') noteLogin(host, adopted, formatLoginReply(reply));
+    else forgetLogin(host, adopted);
+    return answered;
+  } catch (error) {
+    if (!(error instanceof SlurmCgroupsError)) throw error;
+    const line = `The session phase of this login is not prepared: ${error.message}`;
+    const log = [...reply.log, { severity: 3, line }];
+    if (action !== 'allow' || reply.failure !== 'deny') return { reply: { ...reply, log }, record };
+    const reason = 'this node cannot write down where the session is';
+    const messages = [`Access denied by pam_slurm_cgroups: ${reason}`];
+    return { reply: { ...plainRefusal, reason, log, messages }, record: { ...record, action: 'deny', reason } };
+  }
 }
 
+const plainRefusal = { action: 'deny', isCounted: false, cgroups: [], from: [] } as const;
+
 /** action_generic_failure as far as it can be read: the module knows it from the same line. */
-function misconfigured(request: LoginRequest, error: ConfigError): AnsweredLogin['reply'] {
-  const words = request.options.filter((word) => /^(?:action_generic_failure|profile)=/i.test(word));
-  let action = defaultOptions.actionGenericFailure;
-  try {
-    action = parsePamLine(words).actionGenericFailure;
-  } catch (other) {
-    if (!(other instanceof ConfigError)) throw other;
+function misconfigured(host: Host, request: LoginRequest, error: ConfigError): AnsweredLogin {
+  let options = defaultOptions;
+  for (const word of request.options.filter((one) => /^(?:action_generic_failure|profile)=/i.test(one))) {
+    try {
+      options = parsePamLine([word], options);
+    } catch (other) {
+      if (!(other instanceof ConfigError)) throw other; // it is the mistake, perhaps
+    }
   }
+  const { actionGenericFailure: action } = options;
+  const reason = error.message;
+  const answer = { action, rule: 'configuration', reason, trace: [`action_generic_failure=${action}`] } as const;
+  const { pid, uid, user, service, connection } = request;
+  const recorder = new Recorder(host, { pid, uid, user, service, ...defined({ connection }) });
   return {
-    action,
-    reason: error.message,
-    log: [{ severity: 3, line: error.message }],
-    messages:
-      action === 'deny' ? ['Access denied by pam_slurm_cgroups: it is not configured rightly on this node'] : [],
-    ...{ isCounted: false, cgroups: [], from: [] },
+    reply: {
+      ...{ action, reason, isCounted: false, cgroups: [], from: [] },
+      log: [{ severity: 3, line: reason }],
+      messages:
+        action === 'deny' ? ['Access denied by pam_slurm_cgroups: it is not configured rightly on this node'] : [],
+    },
+    record: recorder.end({ decision: answer, answer, trace: [reason, ...answer.trace], tried: undefined }),
   };
 }
 
