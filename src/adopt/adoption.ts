@@ -566,6 +566,8 @@ async function failed(adoption: Adoption, session: Move, failure: SlurmCgroupsEr
 async function undo({ node, moves, accounting, trace }: Adoption): Promise<void> {
   for (const [at, move] of [...moves].reverse().entries()) {
     await move.undo();
+    const line = move.stranger?.message;
+    if (line !== undefined && !trace.includes(line)) trace.push(line);
     if (at % yieldEvery === 0) await node.host.turn();
   }
   if (accounting === 'stepd') trace.push('slurmstepd had accepted it, and may go on counting it');

@@ -177,14 +177,24 @@ export class Move {
    * Once the process has ended: whether its number was given away while it was written, or told to another that moves by
    * number, and a stranger was moved (`stranger`).
    */
-  async lookForStranger(legs: readonly Pick<Leg, 'cgroup'>[] = this.legs): Promise<void> {
+  async lookForStranger(legs: readonly Leg[] = this.legs): Promise<void> {
     if (!isExiting(this.process)) return;
-    const said = await putBackStranger(this.host, this.process, {
-      written: legs.map(({ cgroup }) => cgroup),
-      below: this.arrivesBelow,
-    });
-    const [first] = legs;
-    if (said.length === 0 || first === undefined) return;
+    const written = legs.map(({ cgroup }) => cgroup);
+    this.#noteStranger(await putBackStranger(this.host, this.process, { written, below: this.arrivesBelow }));
+  }
+
+  /**
+   * The same of the way back. It lived before each write, so the last one alone can have moved another; and what others
+   * have put where it came from stays there.
+   */
+  async #lookForStrangerAtSource({ cgroup: { hierarchy }, from: { path } }: Leg): Promise<void> {
+    if (!isExiting(this.process)) return;
+    const written = [new Cgroup(this.host, hierarchy, path)];
+    this.#noteStranger(await putBackStranger(this.host, this.process, { written, shared: true }));
+  }
+
+  #noteStranger(said: readonly string[]): void {
+    if (said.length === 0) return;
     const { pid } = this.process;
     this.#stranger ??= new SlurmCgroupsError(
       'ERR_NO_SUCH_PROCESS',
@@ -206,12 +216,14 @@ export class Move {
    */
   async undo(): Promise<void> {
     const causes = new Map(this.legs.map((leg) => [leg, leg.error]));
+    let last: Leg | undefined;
     // Twice: a session that is half in a job is worse than a second try, and a refusal may have passed.
     for (const leg of [...this.legs, ...this.legs].reverse()) {
       if (leg.outcome !== 'moved' && leg.outcome !== 'remains') continue;
       try {
         this.checkAlive();
         this.#checkOurs(leg);
+        last = leg;
         await this.#putBack(leg);
         const back = pathInHierarchyOf(this.process.memberships(), leg.cgroup);
         if (back !== leg.from.path) throw exitOf(this.process) ?? this.#notBack(leg, back);
@@ -226,6 +238,7 @@ export class Move {
       }
     }
     await this.lookForStranger(this.legs);
+    if (last !== undefined) await this.#lookForStrangerAtSource(last);
   }
 
   /** What another has moved on meanwhile is that one's: it stays, and is reported. */

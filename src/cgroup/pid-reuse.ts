@@ -14,12 +14,17 @@ import { type HeldProcess, holdProcess, type ProcessIdentity } from './process.j
  * number was written to without having been born there, and puts that one back to where its parent is.
  *
  * @param below whether it may stand below one of them: another program was told the number, and has leaves of its own.
+ * @param shared whether others put processes there too: one that stands there in another hierarchy was put there by them.
  * @returns sentences for an administrator, one for each such cgroup; none where no stranger was moved.
  */
 export async function putBackStranger(
   host: Host,
   ended: ProcessIdentity,
-  { written, below = false }: { readonly written: readonly Cgroup[]; readonly below?: boolean },
+  {
+    written,
+    below = false,
+    shared = false,
+  }: { readonly written: readonly Cgroup[]; readonly below?: boolean; readonly shared?: boolean },
 ): Promise<readonly string[]> {
   const stranger = ifThere(() => holdProcess(host, ended.pid));
   if (stranger === undefined) return [];
@@ -27,7 +32,7 @@ export async function putBackStranger(
     if (stranger.startTime === ended.startTime) return [];
     const said: string[] = [];
     for (const cgroup of written) {
-      const home = homeOf(host, stranger, { cgroup, written, below });
+      const home = homeOf(host, stranger, { cgroup, written, below, shared });
       if (home === undefined) continue;
       const { comm } = stranger.stat();
       const who = `its pid is that of ${comm} (uid ${stranger.status().uids[0]}) now, which was moved in its place into ${quote(cgroup.directory)}`;
@@ -43,16 +48,26 @@ export async function putBackStranger(
   }
 }
 
+interface Question {
+  readonly cgroup: Cgroup;
+  readonly written: readonly Cgroup[];
+  readonly below: boolean;
+  readonly shared: boolean;
+}
+
 /** Where the stranger was born; `undefined`: it is not in that cgroup, or it was born there. */
 function homeOf(
   host: Host,
   stranger: HeldProcess,
-  { cgroup, written, below }: { readonly cgroup: Cgroup; readonly written: readonly Cgroup[]; readonly below: boolean },
+  { cgroup, written, below, shared }: Question,
 ): CgroupPath | 'unknown' | undefined {
   const memberships = stranger.memberships();
   const isInside = (path: CgroupPath | undefined) =>
     path === cgroup.path || (below && path !== undefined && pathBelow(path, cgroup.path) !== undefined);
-  if (!isInside(pathIn(memberships, cgroup.hierarchy.key))) return undefined;
+  const { key } = cgroup.hierarchy;
+  if (!isInside(pathIn(memberships, key))) return undefined;
+  if (shared && memberships.some(({ controllers, path }) => hierarchyKey(controllers) !== key && isInside(path)))
+    return undefined;
   const { ppid } = stranger.stat();
   const parent = ppid > 1 ? ifThere(() => holdProcess(host, ppid)) : undefined;
   if (parent !== undefined) {

@@ -36,6 +36,29 @@ describe('putBackStranger()', () => {
     },
   );
 
+  kernelTest(
+    'leaves one alone that others have put where processes come and go',
+    ['memory', 'freezer'],
+    async (area) => {
+      const [cgroup, other] = [area.at('memory').create('source'), area.at('freezer').create('source')];
+      const child = spawn('/bin/sleep', ['60'], { stdio: 'ignore' });
+      const gone = new Promise((fulfil) => child.once('exit', fulfil));
+      try {
+        const { pid, startTime } = identityOf(live, child.pid ?? 0);
+        const ended = { pid, startTime: startTime - 1n };
+        for (const one of [cgroup, other]) put(pid, one);
+        expect(await putBackStranger(live, ended, { written: [cgroup], shared: true })).toEqual([]);
+        expect(cgroup.procs()).toEqual([pid]);
+        put(pid, area.at('freezer'));
+        expect(await putBackStranger(live, ended, { written: [cgroup], shared: true })).toHaveLength(1);
+        expect(cgroup.procs()).toEqual([]);
+      } finally {
+        child.kill('SIGKILL');
+        await gone;
+      }
+    },
+  );
+
   kernelTest('leaves one alone that was born there', ['memory'], async (area) => {
     const cgroup = area.at('memory').create('job');
     const shell = spawn('/bin/sh', ['-c', 'read go; sleep 60 & echo $!; wait'], { stdio: ['pipe', 'pipe', 'ignore'] });

@@ -5,7 +5,7 @@ import process from 'node:process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { onKernels } from '../support/kernel-jobs.js';
 import { operations } from './operations.js';
-import { nameOf, parseName, randomOf, Search, settings, shuffled } from './search.js';
+import { nameOf, parseName, type Ran, randomOf, Search, settings, shuffled } from './search.js';
 
 /** In all less than five minutes on a machine that is busy: a run takes a tenth of a second, there two seconds. */
 const { SEED = '1', INTERLEAVINGS = '5' } = process.env;
@@ -36,6 +36,36 @@ describe('Somebody acts in the middle', () => {
           },
           minutes * 60_000,
         );
+  });
+});
+
+describe('What the whole search has found', () => {
+  let search: Search;
+  beforeAll(async () => {
+    search = await Search.open();
+  });
+  afterAll(() => search?.close());
+
+  onKernels(({ name: kernel }) => {
+    it(
+      'a pid that is given away before the process is put back moves nobody else',
+      async () => {
+        const run = (...steps: readonly (readonly [number, string])[]) =>
+          search.run(parseName(`${kernel} adopt alone ${steps.flat().join(' ')}`));
+        const numberOf = (calls: Ran['calls'], path: RegExp) =>
+          calls.findIndex((one) => one.call === 'write' && path.test(String(one.path))) + 1;
+        const usual = await search.run({ ...parseName(`${kernel} adopt alone 1 exits`), steps: [] });
+        const into = numberOf(usual.calls, /\/step_extern\/.*cgroup\.procs$/);
+        const back = numberOf((await run([into, 'step-frozen'])).calls, /\/outside\/session\/cgroup\.procs$/);
+        expect([into, back].every((n) => n > 0)).toBe(true);
+        // Calls come and go with what is waited for: those around it are tried too.
+        for (let n = back - 5; n <= back + 5; n++)
+          expect((await run([into, 'step-frozen'], [n, 'pid-to-other-job'])).complaints, `before call ${n}`).toEqual(
+            [],
+          );
+      },
+      minutes * 60_000,
+    );
   });
 });
 
