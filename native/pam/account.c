@@ -12,6 +12,8 @@ static int account_with(struct login *login, struct papers *papers) {
 		return login_fail(login, "/proc/self cannot be read", "mount /proc");
 	if (!login_ask(login, "account", NULL, papers, &outcome))
 		return login_fail_unanswered(login, &outcome);
+	if (reply->action != ACTION_IGNORE) /* another module's, or one that the user chose; ignored is as if we were not there */
+		login_unset(login, "SLURM_JOB_ID");
 	if (reply->action == ACTION_DENY)
 		return login_refuse(login, reply);
 	if (reply->action == ACTION_ALLOW && reply->job != NULL) {

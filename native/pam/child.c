@@ -4,13 +4,14 @@
 
    The helper must not inherit from sshd, or from the modules before us, what could stop or mislead it: limits (Node
    aborts under a small RLIMIT_AS), signals, descriptors, the environment, the folder, the SELinux context of pam_selinux
-   (attr/exec), the ids of a setuid caller. It stays in sshd's process group. */
+   (attr/exec), the ids of a setuid caller, a place behind all others at the processor. It stays in sshd's process group. */
 
 #include "child.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -134,6 +135,21 @@ static void become_root(void) {
 		give_up("the helper", "cannot be given root's ids");
 }
 
+/* With a caller that gives way to all others (nice(1), a batch daemon) the helper would miss its deadline on a busy node.
+   Where the kernel does not allow it, it stays so. */
+static void take_turn(void) {
+	const struct sched_param none = { .sched_priority = 0 };
+	long rank = syscall(SYS_getpriority, PRIO_PROCESS, 0); /* the kernel's own answer is 20 - nice */
+	if (rank > 0 && rank < 20)
+		syscall(SYS_setpriority, PRIO_PROCESS, 0, 0);
+	long policy = syscall(SYS_sched_getscheduler, 0);
+	if (policy < 0)
+		return;
+	policy &= ~SCHED_RESET_ON_FORK;
+	if (policy == SCHED_BATCH || policy == SCHED_IDLE)
+		syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &none);
+}
+
 /* In the session phase we may be born inside a job, with its memory limit, its pids limit and its freezer. Back to where
    the login was before; a directory that is gone is passed over. */
 static void leave_job(const struct reply *record) {
@@ -200,6 +216,7 @@ _Noreturn void child_run(const struct child *child) {
 	child_close_descriptors();
 	reset_signals();
 	become_root();
+	take_turn();
 	die_with(own.parent);
 	if (own.record != NULL)
 		leave_job(own.record);

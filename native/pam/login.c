@@ -11,6 +11,10 @@
 #include "clock.h"
 #include "say.h"
 
+/* What an optional value of the request may be long. None of an honest login is, and nobody is to choose by a long name
+   of a host that no decision can be made. */
+enum { LONGEST_OPTIONAL = 1024 };
+
 static const char *item(const pam_handle_t *pamh, int type) {
 	const void *value = NULL;
 	if (pam_get_item(pamh, type, &value) != PAM_SUCCESS)
@@ -66,15 +70,35 @@ int login_refuse(const struct login *login, const struct reply *reply) {
 	return login->refusal;
 }
 
+/* The session is known: it belongs into its job, and is not there. */
+static int fail_outside(const struct login *login, const char *why, const char *remedy) {
+	enum action action = login->failure;
+	const char *effect = action == ACTION_DENY ? "the user is refused" : "the user is let in, outside the job";
+	char reason[100];
+	say_log(login->pamh, LOG_ERR,
+	        "The session of user %s (uid=%u) is not in %s: %s; action_adopt_failure=%s: %s. To do: %s", login->user,
+	        (unsigned)login->uid, login->job, why, action_name(action), effect, remedy);
+	if (action == ACTION_DENY) {
+		snprintf(reason, sizeof reason, "the session is not in %s (action_adopt_failure=deny)", login->job);
+		log_refusal(login, reason);
+		say_user(login->pamh, login->flags, PAM_ERROR_MSG,
+		         "Access denied: this session could not be put into your job here. Please tell this node's administrators.");
+	}
+	return login_answer(login, action);
+}
+
 int login_fail(const struct login *login, const char *why, const char *remedy) {
 	static const char *const effects[] = {
 		[ACTION_IGNORE] = "the other modules decide",
 		[ACTION_ALLOW] = "the user is let in, into no job by us",
 		[ACTION_DENY] = "the user is refused",
 	};
+	const char *user = login->user != NULL ? login->user : "?";
 	enum action action = login->options.generic_failure;
-	say_log(login->pamh, LOG_ERR, "No decision for user %s (uid=%u): %s; action_generic_failure=%s: %s. To do: %s",
-	        login->user != NULL ? login->user : "?", (unsigned)login->uid, why, action_name(action), effects[action], remedy);
+	if (login->failure != ACTION_IGNORE)
+		return fail_outside(login, why, remedy);
+	say_log(login->pamh, LOG_ERR, "No decision for user %s (uid=%u): %s; action_generic_failure=%s: %s. To do: %s", user,
+	        (unsigned)login->uid, why, action_name(action), effects[action], remedy);
 	if (action == ACTION_DENY) {
 		log_refusal(login, "no decision could be made (action_generic_failure=deny)");
 		say_user(login->pamh, login->flags, PAM_ERROR_MSG,
@@ -98,14 +122,14 @@ int login_fail_memory(const struct login *login) {
 	return login_fail(login, "there is no memory", "look at this node's memory");
 }
 
+/* NULL where it is empty or too long: as if it were not there. */
+static const char *optional(const char *value) {
+	return value != NULL && value[0] != '\0' && strlen(value) <= LONGEST_OPTIONAL ? value : NULL;
+}
+
 /* NULL: it is whole; else why it is not. */
 static const char *write_request(const struct login *login, const char *phase, uint64_t deadline,
                                  const struct reply *record, struct request *request) {
-	const struct options *options = &login->options;
-	const char *connection = pam_getenv(login->pamh, "SSH_CONNECTION");
-	const char *rhost = item(login->pamh, PAM_RHOST);
-	char word[300];
-
 	request_begin(request);
 	request_add(request, "phase", phase);
 	request_add_number(request, "deadline", deadline);
@@ -115,17 +139,14 @@ static const char *write_request(const struct login *login, const char *phase, u
 	request_add_number(request, "start", login->self.start);
 	request_add_number(request, "threads", login->self.threads);
 	request_add(request, "service", login->service);
-	request_add(request, "rhost", rhost != NULL && rhost[0] != '\0' ? rhost : NULL);
-	request_add(request, "connection", connection != NULL && connection[0] != '\0' ? connection : NULL);
+	request_add(request, "rhost", optional(item(login->pamh, PAM_RHOST)));
+	/* sshd's own in the account phase. By the session phase pam_env may have taken it from a file of the user's. */
+	if (record == NULL)
+		request_add(request, "connection", optional(pam_getenv(login->pamh, "SSH_CONNECTION")));
+	/* As they stand there: a default of ours behind them would undo what the site's config.json says. */
 	for (int i = 0; i < login->count; i++)
-		if (!options_own(login->words[i]))
+		if (!options_keep(login->words[i]))
 			request_add(request, "option", login->words[i]);
-	/* As they are in force, whether they stand on the line or not. */
-	snprintf(word, sizeof word, "service=%s", options->service);
-	request_add(request, "option", word);
-	request_add(request, "option", options->ignore_root ? "ignore_root=1" : "ignore_root=0");
-	snprintf(word, sizeof word, "action_generic_failure=%s", action_name(options->generic_failure));
-	request_add(request, "option", word);
 	if (record != NULL) {
 		request_add(request, "job", record->job);
 		if (record->counted)
@@ -165,4 +186,9 @@ void login_set(const struct login *login, const char *name, const char *value) {
 	if (line == NULL || pam_putenv(login->pamh, line) != PAM_SUCCESS)
 		say_log(login->pamh, LOG_WARNING, "Cannot set %s for user %s: no memory", name, login->user);
 	free(line); /* libpam has a copy */
+}
+
+void login_unset(const struct login *login, const char *name) {
+	if (pam_getenv(login->pamh, name) != NULL) /* libpam logs an error where there is none */
+		pam_putenv(login->pamh, name);
 }

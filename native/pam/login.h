@@ -25,6 +25,10 @@ struct login {
 	const char *user;
 	uid_t uid;
 	struct self self;
+	/* In the session phase, outside its job: what becomes of it where it is not put back (ACTION_IGNORE: that is not known),
+	   and which job that is. */
+	enum action failure;
+	char job[24];
 };
 
 /* What is too large for the stack of a thread. */
@@ -52,7 +56,8 @@ int login_answer(const struct login *login, enum action action);
 /* The same for a refusal by the helper: the log, and the user, are told why. */
 int login_refuse(const struct login *login, const struct reply *reply);
 
-/* Nothing is known about this login: the configured action. */
+/* Nothing is known about this login, or it cannot be put back into its job: the configured action, of generic_failure
+   or of `failure`. */
 int login_fail(const struct login *login, const char *why, const char *remedy);
 
 /* Why there was no answer; a word of the PAM line that is not allowed; malloc failed. */
@@ -62,5 +67,8 @@ int login_fail_memory(const struct login *login);
 
 /* A variable of the PAM environment; a value of NULL: none. */
 void login_set(const struct login *login, const char *name, const char *value);
+
+/* Takes it away, where it is there. */
+void login_unset(const struct login *login, const char *name);
 
 #endif

@@ -1,5 +1,5 @@
 /* The words of the PAM line that the module itself reads. Names and values are compared without regard to case, a later
-   word wins: as in src/policy/options.ts, where the helper reads the others. */
+   word wins: as in src/policy/options.ts, where the helper reads them. */
 
 #include "options.h"
 
@@ -69,6 +69,14 @@ static bool read_generic(const char *value, struct options *options) {
 	return false;
 }
 
+/* Here only for what it says of generic_failure: the helper reads it for the rest. */
+static bool read_profile(const char *value, struct options *options) {
+	if (!same(value, "strict") && !same(value, "lenient"))
+		return false;
+	options->strict = same(value, "strict");
+	return true;
+}
+
 static bool is_path(const char *value) {
 	return value[0] == '/' && value[1] != '\0' && strlen(value) < PATH_MAX;
 }
@@ -91,13 +99,15 @@ static const struct spec {
 	const char *name;
 	const char *allowed;
 	bool (*read)(const char *value, struct options *options);
+	bool kept; /* from the helper */
 } specs[] = {
-	{ "ignore_root", "1, 0", read_flag },
-	{ "service", "the name of a PAM service, or *", read_service },
-	{ "budget", "a time above 0 to 120 s, such as 2, 2s or 500ms", read_budget },
-	{ "action_generic_failure", "ignore, allow, deny", read_generic },
-	{ "helper", "an absolute path", read_helper },
-	{ "socket", "an absolute path", read_socket },
+	{ "ignore_root", "1, 0", read_flag, false },
+	{ "service", "the name of a PAM service, or *", read_service, false },
+	{ "budget", "a time above 0 to 120 s, such as 2, 2s or 500ms", read_budget, true },
+	{ "action_generic_failure", "ignore, allow, deny", read_generic, false },
+	{ "profile", "strict, lenient", read_profile, false },
+	{ "helper", "an absolute path", read_helper, true },
+	{ "socket", "an absolute path", read_socket, true },
 };
 
 /* The value behind `name=`; for a word without `=` the empty text behind it. NULL: another word. */
@@ -120,7 +130,7 @@ static const struct spec *spec_of(const char *word, const char **value) {
 
 void options_read(int count, const char *const *words, struct options *options) {
 	const char *value;
-	bool strict = false, chosen = false;
+	bool chosen = false;
 	*options = (struct options){
 		.ignore_root = true,
 		.service = "sshd",
@@ -131,24 +141,23 @@ void options_read(int count, const char *const *words, struct options *options) 
 	};
 	for (int i = 0; i < count; i++) {
 		const struct spec *spec = spec_of(words[i], &value);
-		if (spec == NULL) {
-			value = value_of(words[i], "profile");
-			if (value != NULL)
-				strict = same(value, "strict");
-		} else if (spec->read(value, options)) {
+		if (spec == NULL)
+			continue;
+		if (spec->read(value, options)) {
 			chosen |= spec->read == read_generic;
 		} else if (options->wrong == NULL) {
 			options->wrong = words[i];
 			options->allowed = spec->allowed;
 		}
 	}
-	if (strict && !chosen)
+	if (options->strict && !chosen)
 		options->generic_failure = ACTION_DENY;
 }
 
-bool options_own(const char *word) {
+bool options_keep(const char *word) {
 	const char *value;
-	return spec_of(word, &value) != NULL;
+	const struct spec *spec = spec_of(word, &value);
+	return spec != NULL && spec->kept;
 }
 
 bool options_serve(const struct options *options, const char *service) {

@@ -1,4 +1,4 @@
-/* The words of the PAM line that the module itself reads. All others are the helper's. */
+/* The words of the PAM line that the module itself reads. The helper gets them too, but for a few. */
 
 #ifndef SLURM_CGROUPS_OPTIONS_H
 #define SLURM_CGROUPS_OPTIONS_H
@@ -16,6 +16,7 @@ struct options {
 	bool ignore_root;
 	const char *service; /* a PAM service, or `*` */
 	uint64_t budget_ms;
+	bool strict; /* profile=strict */
 	enum action generic_failure;
 	const char *helper;
 	const char *socket;  /* of the resident process: not used yet */
@@ -26,8 +27,8 @@ struct options {
 /* A wrong word leaves the value as it was: root gets in, whatever stands on the line. */
 void options_read(int count, const char *const *words, struct options *options);
 
-/* Whether the module reads this word, rightly or wrongly. */
-bool options_own(const char *word);
+/* Whether the helper does not get this word, right or wrong: it is about the helper itself. */
+bool options_keep(const char *word);
 
 /* Whether sessions of that PAM service are ours. */
 bool options_serve(const struct options *options, const char *service);

@@ -60,15 +60,23 @@ static bool is_path(const char *value) {
 	return value[0] == '/' && !has_control(value);
 }
 
-/* Each of these takes one value of its key. False: it is not allowed. */
-static bool take_action(const char *value, struct reply *reply) {
+static bool read_action(const char *value, enum action *action) {
 	static const enum action actions[] = { ACTION_IGNORE, ACTION_ALLOW, ACTION_DENY };
 	for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
 		if (strcmp(value, action_name(actions[i])) == 0) {
-			reply->action = actions[i];
+			*action = actions[i];
 			return true;
 		}
 	return false;
+}
+
+/* Each of these takes one value of its key. False: it is not allowed. */
+static bool take_action(const char *value, struct reply *reply) {
+	return read_action(value, &reply->action);
+}
+
+static bool take_failure(const char *value, struct reply *reply) {
+	return read_action(value, &reply->failure) && reply->failure != ACTION_IGNORE;
 }
 
 static bool take_reason(const char *value, struct reply *reply) {
@@ -134,7 +142,7 @@ static const struct key {
 	{ "action", true, take_action },         { "reason", true, take_reason },   { "process", true, take_process },
 	{ "job", true, take_job },               { "counted", true, take_counted }, { "display", true, take_display },
 	{ "xauthority", true, take_xauthority }, { "log", false, take_log },        { "message", false, take_message },
-	{ "cgroup", false, take_cgroup },        { "from", false, take_from },
+	{ "cgroup", false, take_cgroup },        { "from", false, take_from },      { "failure", true, take_failure },
 };
 enum { KEYS = sizeof keys / sizeof *keys };
 
@@ -210,6 +218,10 @@ const char *reply_parse(const char *text, size_t length, struct reply *reply) {
 	if ((seen & 1u) == 0) /* `action`, the first of the keys */
 		return "it has no action";
 	return NULL;
+}
+
+bool reply_in_job(const struct reply *reply) {
+	return reply->job != NULL || reply_next(reply, "cgroup", NULL) != NULL;
 }
 
 const char *reply_next(const struct reply *reply, const char *key, const char *previous) {

@@ -19,6 +19,7 @@ struct reply {
 	const char *xauthority;
 	uint64_t pid, start; /* 0: no line `process` */
 	bool counted;
+	enum action failure; /* of a session that is not in its job; ACTION_IGNORE: no line `failure` */
 	size_t used;
 	char pairs[PROTOCOL_LONGEST_MESSAGE]; /* key, NUL, value, NUL for each line */
 };
@@ -28,6 +29,9 @@ size_t reply_length(const char *text, size_t length);
 
 /* `text` has to be one whole message. NULL: it is, and `reply` holds it; else what is wrong with it. */
 const char *reply_parse(const char *text, size_t length, struct reply *reply);
+
+/* Whether the session is in a job by what it says, be it one whose id is not known. */
+bool reply_in_job(const struct reply *reply);
 
 /* The value of the next line of that key behind `previous` (NULL: the first); NULL: no more. Calls nothing that
    allocates or locks, for the child between fork and exec. */

@@ -10,14 +10,44 @@
 #include "record.h"
 #include "say.h"
 
+/* The kernel says that it is in its job. */
+static int stay_in_job(const struct login *login, const struct reply *record, const struct reply *speaker) {
+	/* pam_env may have set another. */
+	if (record->job != NULL)
+		login_set(login, "SLURM_JOB_ID", record->job);
+	else
+		login_unset(login, "SLURM_JOB_ID");
+	say_messages(login->pamh, login->flags, PAM_TEXT_INFO, speaker);
+	return PAM_SUCCESS;
+}
+
+/* The job is known, and that the session is not there: what fails from here on is judged by the record's `failure`. */
+static void note_outside(struct login *login, const struct reply *record) {
+	login_unset(login, "SLURM_JOB_ID");
+	login->failure = record->failure;
+	if (record->job != NULL)
+		snprintf(login->job, sizeof login->job, "job %s", record->job);
+	else
+		snprintf(login->job, sizeof login->job, "its job");
+}
+
+/* The helper says what the kernel does not: its action was meant for a session in the job. */
+static int fail_unplaced(struct login *login, const struct reply *reply) {
+	char why[600];
+	if (reply->failure != ACTION_IGNORE)
+		login->failure = reply->failure;
+	snprintf(why, sizeof why, "the helper says that it is in %s, but /proc/self/cgroup does not (%.400s)", login->job,
+	         reply->reason != NULL ? reply->reason : "no reason was given");
+	return login_fail(login, why, "run slurm-cgroups doctor as root on this node");
+}
+
 /* Another module moved the session after the account phase (pam_systemd does): it has to be adopted again. */
 static int return_to_job(struct login *login, struct papers *papers) {
 	struct outcome outcome;
 	const struct reply *reply = &papers->reply, *record = &papers->record;
-	if (login->options.wrong != NULL) {
-		pam_putenv(login->pamh, "SLURM_JOB_ID"); /* removes it: the session is not there */
+	note_outside(login, record);
+	if (login->options.wrong != NULL)
 		return login_fail_word(login);
-	}
 	bool answered = login_ask(login, "session", record, papers, &outcome);
 	if (answered && reply->action == ACTION_DENY)
 		return login_refuse(login, reply);
@@ -25,18 +55,18 @@ static int return_to_job(struct login *login, struct papers *papers) {
 	bool named = answered && reply_next(reply, "cgroup", NULL) != NULL;
 	if (self_placed(named ? reply : record)) {
 		if (!answered)
-			say_log(login->pamh, LOG_WARNING, "The session of user %s is in job %s again, but %s", login->user, record->job,
+			say_log(login->pamh, LOG_WARNING, "The session of user %s is in %s again, but %s", login->user, login->job,
 			        outcome.why);
 		bool speaks = answered && reply_next(reply, "message", NULL) != NULL;
-		say_messages(login->pamh, login->flags, PAM_TEXT_INFO, speaks ? reply : record);
-		return PAM_SUCCESS;
+		return stay_in_job(login, record, speaks ? reply : record);
 	}
-	pam_putenv(login->pamh, "SLURM_JOB_ID");
 	if (!answered)
 		return login_fail_unanswered(login, &outcome);
-	say_log(login->pamh, LOG_WARNING, "The session of user %s was moved out of job %s by another module and is not in it: %s",
-	        login->user, record->job, reply->reason != NULL ? reply->reason : "no reason was given");
-	if (reply->job == NULL) /* else its messages say what is not so */
+	if (reply->action == ACTION_ALLOW && reply_in_job(reply))
+		return fail_unplaced(login, reply);
+	say_log(login->pamh, LOG_WARNING, "The session of user %s was moved out of %s by another module and is not in it: %s",
+	        login->user, login->job, reply->reason != NULL ? reply->reason : "no reason was given");
+	if (!reply_in_job(reply)) /* else its messages say what is not so */
 		say_messages(login->pamh, login->flags, PAM_TEXT_INFO, reply);
 	return login_answer(login, reply->action);
 }
@@ -58,16 +88,11 @@ static int open_with(struct login *login, struct papers *papers) {
 		snprintf(why, sizeof why, "the record of its account phase cannot be used: %s", wrong);
 		return login_fail(login, why, "look at " PROTOCOL_LOGINS);
 	}
-	if (record->job == NULL) { /* let in, into no job */
+	if (!reply_in_job(record)) { /* let in, into no job */
 		say_messages(login->pamh, login->flags, PAM_TEXT_INFO, record);
 		return login_answer(login, record->action);
 	}
-	if (pam_getenv(login->pamh, "SLURM_JOB_ID") == NULL)
-		login_set(login, "SLURM_JOB_ID", record->job);
-	if (!self_placed(record))
-		return return_to_job(login, papers);
-	say_messages(login->pamh, login->flags, PAM_TEXT_INFO, record);
-	return PAM_SUCCESS;
+	return self_placed(record) ? stay_in_job(login, record, record) : return_to_job(login, papers);
 }
 
 int session_open(struct login *login) {

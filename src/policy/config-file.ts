@@ -61,17 +61,18 @@ const longestMessage = 400;
 
 /**
  * The words of a PAM line, as `parseOptions` reads them, and `profile=strict` or `profile=lenient` among them, which
- * sets every action; what comes behind it counts more.
+ * sets every action. An action of its own counts more, wherever it stands: so the module has it.
  *
  * @throws ConfigError (ERR_CONFIG), one line that names the word.
  */
 export function parsePamLine(words: readonly string[], base: AdoptionOptions = defaultOptions): AdoptionOptions {
-  let options = base;
+  const [options, others] = [[base], [] as string[]];
   for (const word of words) {
     const [, name] = /^profile=(.*)$/is.exec(word) ?? [];
-    options = name === undefined ? parseOptions([word], options) : { ...options, ...profileCalled(name) };
+    if (name === undefined) others.push(word);
+    else options.push({ ...base, ...profileCalled(name) });
   }
-  return options;
+  return parseOptions(others, options.at(-1));
 }
 
 function profileCalled(name: string): Partial<AdoptionOptions> {
@@ -97,7 +98,7 @@ export function parseConfigFile(text: string): SiteConfiguration {
     if (key === 'messages') messages = readMessages(value, mistakes);
     else if (key === 'profile') {
       const word = `profile=${typeof value === 'string' ? value : JSON.stringify(value)}`;
-      if (isRight(word, mistakes)) words.unshift(word); // whatever stands before it in the file
+      if (isRight(word, mistakes)) words.push(word);
     } else words.push(...wordOf(key, value, mistakes));
   }
   if (mistakes.length > 0) throw new ConfigError(`Cannot read the configuration: ${mistakes.join('; ')}`);

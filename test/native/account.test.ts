@@ -1,12 +1,19 @@
 // The account phase of the PAM module, in a real libpam, with puppets as helpers (puppet.c, login.c).
 
 import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
 import { describe, expect } from 'vitest';
 import { allowed, type Login, line, longestMs, Programs, reply } from './programs.js';
 
 const programs = new Programs(['module', 'login']);
 const rootTest = (name: string, act: () => Promise<void>) => programs.test(name, true, act);
 const unchanged = (login: Login) => expect(login.changed).toEqual([]);
+
+/** CAP_SYS_NICE: a nice value can be lowered. */
+function hasSysNice(): boolean {
+  const [, effective = '0'] = /^CapEff:\s*([0-9a-f]+)$/m.exec(fs.readFileSync('/proc/self/status', 'utf8')) ?? [];
+  return (BigInt(`0x${effective}`) & (1n << 23n)) !== 0n;
+}
 
 describe('the file', () => {
   programs.test('needs no symbol of glibc above 2.28, and libpam and libc alone: it runs on RHEL 8', false, () => {
@@ -59,6 +66,39 @@ describe('answers', () => {
     const login = await programs.login(line(), `part=answer ${reply('action allow', 'display x:1')}`, 'call=account');
     expect([login.answers, login.environment]).toEqual([['success'], []]);
   });
+
+  rootTest(
+    'SLURM_JOB_ID of another module: ours where the answer is a job, none where it is another answer',
+    async () => {
+      const environments: Record<string, readonly string[]> = {};
+      for (const part of [
+        `answer ${reply('action allow', 'job 5')}`,
+        `answer ${reply('action allow')}`,
+        `answer ${reply('action allow', 'cgroup - /x')}`,
+        `answer ${reply('action ignore', 'job 5')}`,
+        `refused ${reply('action deny', 'job 5')}`,
+        'crashes',
+      ]) {
+        const login = await programs.login(line(), `part=${part}`, 'pamenv=SLURM_JOB_ID=7', 'call=account');
+        environments[part] = login.environment;
+      }
+      expect(Object.values(environments)).toEqual([
+        ['SLURM_JOB_ID=5'],
+        [],
+        [],
+        ['SLURM_JOB_ID=7'], // ignored: as if we were not there
+        [],
+        ['SLURM_JOB_ID=7'],
+      ]);
+      const wrong = await programs.login(line('budget=x'), 'pamenv=SLURM_JOB_ID=7', 'call=account');
+      expect(wrong.environment).toEqual(['SLURM_JOB_ID=7']);
+      // Who is none of ours keeps it.
+      for (const step of ['user=root', 'service=login']) {
+        const login = await programs.login(line(), step, 'pamenv=SLURM_JOB_ID=7', 'call=account');
+        expect([login.answers, login.environment]).toEqual([['ignored'], ['SLURM_JOB_ID=7']]);
+      }
+    },
+  );
 
   rootTest('ignore: PAM_IGNORE, and no environment', async () => {
     const login = await programs.login(line(), `part=answer ${reply('action ignore', 'job 5')}`, 'call=account');
@@ -142,12 +182,26 @@ describe('who is asked about', () => {
     expect(login.log[0]).toMatch(/^3 .*"budget=500s" on the PAM line is not allowed, it takes a time above 0 to 120 s/);
     expect(login.has('helper did not start')).toBe(true);
   });
+
+  rootTest('a profile that is none: the same, by the action_generic_failure on the line', async () => {
+    for (const [words, answer] of [
+      [['profile=stict'], 'ignored'],
+      [['profile=stict', deny], 'refused'],
+    ] as const) {
+      const login = await programs.login(line(...words), silent, 'call=account', 'helper');
+      expect([login.answers, login.has('helper did not start')]).toEqual([[answer], true]);
+      expect(login.log[0]).toMatch(/^3 .*"profile=stict" on the PAM line is not allowed, it takes strict, lenient;/);
+    }
+  });
 });
 
 describe('the request', () => {
   rootTest('holds the facts of the login and the words of the line, escaped', async () => {
     const login = await programs.login(
-      line('action_unknown=deny', '[prefer=a 50%]', 'Budget=20s', 'profile=strict', 'socket=/run/x', 'debug'),
+      line(
+        ...['action_unknown=deny', '[prefer=a 50%]', 'Budget=20s', 'Service=SSHD', 'profile=Strict', 'ignore_root=1'],
+        ...['socket=/run/x', 'action_generic_failure=Deny', 'service=*', 'debug'],
+      ),
       `part=look ${allowed}`,
       'pamenv=SSH_CONNECTION=192.0.2.7 50312 192.0.2.1 22',
       'rhost=host\n.example',
@@ -168,11 +222,12 @@ describe('the request', () => {
       'connection 192.0.2.7 50312 192.0.2.1 22',
       'option action_unknown=deny',
       'option prefer=a 50%25',
-      'option profile=strict',
-      'option debug',
-      'option service=sshd',
+      'option Service=SSHD',
+      'option profile=Strict',
       'option ignore_root=1',
-      'option action_generic_failure=deny',
+      'option action_generic_failure=Deny',
+      'option service=*',
+      'option debug',
       'end',
     ]);
     unchanged(login);
@@ -184,14 +239,28 @@ describe('the request', () => {
     expect(login.saw('request').filter((text) => /^(?:rhost|connection)/.test(text))).toEqual([]);
   });
 
+  rootTest('holds no word that is not on the line: it would undo what the site has chosen', async () => {
+    const login = await programs.login(line(), `part=look ${allowed}`, 'call=account', 'saw');
+    expect(login.saw('request').filter((text) => text.startsWith('option '))).toEqual([]);
+  });
+
+  rootTest('leaves out an rhost and a connection that are too long, and is sent', async () => {
+    for (const [length, count] of [
+      [1024, 2],
+      [1025, 0],
+      [5000, 0],
+    ] as const) {
+      const long = '%'.repeat(length);
+      const steps = [`pamenv=SSH_CONNECTION=${long}`, `rhost=${long}`, 'call=account', 'saw'];
+      const login = await programs.login(line(), `part=look ${allowed}`, ...steps);
+      expect(login.answers).toEqual(['success']);
+      expect(login.saw('request').filter((text) => /^(?:rhost|connection)/.test(text)).length).toBe(count);
+    }
+  });
+
   rootTest('that would be too long is a generic failure', async () => {
-    const login = await programs.login(
-      line(),
-      'part=hangs',
-      `pamenv=SSH_CONNECTION=${'x'.repeat(4100)}`,
-      'call=account',
-      'helper',
-    );
+    const renamed = `renamed=${'%'.repeat(1400)}`; // libpam cuts a longer line
+    const login = await programs.login(line('service=*'), 'part=hangs', renamed, 'call=account', 'helper');
     expect([login.answers, login.has('helper did not start')]).toEqual([['ignored'], true]);
     expect(login.log[0]).toContain('too long');
   });
@@ -234,6 +303,16 @@ describe('the helper is started', () => {
     });
     expect([limits['core'], least('nofile', 1024), least('stack', 8 << 20)]).toEqual(['0', true, true]);
     unchanged(login);
+  });
+
+  rootTest('where the caller gives way to others: at its usual turn', async () => {
+    const turnsAfter = async (...steps: readonly string[]) =>
+      (await programs.login(line('budget=60s'), `part=look ${allowed}`, ...steps, 'call=account', 'saw')).saw('turn');
+    expect(await turnsAfter('policy=batch')).toEqual([expect.stringMatching(/ policy 0$/)]);
+    if (!hasSysNice()) return; // root in a container: the kernel allows it no more
+    for (const steps of [['nice=7'], ['nice=0', 'policy=batch'], ['nice=19', 'policy=idle', 'real=1']])
+      expect(await turnsAfter(...steps)).toEqual(['nice 0 policy 0']);
+    expect(await turnsAfter('nice=-3')).toEqual(['nice -3 policy 0']);
   });
 
   rootTest('where the caller has a small RLIMIT_AS: it gets its memory', async () => {

@@ -4,12 +4,13 @@
  *
  * usage: login MODULE PUPPET STEP...     the steps are done in their order:
  *   words=PAM WORDS        the PAM line (before the first call)      user=NAME service=NAME rhost=NAME
+ *   renamed=NAME           the service, once PAM is started: a name that no file can have
  *   part=TEXT              what the puppet does                      pamenv=NAME=VALUE      env=NAME=VALUE (our own)
  *   file=PATH=TEXT         writes a file (0600; @PID@ and @START@ are ours, `|` a line end)
  *   mkdir=PATH chmod=MODE=PATH chown=UID=PATH link=TARGET=PATH unlink=PATH   (PATH may hold @PID@ and @START@)
  *   sigchld=ignore|handler|nowait   sigpipe   handlers (for all signals)   alarm=MS (again and again)   alarms (came?)
  *   as=MB nofile=N limits (soft ones)   closed (0 to 2 are)   open=N (more descriptors)   threads=N   cwd=PATH
- *   real=UID (as a setuid program)   cgroup=DIRECTORY (we go there)   without=clone|pidfd_open|close_range (seccomp)
+ *   nice=N   policy=batch|idle   real=UID (as a setuid program)   cgroup=DIRECTORY (we go there)   without=clone|pidfd_open|close_range (seccomp)
  *   call=account|open|close|auth|setcred|chauthtok   thread=CALL (in another thread)   silent   crowd=N (logins at once)
  *   die (a child that logs in is killed)   saw (what the puppet saw)   has=PATH   helper, grandchild (does it live?)
  *
@@ -162,11 +163,12 @@ static void start_pam(void) {
 	size_t used = 0;
 	if (pamh != NULL)
 		return;
-	/* `other` too: so a service that the module does not serve has a stack. The module's answer is the stack's. */
+	/* `other` too: so a service that has no file by its name has a stack. The module's answer is the stack's. */
 	for (size_t i = 0; i < sizeof types / sizeof *types; i++)
 		used += (size_t)snprintf(text + used, sizeof text - used, "%s [default=done] %s %s\n", types[i], module, words);
 	snprintf(path, sizeof path, HOME "/pam.d/%s", service);
 	write_file(path, text, 0644);
+	write_file(HOME "/pam.d/other", text, 0644);
 	if (pam_start_confdir(service, user[0] == '\0' ? NULL : user, &conversation, HOME "/pam.d", &pamh) != PAM_SUCCESS)
 		die("start PAM");
 }
@@ -428,6 +430,9 @@ static void do_step(char *step) {
 		user = value;
 	} else if ((value = behind(step, "service")) != NULL) {
 		service = value;
+	} else if ((value = behind(step, "renamed")) != NULL) {
+		start_pam();
+		pam_set_item(pamh, PAM_SERVICE, value);
 	} else if ((value = behind(step, "rhost")) != NULL) {
 		start_pam();
 		pam_set_item(pamh, PAM_RHOST, value);
@@ -528,6 +533,13 @@ static void do_step(char *step) {
 	} else if ((value = behind(step, "cwd")) != NULL) {
 		if (chdir(value) != 0)
 			die(value);
+	} else if ((value = behind(step, "nice")) != NULL) {
+		if (setpriority(PRIO_PROCESS, 0, atoi(value)) != 0)
+			die("change the nice value");
+	} else if ((value = behind(step, "policy")) != NULL) {
+		const struct sched_param none = { .sched_priority = 0 };
+		if (sched_setscheduler(0, strcmp(value, "idle") == 0 ? SCHED_IDLE : SCHED_BATCH, &none) != 0)
+			die("change the scheduling policy");
 	} else if ((value = behind(step, "real")) != NULL) { /* as a setuid program of that user */
 		gid_t groups[] = { 4, 5 };
 		if (setgroups(2, groups) != 0 || setresgid((gid_t)atoi(value), 0, 0) != 0 || setresuid((uid_t)atoi(value), 0, 0) != 0)

@@ -55,7 +55,7 @@ static const char *parse(const char *text, size_t length) {
 static const char full[] = HEAD
 	"action allow\nreason adopted into job 5, the only job of uid 1001 here\n"
 	"log 6 Connection by user alice: process 31335 adopted into job 5\nlog 7 50%25 done%0Anext\n"
-	"message You are in job 5\nmessage \nprocess 31335 882100\njob 5\ncounted 1\n"
+	"message You are in job 5\nmessage \nprocess 31335 882100\njob 5\ncounted 1\nfailure deny\n"
 	"cgroup memory /slurm/uid_1001/job_5/step_extern/task_0\ncgroup cpu,cpuacct /slurm\ncgroup - /\n"
 	"from /sys/fs/cgroup/memory/system.slice/ssh.service\nfrom /sys/fs/cgroup/unified\n"
 	"display localhost:52.0\nxauthority /tmp/x y\nlater-key what%7Fever\nend\n";
@@ -97,6 +97,7 @@ static void test_options(void) {
 		{ { "profile=strict", "action_generic_failure=ignore" }, ACTION_IGNORE },
 		{ { "profile=strict", "action_generic_failure=nonsense" }, ACTION_DENY },
 		{ { "profile=stricter" }, ACTION_IGNORE }, { { "profile" }, ACTION_IGNORE },
+		{ { "profile=strict", "profile=x" }, ACTION_DENY }, { { "profile=x", "action_generic_failure=deny" }, ACTION_DENY },
 	};
 	for (size_t i = 0; i < sizeof strict / sizeof *strict; i++) {
 		int count = 0;
@@ -108,29 +109,35 @@ static void test_options(void) {
 
 	static const char *const good[] = {
 		"budget=2", "budget=120", "budget=1ms", "budget=120000ms", "budget=5S", "budget=007", "service=*", "service=a.b@c+d-e",
-		"service=_x", "helper=/x", "socket=/a/b c", "ignore_root=1", "action_generic_failure=IGNORE",
+		"service=_x", "helper=/x", "socket=/a/b c", "ignore_root=1", "action_generic_failure=IGNORE", "profile=strict", "Profile=LENIENT",
 	};
 	static const char *const bad[] = {
 		"budget=0", "budget=0ms", "budget=121", "budget=120001ms", "budget=1000000ms", "budget=", "budget", "budget=1.5",
 		"budget=-1", "budget= 1", "budget=1 s", "budget=1m", "budget=1sec", "budget=9999999", "service=", "service", "service=.x",
 		"service=-x", "service=a b", "service=a/b", "service=**", "helper=", "helper=x", "helper=/", "helper", "socket=run/x",
 		"ignore_root=yes", "ignore_root", "ignore_root=", "ignore_root=01", "action_generic_failure=den",
-		"action_generic_failure=denyall", "action_generic_failure=",
+		"action_generic_failure=denyall", "action_generic_failure=", "profile=", "profile", "profile=stric", "profile=strict ",
 	};
-	static const char *const others[] = { "budgets=1", "x", "", "=", "ignore-root=0", "helper_x=/x", "profile=strict", "servic", "Mode=observe" };
+	static const char *const others[] = { "budgets=1", "x", "", "=", "ignore-root=0", "helper_x=/x", "profiles=strict", "servic", "Mode=observe" };
+	static const char *const kept[] = { "budget=2", "Budget=x", "budget", "HELPER=/x", "helper", "socket=/x", "socket=" };
+	static const char *const passed[] = { "service=login", "Service=/", "ignore_root=0", "action_generic_failure=deny", "profile=strict", "profile=x" };
 	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
 		options_read(1, &good[i], &options);
-		check_for(options.wrong == NULL && options_own(good[i]), good[i]);
+		check_for(options.wrong == NULL, good[i]);
 	}
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		options_read(1, &bad[i], &options);
-		check_for(options.wrong == bad[i] && options.allowed != NULL && options_own(bad[i]), bad[i]);
+		check_for(options.wrong == bad[i] && options.allowed != NULL, bad[i]);
 		check_for(options.ignore_root && options.budget_ms == 5000 && options.generic_failure == ACTION_IGNORE, bad[i]);
 	}
 	for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
 		options_read(1, &others[i], &options);
-		check_for(options.wrong == NULL && !options_own(others[i]), others[i]);
+		check_for(options.wrong == NULL && !options_keep(others[i]), others[i]);
 	}
+	for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+		check_for(options_keep(kept[i]), kept[i]);
+	for (size_t i = 0; i < sizeof passed / sizeof *passed; i++)
+		check_for(!options_keep(passed[i]), passed[i]);
 	const char *two[] = { "budget=x", "service=/" };
 	options_read(2, two, &options);
 	check(options.wrong == two[0]); /* the first */
@@ -191,7 +198,7 @@ static int has(const char *key, int index, const char *wanted) {
 static void test_replies(void) {
 	check(parse(full, sizeof full - 1) == NULL);
 	check(reply.action == ACTION_ALLOW && strcmp(reply.job, "5") == 0 && reply.counted);
-	check(reply.pid == 31335 && reply.start == 882100);
+	check(reply.pid == 31335 && reply.start == 882100 && reply.failure == ACTION_DENY && reply_in_job(&reply));
 	check(strcmp(reply.reason, "adopted into job 5, the only job of uid 1001 here") == 0);
 	check(strcmp(reply.display, "localhost:52.0") == 0 && strcmp(reply.xauthority, "/tmp/x y") == 0);
 	check(has("log", 0, "6 Connection by user alice: process 31335 adopted into job 5") && has("log", 1, "7 50% done\nnext") && has("log", 2, NULL));
@@ -200,6 +207,7 @@ static void test_replies(void) {
 	check(has("later-key", 0, "what\x7f" "ever"));
 	check(parse(HEAD "action deny\nend\n", sizeof HEAD "action deny\nend\n" - 1) == NULL);
 	check(reply.action == ACTION_DENY && reply.reason == NULL && reply.job == NULL && reply.pid == 0 && !reply.counted);
+	check(reply.failure == ACTION_IGNORE && !reply_in_job(&reply)); /* no line: not known */
 
 	/* Each beginning of it is no message. */
 	for (size_t length = 0; length < sizeof full - 1; length++)
@@ -208,7 +216,8 @@ static void test_replies(void) {
 	static const char *const good[] = {
 		"action ignore\n", "action allow\nreason \n", "action allow\ncounted 0\n", "action allow\njob 4294967295\n",
 		"x y\nx y\naction deny\n", "action deny\nmessage %00\nlog 0 \n", "a-b \naction allow\n", "action deny\nmessage end\n",
-		"action deny\nmessage \xff\xfe\n", "action allow\nprocess 2147483647 0\n",
+		"action deny\nmessage \xff\xfe\n", "action allow\nprocess 2147483647 0\n", "action allow\nfailure allow\n",
+		"failure deny\naction allow\n",
 	};
 	static const char *const bad[] = {
 		"", "action\n", "action \n", "action Allow\n", "action allow \n", "action allow\naction allow\n", "reason x\n",
@@ -223,13 +232,21 @@ static void test_replies(void) {
 		"action deny\n\n", "action deny\n x\n", "action deny\nKey x\n", "action deny\nk_y x\n", "action deny\nkey\n",
 		"action deny\nmessage a\tb\n", "action deny\nmessage \x7f\n", "action deny\r\n", "action deny\nmessage %\n",
 		"action deny\nmessage %0\n", "action deny\nmessage %0a\n", "action deny\nmessage %41\n", "action deny\nmessage %GG\n",
-		"action deny\nunknown %zz\n", "action deny\nend\nend\n",
+		"action deny\nunknown %zz\n", "action deny\nend\nend\n", "action allow\nfailure ignore\n", "action allow\nfailure \n",
+		"action allow\nfailure Deny\n", "action allow\nfailure deny \n", "action allow\nfailure deny\nfailure deny\n", "failure deny\n",
 	};
 	char text[400];
 	for (size_t i = 0; i < sizeof good / sizeof *good; i++)
 		check_for(parse(text, (size_t)snprintf(text, sizeof text, HEAD "%send\n", good[i])) == NULL, good[i]);
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		check_for(parse(text, (size_t)snprintf(text, sizeof text, HEAD "%send\n", bad[i])) != NULL, bad[i]);
+	static const struct { const char *lines; int in_job; } jobs[] = {
+		{ "", 0 }, { "job 5\n", 1 }, { "cgroup - /x\n", 1 }, { "job 5\ncgroup - /x\n", 1 }, { "from /x\nprocess 1 1\n", 0 },
+	};
+	for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {
+		check(parse(text, (size_t)snprintf(text, sizeof text, HEAD "action allow\n%send\n", jobs[i].lines)) == NULL);
+		check_for(reply_in_job(&reply) == jobs[i].in_job, jobs[i].lines);
+	}
 	static const char nul[] = HEAD "action deny\nmessage a\0b\nend\n";
 	check(parse(nul, sizeof nul - 1) != NULL);
 
@@ -438,7 +455,7 @@ static void mutate(void) {
 	const char *word[] = { text };
 	options_read(1, word, &options);
 	check(options.budget_ms >= 1 && options.budget_ms <= 120000 && options.helper[0] == '/' && options.service[0] != '\0');
-	check(options.wrong == NULL || options_own(text));
+	check((options.wrong == NULL || options.wrong == text) && (options.wrong == NULL) == (options.allowed == NULL));
 	plain_make(text);
 }
 

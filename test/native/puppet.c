@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,6 +81,7 @@ static void look(int count, char **words) {
 	int death = 0;
 	prctl(PR_GET_PDEATHSIG, &death);
 	fprintf(saw, "saw pdeathsig %d\n", death);
+	fprintf(saw, "saw turn nice %d policy %d\n", getpriority(PRIO_PROCESS, 0), sched_getscheduler(0));
 	for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
 		struct rlimit limit;
 		getrlimit(limits[i].resource, &limit);
@@ -136,11 +138,11 @@ static void ignore_all(void) {
 			signal(number, SIG_IGN);
 }
 
-static void note_pid(const char *name) {
+static void note_pid(const char *name, pid_t pid) {
 	char path[8192], digits[32];
 	path_of(path, name);
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	snprintf(digits, sizeof digits, "%d", (int)getpid());
+	snprintf(digits, sizeof digits, "%d", (int)pid);
 	if (fd < 0 || write(fd, digits, strlen(digits)) < 0)
 		_exit(9);
 	close(fd);
@@ -148,12 +150,13 @@ static void note_pid(const char *name) {
 
 /* A process of its own, which holds all descriptors. Not for ever, if the test should die. */
 static void leave_grandchild(void) {
-	if (fork() == 0) {
-		note_pid("grandchild.pid");
+	pid_t pid = fork();
+	if (pid == 0) {
 		alarm(120);
 		for (;;)
 			pause();
 	}
+	note_pid("grandchild.pid", pid); /* here: before the answer, after which the test looks for it */
 }
 
 int main(int count, char **words) {
@@ -171,7 +174,7 @@ int main(int count, char **words) {
 		*text++ = '\0';
 	else
 		text = part + strlen(part);
-	note_pid("helper.pid");
+	note_pid("helper.pid", getpid());
 	alarm(120); /* no test lasts as long; a puppet must not stay behind */
 
 	if (strcmp(part, "answer") == 0) {

@@ -141,9 +141,30 @@ describe('a record of its own', () => {
     unchanged(login);
   });
 
-  rootTest('with PAM_SILENT says nothing; SLURM_JOB_ID of another module stays', async () => {
+  rootTest('with PAM_SILENT says nothing; SLURM_JOB_ID of another module is not believed', async () => {
     const login = await programs.login(line(), ...recorded(...inJob()), 'pamenv=SLURM_JOB_ID=7', 'silent', 'call=open');
-    expect([login.answers, login.user, login.environment]).toEqual([['success'], [], ['SLURM_JOB_ID=7']]);
+    expect([login.answers, login.user, login.environment]).toEqual([['success'], [], ['SLURM_JOB_ID=5']]);
+  });
+
+  rootTest('in a job whose id is not known: success, its messages, and no SLURM_JOB_ID', async () => {
+    const lines = ['action allow', 'message You are in a job', ours, ...here()];
+    for (const steps of [[], ['pamenv=SLURM_JOB_ID=7']]) {
+      const login = await programs.login(
+        line(),
+        ...recorded(...lines),
+        'part=crashes',
+        ...steps,
+        'call=open',
+        'helper',
+      );
+      expect([login.answers, login.user, login.environment, login.log]).toEqual([
+        ['success'],
+        ['info You are in a job'],
+        [],
+        [],
+      ]);
+      expect(login.has('helper did not start')).toBe(true);
+    }
   });
 
   rootTest('without a job: its messages and its answer', async () => {
@@ -191,8 +212,19 @@ describe('a session that another module moved', () => {
     },
   );
 
+  rootTest('the helper is not told SSH_CONNECTION, which is the user’s by then (pam_env)', async () => {
+    const steps = ['pamenv=SSH_CONNECTION=192.0.2.7 50312 192.0.2.1 22', 'rhost=host.example', 'call=open', 'saw'];
+    const login = await programs.login(
+      line(),
+      ...recorded(...elsewhere),
+      `part=look ${reply('action ignore')}`,
+      ...steps,
+    );
+    expect(login.saw('request').filter((text) => /^(?:rhost|connection) /.test(text))).toEqual(['rhost host.example']);
+  });
+
   rootTest(
-    'the helper says it is back, the kernel does not: no word of it, and SLURM_JOB_ID is taken away',
+    'the helper says it is back, the kernel does not: no word of it, SLURM_JOB_ID is taken away, not its action',
     async () => {
       const text = reply('action allow', 'job 5', 'reason adopted', 'message You are in job 5');
       const login = await programs.login(
@@ -203,13 +235,101 @@ describe('a session that another module moved', () => {
         'call=open',
         'saw',
       );
-      expect([login.answers, login.user, login.environment]).toEqual([['success'], [], []]);
+      expect([login.answers, login.user, login.environment]).toEqual([['ignored'], [], []]);
       expect(login.log).toEqual([
-        expect.stringMatching(/^4 The session of user daemon was moved out of job 5 .* is not in it: adopted$/),
+        expect.stringMatching(
+          /^3 No decision for .*: the helper says that it is in job 5, but \/proc\/self\/cgroup does not \(adopted\); action_generic_failure=ignore: /,
+        ),
       ]);
       expect(login.saw('request')).not.toContain('counted 1');
     },
   );
+
+  describe('and is not put back: `failure` decides, not action_generic_failure', () => {
+    const isBack = ['action allow', 'job 5', 'message You are in job 5'];
+    const isBackUnnamed = ['action allow', 'cgroup - /nowhere', 'message You are in a job'];
+    interface Row {
+      readonly part: string;
+      readonly words?: readonly string[];
+      readonly steps?: readonly string[];
+      readonly record?: 'allow' | 'deny';
+      readonly decides: 'allow' | 'deny';
+      readonly says?: RegExp;
+    }
+    const rows: readonly Row[] = (['allow', 'deny'] as const).flatMap((failure) => {
+      const other = failure === 'allow' ? 'deny' : 'allow';
+      const row = { record: failure, decides: failure };
+      return [
+        { ...row, part: 'crashes', says: /ended without a whole answer/ },
+        { ...row, part: 'hangs', words: ['budget=300ms'], says: /no answer within 300 ms/ },
+        { ...row, part: 'answer garbage|end|', says: /cannot be used/ },
+        { ...row, part: 'crashes', words: ['profile=x'], says: /"profile=x" on the PAM line/ },
+        { ...row, part: 'crashes', words: ['service=*'], steps: [`renamed=${'%'.repeat(1400)}`], says: /too long/ },
+        { ...row, part: `answer ${reply(...isBack)}`, says: /the helper says that it is in job 5/ },
+        { ...row, part: `answer ${reply(...isBackUnnamed)}`, says: /the helper says that it is in job 5/ },
+        { record: other, part: `answer ${reply(...isBack, `failure ${failure}`)}`, decides: failure },
+        { part: `answer ${reply(...isBack, `failure ${failure}`)}`, decides: failure },
+      ];
+    });
+    for (const { part, words = [], steps: more = [], record, decides, says = /./ } of rows) {
+      const how = `${part.slice(0, 40)} ${words.join(' ')}`;
+      rootTest(`${how}, recorded ${record}: ${decides}`, async () => {
+        const generic = `action_generic_failure=${decides === 'deny' ? 'allow' : 'deny'}`;
+        const failure = record === undefined ? [] : [`failure ${record}`];
+        const steps = [
+          ...recorded(...elsewhere, ...failure),
+          `part=${part}`,
+          ...more,
+          'pamenv=SLURM_JOB_ID=5',
+          'call=open',
+        ];
+        const login = await programs.login(line('budget=60s', generic, ...words), ...steps);
+        const denied = decides === 'deny';
+        expect([login.answers, login.environment]).toEqual([[denied ? 'session error' : 'success'], []]);
+        expect(login.log[0]).toMatch(/^3 The session of user daemon \(uid=1\) is not in job 5: .*To do: /);
+        expect(login.log[0]).toMatch(says);
+        expect(login.log[0]).toContain(`; action_adopt_failure=${decides}: `);
+        expect(login.log.slice(1)).toEqual(
+          denied
+            ? ['5 Access denied for user daemon (uid=1): the session is not in job 5 (action_adopt_failure=deny)']
+            : [],
+        );
+        expect(login.user).toEqual(denied ? [expect.stringMatching(/^error Access denied: this session /)] : []);
+        unchanged(login);
+      });
+    }
+
+    rootTest('the helper’s own answer about a session outside its job stands', async () => {
+      for (const [action, answer] of [
+        ['allow', 'success'],
+        ['ignore', 'ignored'],
+        ['deny', 'session error'],
+      ]) {
+        const text = reply(`action ${action}`);
+        const steps = [...recorded(...elsewhere, `failure ${action === 'deny' ? 'allow' : 'deny'}`), 'call=open'];
+        const login = await programs.login(line(), `part=answer ${text}`, ...steps);
+        expect(login.answers).toEqual([answer]);
+      }
+    });
+  });
+
+  rootTest('out of a job whose id is not known: asked about, put back, judged as others', async () => {
+    const lines = ['action allow', 'message You are in a job', ours, 'cgroup - /nowhere', 'failure deny'];
+    const back = reply('action allow', 'message You are in a job again', ...here());
+    const steps = [...recorded(...lines), 'pamenv=SLURM_JOB_ID=7', 'call=open', 'saw'];
+    const login = await programs.login(line(), `part=look ${back}`, ...steps);
+    expect([login.answers, login.user, login.environment]).toEqual([['success'], ['info You are in a job again'], []]);
+    expect(login.saw('request').filter((text) => text.startsWith('job '))).toEqual([]);
+
+    const crashed = await programs.login(line(), 'part=crashes', ...steps);
+    expect([crashed.answers, crashed.environment]).toEqual([['session error'], []]);
+    expect(crashed.log).toEqual([
+      expect.stringMatching(/^3 The session of user daemon \(uid=1\) is not in its job: .*action_adopt_failure=deny/),
+      '5 Access denied for user daemon (uid=1): the session is not in its job (action_adopt_failure=deny)',
+    ]);
+    const ignored = await programs.login(line(), `part=answer ${reply('action ignore')}`, ...steps);
+    expect(ignored.log).toEqual([expect.stringContaining('was moved out of its job by another module')]);
+  });
 
   rootTest('let in without it: the answer’s own messages', async () => {
     const text = reply('action ignore', 'message You are in no job');

@@ -21,10 +21,15 @@ const denies = {
 };
 
 describe('parsePamLine()', () => {
-  it('takes a profile, and what comes behind it counts more', () => {
+  it('takes a profile, and an action of its own counts more wherever it stands', () => {
     expect(parsePamLine(['profile=STRICT'])).toEqual({ ...defaultOptions, ...denies });
     expect(parsePamLine(['profile=strict', 'action_unknown=newest']).actionUnknown).toBe('newest');
-    expect(parsePamLine(['action_unknown=allow', 'profile=strict']).actionUnknown).toBe('deny');
+    expect(parsePamLine(['action_unknown=allow', 'profile=strict'])).toEqual({
+      ...defaultOptions,
+      ...denies,
+      actionUnknown: 'allow',
+    });
+    expect(parsePamLine(['profile=strict', 'profile=lenient'])).toEqual(defaultOptions);
     expect(parsePamLine(['profile=lenient'], parsePamLine(['profile=strict']))).toEqual(defaultOptions);
   });
 
