@@ -1,13 +1,15 @@
 // An adoption beside pam_slurm_adopt's, on a real Slurm: a user with two jobs logs in. Ours as a resident process makes it
 // (the node was read before, as `serve` will hold it), until /proc proves it, which is when a login is answered, and until
 // slurmstepd has counted it; and as a whole command. Theirs is the account phase by pamtester, with what pamtester and
-// PAM cost by themselves (the same with pam_permit) taken off where ours has no start of a process either.
+// PAM cost by themselves (the same with pam_permit) taken off where ours has no start of a process either. Last, whole
+// logins by our own module, which starts its helper each time, and the helper beside an empty node.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline';
+import { buildModule, missing } from '../scripts/build-native.mjs';
 import { command, loadTests } from './load.mjs';
 import { median, wholeProcess } from './measure.mjs';
 import { onCluster } from './owners.mjs';
@@ -31,14 +33,23 @@ export async function measureAdopt({ product, report }) {
 async function measureLogins({ product, report, cluster, user }) {
   const folder = fs.mkdtempSync('/run/slurm-cgroups-bench-');
   const pam = new Pamtester(folder, cluster, user);
+  const log = '/run/slurm-cgroups/logins.log';
+  const hadLog = fs.existsSync(log);
   try {
     for (let left = 2; left > 0; left--) await cluster.submit(user, 'sleep 600');
     const node = await product.readNode({ nodeName: cluster.nodeName, configFile: cluster.conf });
     for (const [how, pauseMs] of Object.entries(pauses)) await measureOn({ product, report, pam, node, how, pauseMs });
     await measureCommand({ report, pam, cluster });
+    // As it is at a site: what a login needs of Slurm's configuration was written down.
+    await wholeProcess(process.execPath, [command, 'doctor', '--write-node', '--node', cluster.nodeName])();
+    await measureHelper({ report, cluster, user });
+    if (pam.hasModule) await measureModule({ report, pam });
+    else console.log(`Our own module is not measured: ${missing()}`);
   } finally {
     pam.close();
     fs.rmSync(folder, { recursive: true });
+    fs.rmSync('/run/slurm-cgroups/node.json', { force: true }); // it is of a node that is gone
+    if (!hadLog) fs.rmSync(log, { force: true });
   }
 }
 
@@ -87,16 +98,72 @@ async function measureCommand({ report, pam, cluster }) {
   report('adopt, the whole command', [median(times.ours), median(times.theirs)], 'pamtester, whole');
 }
 
+/** The helper alone: a request by its standard input, as the module gives it. */
+async function measureHelper({ report, cluster, user }) {
+  const times = { ours: [], empty: [] };
+  for (let round = -2; round < 21; round++) {
+    const session = spawn('/bin/sleep', ['600'], { uid, gid: uid, stdio: 'ignore' });
+    await once(session, 'spawn');
+    const ours = await helperRun(session.pid, { cluster, user });
+    session.kill('SIGKILL');
+    const empty = await wholeProcess(process.execPath, ['-e', '0'])();
+    if (round < 0) continue;
+    times.ours.push(ours);
+    times.empty.push(empty);
+  }
+  report('pam, the helper alone', [median(times.ours), median(times.empty)], 'an empty node', 1.6);
+}
+
+async function helperRun(pid, { cluster, user }) {
+  const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const startTime = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  const uptimeMs = Math.round(Number(fs.readFileSync('/proc/uptime', 'utf8').split(' ')[0]) * 1000);
+  const lines = ['slurm-cgroups-login 1', 'phase account', `deadline ${uptimeMs + 5000}`, `user ${user}`, `uid ${uid}`];
+  lines.push(
+    `pid ${pid}`,
+    `start ${startTime}`,
+    'threads 1',
+    'service sshd',
+    `option nodename=${cluster.nodeName}`,
+    'end',
+  );
+  const begin = performance.now();
+  const child = spawn(process.execPath, [command, 'pam'], { env: {}, stdio: ['pipe', 'ignore', 'inherit'] });
+  child.stdin.end(`${lines.join('\n')}\n`);
+  const [code] = await once(child, 'exit');
+  if (code !== 0) throw new Error(`slurm-cgroups pam ended with ${code}`);
+  return performance.now() - begin;
+}
+
+/** Whole logins by pamtester, ours and theirs. */
+async function measureModule({ report, pam }) {
+  const times = { ours: [], theirs: [] };
+  for (let round = -2; round < 21; round++) {
+    const ours = await pam.login('module');
+    const theirs = await pam.login('adopt');
+    if (round < 0) continue;
+    times.ours.push(ours);
+    times.theirs.push(theirs);
+  }
+  report('pam, a login by our module', [median(times.ours), median(times.theirs)], 'pam_slurm_adopt, whole');
+}
+
 /** A shell that sees PAM services of its own, in a mount namespace, and starts pamtester for each login. */
 class Pamtester {
   #shell;
   #lines;
   #user;
+  hasModule = missing() === undefined;
 
   constructor(folder, cluster, user) {
     const pam = path.join(folder, 'pam.d');
     fs.mkdirSync(pam);
     const modules = { adopt: `pam_slurm_adopt.so service=* nodename=${cluster.nodeName}`, permit: 'pam_permit.so' };
+    if (this.hasModule) {
+      const helper = path.join(folder, 'helper');
+      fs.writeFileSync(helper, `#!${process.execPath}\nrequire(${JSON.stringify(command)});\n`, { mode: 0o755 });
+      modules.module = `${buildModule(folder)} helper=${helper} service=* nodename=${cluster.nodeName}`;
+    }
     for (const [name, module] of Object.entries(modules))
       fs.writeFileSync(path.join(pam, name), `account required ${module}\nauth required pam_deny.so\n`);
     const script =

@@ -90,15 +90,16 @@ export async function startCluster(
   const conf = path.join(folder, 'etc', 'slurm.conf');
   const environment = { PATH: '/usr/bin:/bin:/usr/sbin:/sbin', SLURM_CONF: conf, LC_ALL: 'C' };
   let pair: Cluster['pair'];
+  const submitted: number[] = [];
   const run = async (program: string, args: readonly string[], user?: string): Promise<string> => {
     const file = (programs as readonly string[]).includes(program) ? files[program as Program] : program;
     const own = user === undefined ? [file, ...args] : [files.runuser, '-u', user, '--', file, ...args];
     const whole = [...(pair?.[0].within ?? []), ...own];
     const [first = file, ...rest] = whole;
     const { stdout } = await promisify(execFile)(first, rest, { env: environment, cwd: '/', timeout: 120_000 });
+    if (program === 'sbatch') submitted.push(Number.parseInt(stdout, 10));
     return stdout;
   };
-  const submitted: number[] = [];
   const stop = async () => {
     if (janitor.exitCode !== null) return;
     // What adoptions leave for the epilog, which this cluster has none of.
@@ -155,7 +156,6 @@ export async function startCluster(
   const submit = async (user: string, command: string, args: readonly string[] = []): Promise<number> => {
     const words = ['--parsable', '-o', '/dev/null', '--chdir=/', ...args, `--wrap=${command}`];
     const jobId = Number(await run('sbatch', words, user));
-    submitted.push(jobId);
     await running(jobId);
     return jobId;
   };
