@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { writeRecordingFile } from '../../../src/cli/record/file.js';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-recording-'));
@@ -10,6 +10,7 @@ const at = (name: string) => path.join(folder, name);
 afterEach(() => {
   for (const name of fs.readdirSync(folder)) fs.rmSync(at(name), { recursive: true });
 });
+afterAll(() => fs.rmSync(folder, { recursive: true }));
 
 const write = (file: string, force = false) => writeRecordingFile(file, 'text\n', { force });
 
