@@ -65,6 +65,15 @@ export interface LoginReply {
   readonly from: readonly string[];
 }
 
+/** What a reply has beside its action and its reason where the session is in no job. */
+export const bareReply: Omit<LoginReply, 'action' | 'reason'> = {
+  log: [],
+  messages: [],
+  isCounted: false,
+  cgroups: [],
+  from: [],
+};
+
 /**
  * Reads a request.
  *

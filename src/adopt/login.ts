@@ -16,7 +16,7 @@ import type { AnswerDecision, Rule } from '../policy/answer.js';
 import { type AdoptionOptions, logLevels } from '../policy/options.js';
 import { readLoginNote } from './login-note.js';
 import { type LoginProcess, processOfLogin } from './login-process.js';
-import { type LoginReply, type LoginRequest, type LogLine, parseLoginReply } from './login-protocol.js';
+import { bareReply, type LoginReply, type LoginRequest, type LogLine, parseLoginReply } from './login-protocol.js';
 import { type AdoptionRecord, Recorder } from './record.js';
 import { admitSession, decideSession, type SessionOptions } from './session.js';
 
@@ -184,15 +184,14 @@ function plainReply(
   request: LoginRequest,
   answer: Answer,
   { options, messages }: Pick<LoginOptions, 'options' | 'messages'>,
+  record?: AdoptionRecord,
 ): LoginReply {
   const { action, reason } = answer;
   return {
+    ...bareReply,
     ...{ action, reason },
-    log: logLines(request, answer, options),
+    log: logLines(request, answer, options, record),
     messages: messagesFor(answer, messages),
-    isCounted: false,
-    cgroups: [],
-    from: [],
   };
 }
 
@@ -214,11 +213,11 @@ function replyOf({
   const answer = request.phase === 'session' ? answerOfSession(record, options) : record;
   const isIn = answer.action === 'allow' && record.adoption?.outcome === 'adopted' && record.target?.kind === 'job';
   const jobId = record.target?.kind === 'job' ? record.target.jobId : undefined;
+  const plain = plainReply(request, answer, { options, messages }, record);
   return {
-    ...plainReply(request, answer, { options, messages }),
-    log: [...logLines(request, answer, options, record), ...said.map((line) => ({ severity: severities.error, line }))],
-    messages:
-      answer.action === 'allow' ? [isIn ? inJob(jobId) : notInJob(answer, record)] : messagesFor(answer, messages),
+    ...plain,
+    log: [...plain.log, ...said.map((line) => ({ severity: severities.error, line }))],
+    messages: answer.action === 'allow' ? [isIn ? inJob(jobId) : notInJob(answer, record)] : plain.messages,
     process,
     ...(isIn ? defined({ jobId }) : {}),
     isCounted: isIn && (request.isCounted || record.adoption?.accounting === 'stepd'),

@@ -5,6 +5,7 @@ import process from 'node:process';
 import { type AnsweredLogin, answerLogin, leftOf } from '../../adopt/login.js';
 import { forgetLogin, noteLogin } from '../../adopt/login-note.js';
 import {
+  bareReply,
   endOfMessage,
   formatLoginReply,
   type LoginRequest,
@@ -131,11 +132,10 @@ function kept(host: Host, answered: AnsweredLogin): AnsweredLogin {
     if (action !== 'allow' || reply.failure !== 'deny') return { reply: { ...reply, log }, record };
     const reason = 'this node cannot write down where the session is';
     const messages = [`Access denied by pam_slurm_cgroups: ${reason}`];
-    return { reply: { ...plainRefusal, reason, log, messages }, record: { ...record, action: 'deny', reason } };
+    const refusal = { ...bareReply, action: 'deny', reason, log, messages } as const;
+    return { reply: refusal, record: { ...record, action: 'deny', reason } };
   }
 }
-
-const plainRefusal = { action: 'deny', isCounted: false, cgroups: [], from: [] } as const;
 
 /** action_generic_failure as far as it can be read: the module knows it from the same line. */
 function misconfigured(host: Host, request: LoginRequest, error: ConfigError): AnsweredLogin {
@@ -154,7 +154,7 @@ function misconfigured(host: Host, request: LoginRequest, error: ConfigError): A
   const recorder = new Recorder(host, { pid, uid, user, service, ...defined({ connection }) });
   return {
     reply: {
-      ...{ action, reason, isCounted: false, cgroups: [], from: [] },
+      ...{ ...bareReply, action, reason },
       log: [{ severity: 3, line: reason }],
       messages:
         action === 'deny' ? ['Access denied by pam_slurm_cgroups: it is not configured rightly on this node'] : [],
