@@ -135,13 +135,19 @@ function wordOf(key: string, value: unknown, mistakes: string[]): readonly strin
 }
 
 function isRight(word: string, mistakes: string[]): boolean {
+  const mistake = mistakeIn(word);
+  if (mistake !== undefined) mistakes.push(mistake);
+  return mistake === undefined;
+}
+
+/** What is wrong with a word of the PAM line; `undefined`: nothing. */
+export function mistakeIn(word: string): string | undefined {
   try {
     parsePamLine([word]);
-    return true;
+    return undefined;
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    mistakes.push(error.message);
-    return false;
+    if (error instanceof ConfigError) return error.message;
+    throw error;
   }
 }
 

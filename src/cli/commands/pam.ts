@@ -22,7 +22,7 @@ import { ConfigError, quote, SlurmCgroupsError } from '../../machine/errors.js';
 import { configFiles } from '../../machine/guarded-files.js';
 import type { Host } from '../../machine/host.js';
 import { inputIsTerminal, liveHost, readInput, writeError, writeOutput } from '../../machine/live-host.js';
-import { parseConfigFile, parsePamLine, type SiteConfiguration } from '../../policy/config-file.js';
+import { mistakeIn, parseConfigFile, parsePamLine, type SiteConfiguration } from '../../policy/config-file.js';
 import { defaultOptions } from '../../policy/options.js';
 import { usageError } from '../exit.js';
 import { logLogin } from '../login-log.js';
@@ -139,15 +139,9 @@ function kept(host: Host, answered: AnsweredLogin): AnsweredLogin {
 
 /** action_generic_failure as far as it can be read: the module knows it from the same line. */
 function misconfigured(host: Host, request: LoginRequest, error: ConfigError): AnsweredLogin {
-  let options = defaultOptions;
-  for (const word of request.options.filter((one) => /^(?:action_generic_failure|profile)=/i.test(one))) {
-    try {
-      options = parsePamLine([word], options);
-    } catch (other) {
-      if (!(other instanceof ConfigError)) throw other; // it is the mistake, perhaps
-    }
-  }
-  const { actionGenericFailure: action } = options;
+  const { actionGenericFailure: action } = parsePamLine(
+    request.options.filter((word) => mistakeIn(word) === undefined),
+  );
   const reason = error.message;
   const answer = { action, rule: 'configuration', reason, trace: [`action_generic_failure=${action}`] } as const;
   const { pid, uid, user, service, connection } = request;

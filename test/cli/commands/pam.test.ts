@@ -72,6 +72,11 @@ describe.runIf(isRoot)('slurm-cgroups pam', () => {
     const denied = run(requestWith({}, ['action_unknwon=deny', 'action_generic_failure=deny']));
     expect(denied.exitCode).toBe(1);
     expect(parseLoginReply(denied.stdout)).toMatchObject({ action: 'deny' });
+    // As where nothing is wrong: an action of its own counts more than a profile, wherever it stands.
+    const both = run(requestWith({}, ['action_generic_failure=deny', 'profile=lenient', 'rank=oldest']));
+    expect(parseLoginReply(both.stdout)).toMatchObject({ action: 'deny' });
+    const stict = run(requestWith({}, ['profile=stict', 'action_generic_failure=deny']));
+    expect(parseLoginReply(stict.stdout)).toMatchObject({ action: 'deny' });
   });
 
   it('reads the configuration of the site, and lets the PAM line win', () => {
