@@ -4,14 +4,14 @@
 import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
-import process from 'node:process';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { connectionOfProcess, parseSshConnection } from '../../src/adopt/connection.js';
 import { failingHost } from '../../src/machine/failing.js';
 import { liveHost } from '../../src/machine/live-host.js';
 import type { TcpConnection } from '../../src/machine/tcp-table.js';
-import { alice, inWorld, kernels, onKernels, until, type World } from '../support/kernel-jobs.js';
+import { alice, inWorld, kernels, onKernels, until } from '../support/kernel-jobs.js';
+import { playSshd } from '../support/played-sshd.js';
 import { families, Listener } from '../support/tcp-listener.js';
 
 /** As SSH_CONNECTION writes it, its addresses unmapped. */
@@ -79,17 +79,6 @@ onKernels((kernel) => {
 
   if (kernel !== kernels[0]) return; // what follows looks at processes alone, which are the same whatever the cgroups
 
-  /** Node under another name runs `script` and says by a file that it is ready. */
-  const sshd = async (world: World, script: string, { name = 'sshd-session', uid = 0 } = {}): Promise<number> => {
-    const folder = world.folder();
-    fs.chmodSync(folder, 0o777);
-    const [file, ready] = [path.join(folder, name), path.join(folder, 'ready')];
-    linkOrCopy(process.execPath, file);
-    const begin = `const ready = () => require('node:fs').writeFileSync('${ready}', ''); const net = require('node:net');`;
-    const pid = await world.start(file, ['-e', `${begin} ${script} setTimeout(() => {}, ${world.lifetime}000);`], uid);
-    await until(`${name} is ready`, () => fs.existsSync(ready));
-    return pid;
-  };
   const why = (pid: number, host = liveHost()) => {
     const found = connectionOfProcess(host, pid);
     return 'why' in found ? found.why : written(found.connection);
@@ -101,7 +90,7 @@ onKernels((kernel) => {
         const file = path.join(world.folder(), 'port');
         const accept = `const server = net.createServer((socket) => { server.close(); ready(); });
           server.listen(0, '${listen}', () => require('node:fs').writeFileSync('${file}', String(server.address().port)));`;
-        const started = sshd(world, accept);
+        const started = playSshd(world, accept);
         await until('it listens', () => fs.existsSync(file) && fs.readFileSync(file, 'utf8') !== '');
         const port = Number(fs.readFileSync(file, 'utf8'));
         const client = net.connect(port, connect);
@@ -128,11 +117,11 @@ onKernels((kernel) => {
       const listener = await Listener.at('127.0.0.1');
       try {
         const connect = `net.connect(${listener.port}, '127.0.0.1'`;
-        const none = await sshd(world, 'ready();');
+        const none = await playSshd(world, 'ready();');
         expect(why(none)).toBe(`process ${none} holds no TCP connections`);
-        const two = await sshd(world, `${connect}, () => ${connect}, ready));`);
+        const two = await playSshd(world, `${connect}, () => ${connect}, ready));`);
         expect(why(two)).toBe(`process ${two} holds 2 TCP connections`);
-        const both = await sshd(world, `net.createServer().listen(0, () => ${connect}, ready));`, { name: 'sshd' });
+        const both = await playSshd(world, `net.createServer().listen(0, () => ${connect}, ready));`, { name: 'sshd' });
         expect(why(both)).toBe(`process ${both} is the listening sshd`);
       } finally {
         listener.close();
@@ -144,7 +133,7 @@ onKernels((kernel) => {
       try {
         const connect = `net.connect(${listener.port}, '127.0.0.1', ready);`;
         for (const of of [{ uid: alice }, { name: 'notsshd' }]) {
-          const pid = await sshd(world, connect, of);
+          const pid = await playSshd(world, connect, of);
           expect(why(pid)).toBe(`process ${pid} is not the sshd of a connection`);
         }
       } finally {
@@ -153,13 +142,3 @@ onKernels((kernel) => {
     });
   });
 });
-
-/** Node is large: where the file system allows it, its new name is a link. */
-function linkOrCopy(program: string, file: string): void {
-  try {
-    fs.linkSync(program, file);
-  } catch {
-    fs.copyFileSync(program, file);
-    fs.chmodSync(file, 0o755);
-  }
-}

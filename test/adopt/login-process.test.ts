@@ -1,10 +1,7 @@
 // Which process a login is. An sshd is played by Node under that name, with real connections; real ones are met by the
 // tests on real Slurm.
 
-import fs from 'node:fs';
 import net from 'node:net';
-import path from 'node:path';
-import process from 'node:process';
 import { expect, it } from 'vitest';
 import { adopt } from '../../src/adopt/adoption.js';
 import { processOfLogin } from '../../src/adopt/login-process.js';
@@ -12,7 +9,8 @@ import { identityOf } from '../../src/cgroup/process.js';
 import { hasCode, SlurmCgroupsError } from '../../src/machine/errors.js';
 import { failingHost } from '../../src/machine/failing.js';
 import { liveHost } from '../../src/machine/live-host.js';
-import { alice, childrenOf, inWorld, kernels, onKernels, until, type World } from '../support/kernel-jobs.js';
+import { alice, childrenOf, inWorld, kernels, onKernels } from '../support/kernel-jobs.js';
+import { playSshd } from '../support/played-sshd.js';
 import { Listener } from '../support/tcp-listener.js';
 
 onKernels((kernel) => {
@@ -22,25 +20,6 @@ onKernels((kernel) => {
   });
 
   if (kernel !== kernels[0]) return; // what follows looks at processes alone, which are the same whatever the cgroups
-
-  /** Node under another name runs `script` and says by a file that it is ready. */
-  const sshd = async (world: World, script: string, { name = 'sshd-session', uid = 0 } = {}): Promise<number> => {
-    const folder = world.folder();
-    fs.chmodSync(folder, 0o777);
-    const [file, ready] = [path.join(folder, name), path.join(folder, 'ready')];
-    linkOrCopy(process.execPath, file);
-    const pid = await world.start(
-      file,
-      [
-        '-e',
-        `const ready = () => require('node:fs').writeFileSync('${ready}', ''); const net = require('node:net');
-         const { spawn } = require('node:child_process'); ${script} setTimeout(() => {}, ${world.lifetime}000);`,
-      ],
-      uid,
-    );
-    await until(`${name} is ready`, () => fs.existsSync(ready));
-    return pid;
-  };
 
   /** A child under its own name, which holds what is given to it, and ends with its parent. */
   const child = (handles: string) =>
@@ -74,7 +53,7 @@ onKernels((kernel) => {
 
   inWorld(kernel, 'processOfLogin() is the caller, which holds the connection', async (world) => {
     await withListener(async (connect, next) => {
-      const pid = await sshd(world, `${connect}.once('connect', ready);`);
+      const pid = await playSshd(world, `${connect}.once('connect', ready);`);
       const connection = await next();
       expect(found(pid, connection)).toEqual([pid, false]);
       // Whatever cannot be read is an error of ours, and nothing stays open.
@@ -95,7 +74,7 @@ onKernels((kernel) => {
   inWorld(kernel, 'processOfLogin() is the one above, where PAM runs in a child that holds it too', async (world) => {
     await withListener(async (connect, next) => {
       const script = `const socket = ${connect}.once('connect', () => { ${child('socket._handle.fd')} });`;
-      const pid = await sshd(world, script);
+      const pid = await playSshd(world, script);
       const connection = await next();
       const [fork = 0] = childrenOf(pid);
       expect(found(fork, connection)).toEqual([pid, false]);
@@ -106,14 +85,14 @@ onKernels((kernel) => {
     await withListener(async (connect, next) => {
       const listens = `net.createServer().listen(0, '127.0.0.1', () => {
         const socket = ${connect}.once('connect', () => { ${child('socket._handle.fd')} }); });`;
-      const above = await sshd(world, listens, { name: 'sshd' });
+      const above = await playSshd(world, listens, { name: 'sshd' });
       const connection = await next();
       const [fork = 0] = childrenOf(above);
       expect(found(fork, connection)).toEqual([fork, false]);
       expect(found(above, connection)).toBe('ERR_PROTECTED');
       // An sshd with a connection of its own below one with another.
       const inner = `spawn(process.execPath, ['-e', "const net = require('node:net'); ${connect}; process.stdin.resume().on('end', () => process.exit())"], { stdio: ['pipe', 'ignore', 'ignore'] })`;
-      const outer = await sshd(world, `${connect}.once('connect', () => { ${inner}.once('spawn', ready); });`);
+      const outer = await playSshd(world, `${connect}.once('connect', () => { ${inner}.once('spawn', ready); });`);
       const [first, second] = [await next(), await next()];
       const [below = 0] = childrenOf(outer);
       expect(found(below, first)).toEqual([outer, false]);
@@ -124,12 +103,12 @@ onKernels((kernel) => {
 
   inWorld(kernel, 'processOfLogin() is the one above without TCP too, and not the one that listens', async (world) => {
     // Behind a pipe with keyboard-interactive: an sshd, and one below it.
-    const pid = await sshd(world, child("'ignore'"));
+    const pid = await playSshd(world, child("'ignore'"));
     const [fork = 0] = childrenOf(pid);
     for (const text of [undefined, 'UNKNOWN 65535 UNKNOWN 65535', 'nonsense'])
       expect(found(fork, text)).toEqual([pid, true]);
     const listens = `net.createServer().listen(0, '127.0.0.1', () => { ${child("'ignore'")} });`;
-    const [below = 0] = childrenOf(await sshd(world, listens, { name: 'sshd' }));
+    const [below = 0] = childrenOf(await playSshd(world, listens, { name: 'sshd' }));
     expect(found(below, undefined)).toEqual([below, true]);
   });
 
@@ -140,7 +119,7 @@ onKernels((kernel) => {
     try {
       const { port } = server.address() as net.AddressInfo;
       const half = `net.connect({ port: ${port}, host: '127.0.0.1', allowHalfOpen: true }).once('end', ready).resume();`;
-      const pid = await sshd(world, half);
+      const pid = await playSshd(world, half);
       const { remotePort, localPort } = await accepted;
       const connection = `127.0.0.1 ${localPort} 127.0.0.1 ${remotePort}`;
       expect(found(pid, connection)).toEqual([pid, false]);
@@ -155,8 +134,8 @@ onKernels((kernel) => {
 
   inWorld(kernel, 'processOfLogin() is nobody where no sshd holds the connection', async (world) => {
     await withListener(async (connect, next) => {
-      const pid = await sshd(world, 'ready();');
-      const other = await sshd(world, `${connect}.once('connect', ready);`);
+      const pid = await playSshd(world, 'ready();');
+      const other = await playSshd(world, `${connect}.once('connect', ready);`);
       const connection = await next();
       expect(found(pid, connection)).toBe('ERR_PROTECTED');
       expect(found(other, connection)).toEqual([other, false]);
@@ -166,30 +145,21 @@ onKernels((kernel) => {
 
   inWorld(kernel, 'processOfLogin() is the caller of every other program, and where there is no TCP', async (world) => {
     await withListener(async (connect, next) => {
-      const other = await sshd(world, `${connect}.once('connect', ready);`, { name: 'login' });
+      const other = await playSshd(world, `${connect}.once('connect', ready);`, { name: 'login' });
       const connection = await next();
       expect(found(other, connection)).toEqual([other, true]);
-      const ofUser = await sshd(world, 'ready();', { uid: alice });
+      const ofUser = await playSshd(world, 'ready();', { uid: alice });
       expect(found(ofUser, connection)).toEqual([ofUser, true]);
-      const piped = await sshd(world, 'ready();');
+      const piped = await playSshd(world, 'ready();');
       for (const text of [undefined, 'UNKNOWN 65535 UNKNOWN 65535', 'nonsense'])
         expect(found(piped, text)).toEqual([piped, true]);
     });
   });
 
   inWorld(kernel, 'processOfLogin() fails where the caller has ended, or its pid is another’s', async (world) => {
-    const pid = await sshd(world, 'ready();');
+    const pid = await playSshd(world, 'ready();');
     const { startTime } = identityOf(liveHost(), pid);
     expect(() => processOfLogin(liveHost(), { pid, startTime: startTime + 1n }, undefined)).toThrow(/another by now/);
     expect(() => processOfLogin(liveHost(), { pid: 4_194_304, startTime }, undefined)).toThrow(SlurmCgroupsError);
   });
 });
-
-/** The same file under another name. */
-function linkOrCopy(from: string, to: string): void {
-  try {
-    fs.linkSync(from, to);
-  } catch {
-    fs.copyFileSync(from, to);
-  }
-}

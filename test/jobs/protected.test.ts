@@ -28,8 +28,7 @@ import {
   until,
   type World,
 } from '../support/kernel-jobs.js';
-
-const wait = (world: World) => `setTimeout(() => {}, ${world.lifetime}000);`;
+import { playSshd } from '../support/played-sshd.js';
 
 onKernels((kernel) => {
   /** Why alice's job does not get that process; the process is where it was, in every hierarchy. */
@@ -141,19 +140,7 @@ onKernels((kernel) => {
   if (kernel !== kernels[0]) return;
 
   describe('adopt() and sshd', () => {
-    /** Root's Node under another name; it says that it is ready by a file. */
-    const sshd = async (world: World, name: string, script: string): Promise<number> => {
-      const folder = world.folder();
-      const [file, ready] = [path.join(folder, name), path.join(folder, 'ready')];
-      linkOrCopy(process.execPath, file);
-      const pid = await world.start(
-        file,
-        ['-e', `const ready = () => require('node:fs').writeFileSync('${ready}', ''); ${script} ${wait(world)}`],
-        0,
-      );
-      await until(`${name} is ready`, () => fs.existsSync(ready));
-      return pid;
-    };
+    const sshd = (world: World, name: string, script: string) => playSshd(world, script, { name });
 
     /** A port of this machine where connections are accepted, while `act` runs. */
     const withPort = async (act: (port: number) => Promise<void>) => {
@@ -369,14 +356,5 @@ function text(file: string): string {
     return fs.readFileSync(file, 'utf8');
   } catch {
     return '';
-  }
-}
-
-/** A link is made at once where the file system is the same. */
-function linkOrCopy(from: string, to: string): void {
-  try {
-    fs.linkSync(from, to);
-  } catch {
-    fs.copyFileSync(from, to);
   }
 }
