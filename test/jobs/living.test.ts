@@ -60,7 +60,7 @@ onKernels((kernel) => {
         const report = await cleanJob({ jobId: 101 }, { node, graceMs: 0, timeoutMs: 10_000 });
         expect(report.ended.map((one) => one.pid)).toEqual([pid]);
         expect(report.spared).toEqual([]);
-        expect(stateOf(pid)).toBeUndefined();
+        expect(['Z', 'X', undefined]).toContain(stateOf(pid)); // we are its parent, and may not have reaped it yet
       });
   });
 });
