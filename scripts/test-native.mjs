@@ -64,7 +64,7 @@ function fuzz() {
   fs.mkdirSync(at('seeds'));
   fs.writeFileSync(
     at('seeds/reply'),
-    'slurm-cgroups-answer 1\naction allow\nreason x%25\nlog 6 y\nmessage z\nprocess 5 6\njob 5\ncounted 1\nfailure deny\ncgroup memory /a\ncgroup - /b\nfrom /c\ndisplay d\nxauthority e\nend\n',
+    'slurm-cgroups-answer 1\naction allow\nreason x%25\nlog 6 y\nmessage z\nprocess 5 6\njob 5\ncounted 1\nfailure deny\ncgroup memory /a\ncgroup - /b\nfrom /c\ndisplay d\nxauthority e\nstepd 9728 /f/g\nnamespaces account\nend\n',
   );
   for (const name of ['stat', 'cgroup']) fs.copyFileSync(`/proc/self/${name}`, at(`seeds/${name}`));
   const said = run(

@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#include "display.h"
+
 static int account_with(struct login *login, struct papers *papers) {
 	struct outcome outcome;
 	const struct reply *reply = &papers->reply;
@@ -20,6 +22,14 @@ static int account_with(struct login *login, struct papers *papers) {
 		login_set(login, "SLURM_JOB_ID", reply->job);
 		login_set(login, "DISPLAY", reply->display);
 		login_set(login, "XAUTHORITY", reply->xauthority);
+		if (reply->display != NULL)
+			display_yield(login->pamh, reply->display);
+	}
+	/* There is no session phase. The process of keyboard-interactive is not the session: it has nothing to join. */
+	if (reply->spaces_at_once && reply_in_job(reply) && reply->pid == login->self.pid) {
+		int joined = login_join(login, reply, true);
+		if (joined != PAM_SUCCESS)
+			return joined;
 	}
 	return login_answer(login, reply->action);
 }

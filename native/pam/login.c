@@ -9,6 +9,7 @@
 #include <syslog.h>
 
 #include "clock.h"
+#include "namespaces.h"
 #include "say.h"
 
 /* What an optional value of the request may be long. None of an honest login is, and nobody is to choose by a long name
@@ -33,6 +34,7 @@ void login_begin(struct login *login, pam_handle_t *pamh, int flags, int refusal
 		.user = item(pamh, PAM_USER),
 	};
 	options_read(count, words, &login->options);
+	login->deadline = clock_ms() + login->options.budget_ms;
 }
 
 bool login_is_ours(const struct login *login) {
@@ -73,7 +75,7 @@ int login_refuse(const struct login *login, const struct reply *reply) {
 /* The session is known: it belongs into its job, and is not there. */
 static int fail_outside(const struct login *login, const char *why, const char *remedy) {
 	enum action action = login->failure;
-	const char *effect = action == ACTION_DENY ? "the user is refused" : "the user is let in, outside the job";
+	const char *effect = action == ACTION_DENY ? "the user is refused" : "the user is let in";
 	char reason[100];
 	say_log(login->pamh, LOG_ERR,
 	        "The session of user %s (uid=%u) is not in %s: %s; action_adopt_failure=%s: %s. To do: %s", login->user,
@@ -118,6 +120,19 @@ int login_fail_unanswered(const struct login *login, const struct outcome *outco
 	return login_fail(login, outcome->why, "run slurm-cgroups doctor as root on this node");
 }
 
+int login_join(struct login *login, const struct reply *record, bool mount_only) {
+	char why[200];
+	const char *wrong = namespaces_join(record, mount_only, login->deadline, why, sizeof why);
+	if (wrong == NULL)
+		return PAM_SUCCESS;
+	login->failure = record->failure;
+	if (record->job != NULL)
+		snprintf(login->job, sizeof login->job, "the namespaces of job %s", record->job);
+	else
+		snprintf(login->job, sizeof login->job, "the namespaces of its job");
+	return login_fail(login, wrong, "ask slurmd's log what became of them; join_container=false does without");
+}
+
 int login_fail_memory(const struct login *login) {
 	return login_fail(login, "there is no memory", "look at this node's memory");
 }
@@ -159,9 +174,8 @@ bool login_ask(const struct login *login, const char *phase, const struct reply 
                struct outcome *outcome) {
 	/* The module keeps a little of the time for itself, to end a helper that is late by a moment. */
 	uint64_t budget = login->options.budget_ms, reserve = budget / 50 < 100 ? budget / 50 : 100;
-	uint64_t deadline = clock_ms() + budget;
-	const struct helper helper = { login->options.helper, record, budget, deadline };
-	const char *wrong = write_request(login, phase, deadline - reserve, record, &papers->request);
+	const struct helper helper = { login->options.helper, record, budget, login->deadline };
+	const char *wrong = write_request(login, phase, login->deadline - reserve, record, &papers->request);
 	if (wrong != NULL) {
 		*outcome = (struct outcome){ .answered = false };
 		snprintf(outcome->why, sizeof outcome->why, "%s", wrong);

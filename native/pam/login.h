@@ -21,6 +21,7 @@ struct login {
 	int count;
 	const char **words;
 	struct options options;
+	uint64_t deadline; /* of this phase, in ms of CLOCK_BOOTTIME */
 	const char *service;
 	const char *user;
 	uid_t uid;
@@ -28,7 +29,7 @@ struct login {
 	/* In the session phase, outside its job: what becomes of it where it is not put back (ACTION_IGNORE: that is not known),
 	   and which job that is. */
 	enum action failure;
-	char job[24];
+	char job[48];
 };
 
 /* What is too large for the stack of a thread. */
@@ -59,6 +60,9 @@ int login_refuse(const struct login *login, const struct reply *reply);
 /* Nothing is known about this login, or it cannot be put back into its job: the configured action, of generic_failure
    or of `failure`. */
 int login_fail(const struct login *login, const char *why, const char *remedy);
+
+/* Joins the namespaces of the job that this process is in, if it has any. PAM_SUCCESS: done; else the answer. */
+int login_join(struct login *login, const struct reply *record, bool mount_only);
 
 /* Why there was no answer; a word of the PAM line that is not allowed; malloc failed. */
 int login_fail_unanswered(const struct login *login, const struct outcome *outcome);

@@ -112,6 +112,21 @@ static bool take_xauthority(const char *value, struct reply *reply) {
 	return value[0] != '\0' && !has_control(value);
 }
 
+/* Of a path there is a name behind the last slash. */
+static bool take_stepd(const char *value, struct reply *reply) {
+	const char *blank = strchr(value, ' ');
+	reply->stepd = blank == NULL ? NULL : blank + 1;
+	return blank != NULL && number_read(value, (size_t)(blank - value), UINT16_MAX, &reply->stepd_version) &&
+	       is_path(reply->stepd) && strrchr(reply->stepd, '/')[1] != '\0';
+}
+
+static bool take_namespaces(const char *value, struct reply *reply) {
+	bool unknown = strcmp(value, "unknown") == 0, at_once = strcmp(value, "account") == 0;
+	reply->spaces_unknown |= unknown;
+	reply->spaces_at_once |= at_once;
+	return unknown || at_once;
+}
+
 static bool take_log(const char *value, struct reply *reply) {
 	(void)reply;
 	return value[0] >= '0' && value[0] <= '7' && value[1] == ' ';
@@ -143,6 +158,7 @@ static const struct key {
 	{ "job", true, take_job },               { "counted", true, take_counted }, { "display", true, take_display },
 	{ "xauthority", true, take_xauthority }, { "log", false, take_log },        { "message", false, take_message },
 	{ "cgroup", false, take_cgroup },        { "from", false, take_from },      { "failure", true, take_failure },
+	{ "stepd", true, take_stepd },           { "namespaces", false, take_namespaces },
 };
 enum { KEYS = sizeof keys / sizeof *keys };
 

@@ -13,10 +13,14 @@
 /* Points into itself: not to be copied. */
 struct reply {
 	enum action action;
-	const char *reason; /* this and the next three: NULL where the line is absent */
+	const char *reason; /* this and the next four: NULL where the line is absent */
 	const char *job;
 	const char *display;
 	const char *xauthority;
+	const char *stepd; /* the socket of the slurmstepd that is asked for the job's namespaces */
+	uint64_t stepd_version;
+	bool spaces_unknown; /* the job has namespaces, and nobody to ask for them */
+	bool spaces_at_once; /* they are joined in the account phase: there is no session phase */
 	uint64_t pid, start; /* 0: no line `process` */
 	bool counted;
 	enum action failure; /* of a session that is not in its job; ACTION_IGNORE: no line `failure` */

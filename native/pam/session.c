@@ -7,18 +7,25 @@
 #include <stdlib.h>
 #include <syslog.h>
 
+#include "display.h"
 #include "record.h"
 #include "say.h"
 
 /* The kernel says that it is in its job. */
-static int stay_in_job(const struct login *login, const struct reply *record, const struct reply *speaker) {
+static int stay_in_job(struct login *login, const struct reply *record, const struct reply *speaker) {
 	/* pam_env may have set another. */
 	if (record->job != NULL)
 		login_set(login, "SLURM_JOB_ID", record->job);
 	else
 		login_unset(login, "SLURM_JOB_ID");
-	say_messages(login->pamh, login->flags, PAM_TEXT_INFO, speaker);
-	return PAM_SUCCESS;
+	/* The account phase may have run in a process of its own. */
+	if (record->display != NULL)
+		display_yield(login->pamh, record->display);
+	/* What we do from here on is done as in the job: nothing is started any more. */
+	int joined = record->spaces_at_once ? PAM_SUCCESS : login_join(login, record, false);
+	if (joined == PAM_SUCCESS)
+		say_messages(login->pamh, login->flags, PAM_TEXT_INFO, speaker);
+	return joined;
 }
 
 /* The job is known, and that the session is not there: what fails from here on is judged by the record's `failure`. */

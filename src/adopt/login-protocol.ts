@@ -1,6 +1,7 @@
 // The words between the PAM module and what answers it (native/pam/PROTOCOL.md): text in, values out, and back. Nothing
 // here reads or writes; both sides are root's, and still nothing is believed that is not well-formed.
 
+import { defined } from '../machine/defined.js';
 import { ParseError, quote } from '../machine/errors.js';
 import { encodeKernelText } from '../machine/kernel-text.js';
 
@@ -63,6 +64,13 @@ export interface LoginReply {
   readonly cgroups: readonly { readonly controllers: readonly string[]; readonly path: string }[];
   /** Directories of the cgroups that the process was in before. */
   readonly from: readonly string[];
+  /** DISPLAY and XAUTHORITY of the job. */
+  readonly display?: string;
+  readonly xauthority?: string;
+  /** The slurmstepd that is asked for the job's namespaces. */
+  readonly stepd?: { readonly version: number; readonly path: string };
+  /** unknown: the job has some, and nobody can be asked; account: that of mounts is joined at once, and no other. */
+  readonly namespaces: readonly ('unknown' | 'account')[];
 }
 
 /** What a reply has beside its action and its reason where the session is in no job. */
@@ -72,6 +80,7 @@ export const bareReply: Omit<LoginReply, 'action' | 'reason'> = {
   isCounted: false,
   cgroups: [],
   from: [],
+  namespaces: [],
 };
 
 /**
@@ -129,6 +138,16 @@ export function formatLoginReply(reply: LoginReply): string {
           ['cgroup', `${controllers.length === 0 ? '-' : controllers.join(',')} ${path}`] as const,
       ),
     ...reply.from.filter(isPlainPath).map((directory) => ['from', directory] as const),
+    ...(reply.display === undefined ? [] : ([['display', reply.display]] as const)),
+    ...[reply.xauthority ?? []]
+      .flat()
+      .filter(isPlainPath)
+      .map((path) => ['xauthority', path] as const),
+    ...[reply.stepd ?? []]
+      .flat()
+      .filter(({ path }) => isPlainPath(path))
+      .map(({ version, path }) => ['stepd', `${version} ${path}`] as const),
+    ...reply.namespaces.map((word) => ['namespaces', word] as const),
     ...reply.log
       .slice(0, mostLog)
       .map(({ severity, line }) => ['log', `${severity} ${line.slice(0, longestText)}`] as const),
@@ -178,7 +197,21 @@ export function parseLoginReply(text: string): LoginReply {
       return { controllers: controllers === '-' ? [] : controllers.split(','), path: value.slice(at + 1) };
     }),
     from: message.all('from'),
+    ...defined({ display: message.optional('display'), xauthority: message.optional('xauthority') }),
+    ...stepdIn(message.optional('stepd')),
+    namespaces: message.all('namespaces').map((word) => {
+      if (word === 'unknown' || word === 'account') return word;
+      throw new ParseError(`Cannot read the reply: ${quote(word)} says nothing of namespaces`);
+    }),
   };
+}
+
+function stepdIn(value: string | undefined): Pick<LoginReply, 'stepd'> {
+  if (value === undefined) return {};
+  const [, version, path] = /^(\d{1,5}) (\/.*)$/s.exec(value) ?? [];
+  if (version === undefined || path === undefined)
+    throw new ParseError(`Cannot read the reply: ${quote(value)} is no slurmstepd`);
+  return { stepd: { version: Number(version), path } };
 }
 
 /** A message of these lines; for tests and tools that play the module. */

@@ -6,14 +6,17 @@ import { directoryOf } from '../cgroup/hierarchies.js';
 import { hierarchyKey, type Membership } from '../cgroup/membership.js';
 import { filesOf, holdProcess, type ProcessIdentity } from '../cgroup/process.js';
 import { sessionIdOf } from '../jobs/adoptions.js';
+import type { Job } from '../jobs/job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { uptimeMs } from '../machine/clock.js';
+import type { Deadline } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
 import { hasCode, ifReadable, quote, SlurmCgroupsError } from '../machine/errors.js';
 import { withHeld } from '../machine/held.js';
 import type { Host } from '../machine/host.js';
 import type { AnswerDecision, Rule } from '../policy/answer.js';
 import { type AdoptionOptions, logLevels } from '../policy/options.js';
+import { type JobSetting, noSetting, settingOf } from './job-setting.js';
 import { readLoginNote } from './login-note.js';
 import { type LoginProcess, processOfLogin } from './login-process.js';
 import { bareReply, type LoginReply, type LoginRequest, type LogLine, parseLoginReply } from './login-protocol.js';
@@ -58,19 +61,46 @@ export async function answerLogin(request: LoginRequest, login: LoginOptions): P
   if ('error' in found) return withoutProcess(request, found.error, within);
   const before = ifReadable(() => withHeld(holdProcess(host, found.process.pid), (held) => held.memberships())) ?? [];
   try {
+    let setting = noSetting;
     const record = await admitSession(sessionOf(request, found.process.pid), {
       ...{ node: login.node, options },
       ...defined({ signal: login.signal }),
       ...(found.asksItself ? { asksItself: true } : {}),
       ...(request.isCounted ? { isCounted: true } : {}),
+      // The session phase has it from the account phase.
+      ...(request.phase === 'session'
+        ? {}
+        : {
+            onAdopted: async (job: Job, deadline: Deadline) => {
+              setting = await settingOf(login.node, job, { options, deadline });
+            },
+          }),
       ...(login.isRecorded === true ? { recorded: defined({ sshdSession: sshdSessionOf(host, found.process) }) } : {}),
     });
     const said = adjustOom(host, found.process, { record, options });
-    return { reply: replyOf({ request, process: found.process, before, record, login: within, said }), record };
+    const lines = [...said, ...setting.notes];
+    const reply = replyOf({ request, process: found.process, before, record, login: within, said: lines });
+    return { reply: { ...reply, ...settingIn(setting, options) }, record };
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error;
     return failed(request, error, { login: within, process: found.process });
   }
+}
+
+/** What the module reads of it. */
+function settingIn(
+  { x11, stepd, namespaces }: JobSetting,
+  { joinContainer }: AdoptionOptions,
+): Pick<LoginReply, 'display' | 'xauthority' | 'stepd' | 'namespaces'> {
+  const isAtOnce = joinContainer === 'account' && namespaces !== 'none';
+  return {
+    ...(x11?.display === undefined ? {} : { display: `localhost:${x11.display}.0` }),
+    ...defined({ xauthority: x11?.xauthority, stepd }),
+    namespaces: [
+      ...(namespaces === 'unknown' ? (['unknown'] as const) : []),
+      ...(isAtOnce ? (['account'] as const) : []),
+    ],
+  };
 }
 
 /** The audit session of sshd itself, the parent of what watches over the connection: what has the same proves nothing. */

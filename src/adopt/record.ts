@@ -11,8 +11,9 @@ import type { FactName } from '../policy/facts.js';
 import type { EvidenceRequest } from './evidence.js';
 import type { AdoptionResult } from './result.js';
 
-/** What a login spends its time on: gathering each fact, waiting for jobs, adopting. */
-export type Stage = FactName | 'wait' | 'adoption';
+/** What a login spends its time on: gathering each fact, waiting for jobs, adopting, asking what else the
+ * job has. */
+export type Stage = FactName | 'wait' | 'adoption' | 'setting';
 
 /** An error as JSON can hold it. */
 export interface RecordedError {

@@ -1,6 +1,7 @@
 // A whole login: ask policy, gather the facts that it asks for, wait where it says so, adopt, and let policy say what
 // the outcome means. Only here do deciding and doing meet.
 
+import type { Job } from '../jobs/job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
@@ -39,6 +40,8 @@ export interface SessionOptions {
   readonly asksItself?: boolean;
   /** As in AdoptOptions. */
   readonly recorded?: AdoptOptions['recorded'];
+  /** Called with the job once the session is in it; its time is the login's. */
+  readonly onAdopted?: (job: Job, deadline: Deadline) => Promise<void>;
 }
 
 /** A decision that asks for nothing more, and the facts that it was made from. */
@@ -102,6 +105,14 @@ export async function admitSession(request: SessionRequest, session: SessionOpti
     };
     const answer = decideAfterAdoption(decision, report, options);
     if (answer.action !== 'next') {
+      const { onAdopted } = session;
+      if (
+        onAdopted !== undefined &&
+        answer.action === 'allow' &&
+        adoption.outcome === 'adopted' &&
+        target.kind === 'job'
+      )
+        await recorder.during('setting', () => onAdopted(target.job, login.deadline));
       const after = answer.trace.slice(decision.trace.length);
       const trace = [...earlier, ...decision.trace, ...adoption.trace, ...after];
       return recorder.end({ decision, answer, trace, tried });

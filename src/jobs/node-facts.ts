@@ -237,6 +237,8 @@ function configurationOf(value: unknown): SlurmConfiguration | undefined {
     proctrackType: read.optional('proctrackType', settingOf),
     taskPlugin: read.optional('taskPlugin', listOf(textOf)),
     jobAcctGatherType: read.optional('jobAcctGatherType', settingOf),
+    jobContainerType: read.optional('jobContainerType', settingOf),
+    namespaceType: read.optional('namespaceType', settingOf),
     launchParameters: read.optional('launchParameters', listOf(textOf)),
     nodes: read.required('nodes', listOf(nodeOf)),
     cgroupMountpoint: read.optional('cgroupMountpoint', absoluteSettingOf),

@@ -207,6 +207,6 @@ function schemaOf({ name, allowed, description, values, default: preset }: Optio
   if (values.length === 0) return { description: texts, type: ['string', 'number'] };
   const numbers =
     name === 'log_level' ? values.map((_, at) => at) : values.filter((one) => /^\d$/.test(one)).map(Number);
-  const truths = values.length === 2 && /^(?:1|true)$/.test(values[0] ?? '') ? [true, false] : [];
+  const truths = /^(?:1|true)$/.test(values[0] ?? '') ? [true, false] : [];
   return { description: texts, enum: [...values, ...numbers, ...truths] };
 }

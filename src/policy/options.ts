@@ -46,7 +46,8 @@ export interface AdoptionOptions {
   /** oom_score_adj of an adopted session, -1000 to 1000. Absent: it is left as it is. */
   readonly sessionOomAdj?: number;
   readonly disableX11: boolean;
-  readonly joinContainer: boolean;
+  /** `account`: in the account phase, of a stack without our session line; then the namespace of mounts alone. */
+  readonly joinContainer: boolean | 'account';
   readonly logLevel: LogLevel;
   /** How long caller ID may take, in ms; 0: it is not asked. */
   readonly callerIdTimeoutMs: number;
@@ -197,6 +198,15 @@ const oomScoreAdj: Kind<number> = {
 
 const oneOrZero = flag('1', '0');
 
+const joinWhen: Kind<boolean | 'account'> = {
+  ...word(['true', 'false', 'account']),
+  parse: (text) => {
+    const value = text.toLowerCase();
+    return value === 'account' ? value : flag('true', 'false').parse(value);
+  },
+  format: String,
+};
+
 /** All options, those of pam_slurm_adopt first. */
 // biome-ignore format: one line an option reads as the table that it is
 export const optionTable: readonly OptionSpec[] = [
@@ -211,7 +221,7 @@ export const optionTable: readonly OptionSpec[] = [
   row('disableX11', 'disable_x11', oneOrZero, "do not give the session the job's X11 display"),
   row('service', 'service', serviceName, 'the PAM service whose sessions are adopted, * for all'),
   row('sessionOomAdj', 'session_oom_adj', oomScoreAdj, 'oom_score_adj of an adopted session: above 0 it is ended before the computation where memory runs out'),
-  row('joinContainer', 'join_container', flag('true', 'false'), "join the job's namespaces"),
+  row('joinContainer', 'join_container', joinWhen, "join the job's namespaces (account: where PAM has no session line of ours)"),
   row('actionSuspended', 'action_suspended', word(actionsSuspended), 'the chosen job is suspended (allow: let in unadopted; next: try another, deny where there is none)'),
   row('callerIdTimeoutMs', 'callerid_timeout', time(0), 'how long caller ID may take, 0: it is not asked'),
   row('budgetMs', 'budget', time(1), 'how long the whole login may wait'),

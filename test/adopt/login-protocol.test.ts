@@ -147,8 +147,12 @@ const anyReply: fc.Arbitrary<LoginReply> = fc.record(
       anyName.map((text) => `/sys/${text}`),
       { maxLength: 12 },
     ),
+    display: fc.nat(65_535).map((display) => `localhost:${display}.0`),
+    xauthority: anyName.map((text) => `/tmp/${text}`),
+    stepd: fc.record({ version: fc.nat(65_535), path: anyName.map((text) => `/var/${text}`) }),
+    namespaces: fc.subarray(['unknown', 'account'] as const),
   },
-  { requiredKeys: ['action', 'reason', 'log', 'messages', 'isCounted', 'cgroups', 'from'] },
+  { requiredKeys: ['action', 'reason', 'log', 'messages', 'isCounted', 'cgroups', 'from', 'namespaces'] },
 );
 
 describe('formatLoginReply()', () => {
@@ -170,6 +174,7 @@ describe('formatLoginReply()', () => {
       jobId: 7,
       isCounted: true,
       cgroups: [{ controllers: ['memory'], path: '/slurm/job_7' }],
+      namespaces: [],
       from: Array.from({ length: 40 }, (_, at) => `/sys/${at}${'x'.repeat(3000)}`),
     };
     const text = formatLoginReply(reply);
@@ -185,9 +190,12 @@ describe('formatLoginReply()', () => {
         ...{ action: 'allow', reason: '', log: [], messages: [], isCounted: false },
         cgroups: [{ controllers: ['memory'], path: '/a\nb' }],
         from: ['/sys/\u0007', '/sys/a'],
+        xauthority: '/tmp/\n',
+        namespaces: [],
       }),
     );
     expect(reply).toMatchObject({ cgroups: [], from: ['/sys/a'] });
+    expect(reply.xauthority).toBeUndefined();
   });
 
   it('leaves out a line that is too long for the module', () => {

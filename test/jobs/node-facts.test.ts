@@ -41,6 +41,8 @@ const fields: { readonly [K in keyof Required<SlurmConfiguration>]: fc.Arbitrary
   proctrackType: maybe(anyText),
   taskPlugin: maybe(texts),
   jobAcctGatherType: maybe(anyText),
+  jobContainerType: maybe(anyText),
+  namespaceType: maybe(anyText),
   launchParameters: maybe(texts),
   nodes: fc.array(
     fc.record({ nodeNames: anyWords, nodeHostNames: anyWords, place }, { requiredKeys: ['nodeNames', 'place'] }),

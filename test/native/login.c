@@ -12,6 +12,8 @@
  *   as=MB nofile=N limits (soft ones)   closed (0 to 2 are)   open=N (more descriptors)   threads=N   cwd=PATH
  *   nice=N   policy=batch|idle   real=UID (as a setuid program)   cgroup=DIRECTORY (we go there)   without=clone|pidfd_open|close_range (seccomp)
  *   call=account|open|close|auth|setcred|chauthtok   thread=CALL (in another thread)   silent   crowd=N (logins at once)
+ *   listen=PORT (on 127.0.0.1)   child (a process is forked: what PAM environment has it?)   hostname
+ *   stepd=PROGRAM=VERSION=PART (stepd.c, at /run/test/spool/n_5.4294967292)   folder (where are we?)
  *   die (a child that logs in is killed)   saw (what the puppet saw)   has=PATH   helper, grandchild (does it live?)
  *
  * Says, line by line: `log SEVERITY TEXT`, `user STYLE TEXT`, `result CALL NUMBER MILLISECONDS`, `pamenv NAME=VALUE`, and
@@ -25,6 +27,7 @@
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <grp.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <security/pam_appl.h>
 #include <signal.h>
@@ -36,6 +39,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -406,6 +410,44 @@ static void call_at_once(int count) {
 	fprintf(out, "at once %d good, %d children\n", good, count_children());
 }
 
+/* As sshd forks the process of a session. */
+static void look_in_child(void) {
+	pid_t child = fork();
+	if (child == 0) {
+		char **list = pam_getenvlist(pamh);
+		for (char **variable = list; variable != NULL && *variable != NULL; variable++)
+			fprintf(out, "childenv %s\n", *variable);
+		fflush(out);
+		_exit(0);
+	}
+	waitpid(child, NULL, 0);
+}
+
+static void listen_on(int port) {
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, 1) != 0)
+		die("listen");
+}
+
+static pid_t stepd;
+
+static void start_stepd(const char *program, const char *version, const char *part) {
+	static const char spool[] = HOME "/spool", name[] = HOME "/spool/n_5.4294967292";
+	mkdir(spool, 0755);
+	stepd = fork();
+	if (stepd == 0) {
+		execl(program, program, name, version, part, NULL);
+		_exit(127);
+	}
+	for (int i = 0; access(name, F_OK) != 0; i++) {
+		if (i == 3000 || waitpid(stepd, NULL, WNOHANG) != 0)
+			die(program);
+		nap();
+	}
+}
+
 static char *behind(char *text, const char *name) {
 	size_t length = strlen(name);
 	return strncmp(text, name, length) == 0 && text[length] == '=' ? text + length + 1 : NULL;
@@ -566,6 +608,20 @@ static void do_step(char *step) {
 		do_call(value, silent);
 	} else if ((value = behind(step, "crowd")) != NULL) {
 		call_at_once(atoi(value));
+	} else if ((value = behind(step, "listen")) != NULL) {
+		listen_on(atoi(value));
+	} else if (strcmp(step, "child") == 0) {
+		look_in_child();
+	} else if (strcmp(step, "hostname") == 0) {
+		char name[256] = "";
+		gethostname(name, sizeof name - 1);
+		fprintf(out, "hostname %s\n", name);
+	} else if (strcmp(step, "folder") == 0) {
+		char folder[4096];
+		fprintf(out, "folder %s\n", getcwd(folder, sizeof folder) == NULL ? "?" : folder);
+	} else if ((value = behind(step, "stepd")) != NULL) {
+		char *version = second(value), *part = second(version);
+		start_stepd(value, version, part);
 	} else if (strcmp(step, "die") == 0) {
 		die_in_the_middle();
 	} else if (strcmp(step, "saw") == 0) {
@@ -597,6 +653,10 @@ int main(int argc, char **argv) {
 		do_step(argv[i]);
 	if (pamh != NULL)
 		pam_end(pamh, PAM_SUCCESS);
+	if (stepd > 0) {
+		kill(stepd, SIGKILL);
+		waitpid(stepd, NULL, 0);
+	}
 	fprintf(out, "done\n");
 	return 0;
 }

@@ -58,7 +58,7 @@ static const char full[] = HEAD
 	"message You are in job 5\nmessage \nprocess 31335 882100\njob 5\ncounted 1\nfailure deny\n"
 	"cgroup memory /slurm/uid_1001/job_5/step_extern/task_0\ncgroup cpu,cpuacct /slurm\ncgroup - /\n"
 	"from /sys/fs/cgroup/memory/system.slice/ssh.service\nfrom /sys/fs/cgroup/unified\n"
-	"display localhost:52.0\nxauthority /tmp/x y\nlater-key what%7Fever\nend\n";
+	"display localhost:52.0\nxauthority /tmp/x y\nstepd 9728 /var/spool/slurmd/n_5.4294967292\nnamespaces account\nlater-key what%7Fever\nend\n";
 
 static void test_numbers(void) {
 	static const struct { const char *text; int good; uint64_t value; } rows[] = {
@@ -201,6 +201,8 @@ static void test_replies(void) {
 	check(reply.pid == 31335 && reply.start == 882100 && reply.failure == ACTION_DENY && reply_in_job(&reply));
 	check(strcmp(reply.reason, "adopted into job 5, the only job of uid 1001 here") == 0);
 	check(strcmp(reply.display, "localhost:52.0") == 0 && strcmp(reply.xauthority, "/tmp/x y") == 0);
+	check(strcmp(reply.stepd, "/var/spool/slurmd/n_5.4294967292") == 0 && reply.stepd_version == 9728);
+	check(reply.spaces_at_once && !reply.spaces_unknown);
 	check(has("log", 0, "6 Connection by user alice: process 31335 adopted into job 5") && has("log", 1, "7 50% done\nnext") && has("log", 2, NULL));
 	check(has("message", 0, "You are in job 5") && has("message", 1, "") && has("message", 2, NULL));
 	check(has("cgroup", 1, "cpu,cpuacct /slurm") && has("from", 1, "/sys/fs/cgroup/unified") && has("from", 2, NULL));
@@ -217,7 +219,7 @@ static void test_replies(void) {
 		"action ignore\n", "action allow\nreason \n", "action allow\ncounted 0\n", "action allow\njob 4294967295\n",
 		"x y\nx y\naction deny\n", "action deny\nmessage %00\nlog 0 \n", "a-b \naction allow\n", "action deny\nmessage end\n",
 		"action deny\nmessage \xff\xfe\n", "action allow\nprocess 2147483647 0\n", "action allow\nfailure allow\n",
-		"failure deny\naction allow\n",
+		"failure deny\naction allow\n", "action allow\nnamespaces unknown\nnamespaces account\n", "action allow\nstepd 0 /a\n",
 	};
 	static const char *const bad[] = {
 		"", "action\n", "action \n", "action Allow\n", "action allow \n", "action allow\naction allow\n", "reason x\n",
@@ -229,6 +231,8 @@ static void test_replies(void) {
 		"action allow\ncgroup /x\n", "action allow\ncgroup  /x\n", "action allow\ncgroup memory x\n", "action allow\ncgroup memory\n",
 		"action allow\ncgroup memory /x%0A\n", "action allow\nfrom x\n", "action allow\nfrom \n", "action allow\nfrom /x%00y\n",
 		"action allow\ndisplay \n", "action allow\ndisplay a%0Ab\n", "action allow\nxauthority a%00\n",
+		"action allow\nstepd /a\n", "action allow\nstepd 1 a\n", "action allow\nstepd 1 /a/\n", "action allow\nstepd 65536 /a\n",
+		"action allow\nstepd 1 /a%0A\n", "action allow\nstepd 1 /a\nstepd 1 /a\n", "action allow\nnamespaces all\n",
 		"action deny\n\n", "action deny\n x\n", "action deny\nKey x\n", "action deny\nk_y x\n", "action deny\nkey\n",
 		"action deny\nmessage a\tb\n", "action deny\nmessage \x7f\n", "action deny\r\n", "action deny\nmessage %\n",
 		"action deny\nmessage %0\n", "action deny\nmessage %0a\n", "action deny\nmessage %41\n", "action deny\nmessage %GG\n",

@@ -14,7 +14,7 @@ const run = promisify(execFile);
 const root = path.resolve(import.meta.dirname, '../..');
 const builder = path.join(root, 'scripts/build-native.mjs');
 const pam = path.join(root, 'native/pam');
-const here = path.join(root, 'test/native');
+const folder = path.join(root, 'test/native');
 /** What the pure tests look at. */
 const pure = ['number', 'options', 'plain', 'reply', 'request', 'self', 'trust', 'child'];
 const cc = () => (process.env['CC'] ?? 'gcc').split(' ');
@@ -47,12 +47,13 @@ export class Programs {
       if (what.includes('module')) await run(process.execPath, [builder, this.#folder]);
       if (what.includes('login')) {
         const parts = ['self', 'reply', 'number'].map((name) => `${pam}/${name}.c`);
-        await this.#compile('login', ['-rdynamic', '-pthread', `${here}/login.c`, ...parts, '-lpam']);
-        await this.#compile('puppet', [`${here}/puppet.c`]);
+        await this.#compile('login', ['-rdynamic', '-pthread', `${folder}/login.c`, ...parts, '-lpam']);
+        await this.#compile('puppet', [`${folder}/puppet.c`]);
+        await this.#compile('stepd', [`${folder}/stepd.c`]);
       }
       if (what.includes('pieces')) {
         const checks = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
-        await this.#compile('pieces', [...checks, `${here}/pieces.c`, ...pure.map((name) => `${pam}/${name}.c`)]);
+        await this.#compile('pieces', [...checks, `${folder}/pieces.c`, ...pure.map((name) => `${pam}/${name}.c`)]);
       }
     });
     afterAll(() => fs.rmSync(this.#folder, { recursive: true, force: true }));
@@ -137,6 +138,10 @@ export class Login {
     const last = this.lines.findLastIndex((line) => line.startsWith('result '));
     return this.lines.slice(last).flatMap((line) => (line.startsWith('pamenv ') ? [line.slice(7)] : []));
   }
+  /** That of a process forked after the calls. */
+  get environmentOfChild(): readonly string[] {
+    return this.#behind('childenv');
+  }
   /** What the calls changed in their caller: nothing. */
   get changed(): readonly string[] {
     return this.#behind('changed');
@@ -168,3 +173,22 @@ export const allowed: string = reply(
 
 /** The PAM line with the puppet as helper. */
 export const line = (...words: readonly string[]): string => `words=helper=/run/test/helper ${words.join(' ')}`;
+
+/** Where records lie. */
+export const folders: readonly string[] = ['mkdir=/run/slurm-cgroups', 'mkdir=/run/slurm-cgroups/logins'];
+/** That of the login itself. */
+export const file = '/run/slurm-cgroups/logins/@PID@-@START@';
+/** The login has such a record. */
+export const recorded = (...lines: readonly string[]): readonly string[] => [
+  ...folders,
+  `file=${file}=${reply(...lines)}`,
+];
+
+/** `cgroup` lines of where this process is, as its children are. */
+export function here(): readonly string[] {
+  const text = fs.readFileSync('/proc/self/cgroup', 'utf8').trimEnd();
+  return text.split('\n').map((membership) => {
+    const [, controllers = '', path = ''] = /^\d+:([^:]*):(.*)$/.exec(membership) ?? [];
+    return `cgroup ${controllers === '' ? '-' : controllers} ${path}`;
+  });
+}

@@ -4,26 +4,13 @@ import fs from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { describe, expect } from 'vitest';
 import type { Cgroup } from '../../src/cgroup/cgroup.js';
-import { type Login, line, longestMs, Programs, reply } from './programs.js';
+import { file, folders, here, type Login, line, longestMs, Programs, recorded, reply } from './programs.js';
 
 const programs = new Programs(['module', 'login']);
 const rootTest = (name: string, act: () => Promise<void>) => programs.test(name, true, act);
 const unchanged = (login: Login) => expect(login.changed).toEqual([]);
 
-const folders = ['mkdir=/run/slurm-cgroups', 'mkdir=/run/slurm-cgroups/logins'];
-const file = '/run/slurm-cgroups/logins/@PID@-@START@';
 const ours = 'process @PID@ @START@';
-/** The login has such a record. */
-const recorded = (...lines: readonly string[]) => [...folders, `file=${file}=${reply(...lines)}`];
-
-/** `cgroup` lines of where this process is, as its children are. */
-function here(): readonly string[] {
-  const text = fs.readFileSync('/proc/self/cgroup', 'utf8').trimEnd();
-  return text.split('\n').map((membership) => {
-    const [, controllers = '', path = ''] = /^\d+:([^:]*):(.*)$/.exec(membership) ?? [];
-    return `cgroup ${controllers === '' ? '-' : controllers} ${path}`;
-  });
-}
 const inJob = () => ['action allow', 'message You are in job 5', ours, 'job 5', ...here()];
 const elsewhere = ['action allow', 'message You are in job 5', ours, 'job 5', 'cgroup - /nowhere'];
 

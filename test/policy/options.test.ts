@@ -33,7 +33,7 @@ describe('optionTable', () => {
     ['log_level', 'info', 'quiet, fatal, error, info, verbose, debug, debug2, debug3, debug4, debug5, or 0 to 9'],
     ['disable_x11', '0', '1, 0'],
     ['service', 'sshd', 'the name of a PAM service, or *'],
-    ['join_container', 'true', 'true, false'],
+    ['join_container', 'true', 'true, false, account'],
     ['action_suspended', 'deny', 'deny, allow, next'],
     ['callerid_timeout', '2s', 'a time from 0 to 120 s, such as 2, 2s or 500ms'],
     ['budget', '5s', 'a time above 0 to 120 s, such as 2, 2s or 500ms'],

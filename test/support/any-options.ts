@@ -24,7 +24,7 @@ export const anyOptions: fc.Arbitrary<AdoptionOptions> = fc.record(
     nodename: fc.constantFrom('vm', 'node-01.example.org', 'n_1'),
     sessionOomAdj: fc.integer({ min: -1000, max: 1000 }),
     disableX11: fc.boolean(),
-    joinContainer: fc.boolean(),
+    joinContainer: fc.constantFrom(true, false, 'account' as const),
     logLevel: fc.constantFrom(...logLevels),
     callerIdTimeoutMs: fc.oneof(fc.constant(0), ms(0)),
     budgetMs: ms(1),

@@ -28,6 +28,8 @@ export interface Oddities {
   /** Puts something else in the place of its socket. */
   readonly instead?: (socket: string, sandbox: Sandbox) => void | Promise<void>;
   readonly server?: number;
+  /** Number of the job's X11 display. */
+  readonly x11?: number;
 }
 
 /** What the configuration says of a node with such a slurmstepd. */
@@ -98,7 +100,7 @@ export class ExternStep {
     const { state = 2 } = oddities;
     const recorded: RecordedStepd = {
       ...{ socket: this.#socket, server: oddities.server ?? 45, uid: alice },
-      ...{ daemon: pid, nodeid: oddities.nodeId ?? 0, pids: [], x11: 0 },
+      ...{ daemon: pid, nodeid: oddities.nodeId ?? 0, pids: [], x11: oddities.x11 ?? 0 },
       get state() {
         return typeof state === 'number' ? state : state();
       },

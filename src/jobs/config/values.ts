@@ -32,6 +32,10 @@ export interface SlurmConfiguration {
   readonly proctrackType?: string | undefined;
   readonly taskPlugin?: readonly string[] | undefined;
   readonly jobAcctGatherType?: string | undefined;
+  /** Up to 25.05; later releases take it for NamespaceType. Not set: none. */
+  readonly jobContainerType?: string | undefined;
+  /** 25.11 on. Not set: none. */
+  readonly namespaceType?: string | undefined;
   readonly launchParameters?: readonly string[] | undefined;
   readonly nodes: readonly NodeEntry[];
   /** Without a slash at its end. Not set: /sys/fs/cgroup. */
@@ -65,7 +69,9 @@ export const readKeys: ReadonlySet<string> = new Set([
   'constrainswapspace',
   'ignoresystemd',
   'jobacctgathertype',
+  'jobcontainertype',
   'launchparameters',
+  'namespacetype',
   'nodename',
   'proctracktype',
   'prologflags',
@@ -115,6 +121,8 @@ export function settingsOf(slurm: LoadedConfig, cgroup: LoadedConfig | undefined
     proctrackType: s.text('proctrackType'),
     taskPlugin: s.list('taskPlugin')?.map(withPrefix('task/')),
     jobAcctGatherType: s.text('jobAcctGatherType'),
+    jobContainerType: s.text('jobContainerType'),
+    namespaceType: s.text('namespaceType'),
     launchParameters: s.list('launchParameters'),
     nodes: slurm.nodes,
     cgroupMountpoint: c.path('cgroupMountpoint'),
