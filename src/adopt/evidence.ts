@@ -10,6 +10,7 @@ import { withExternTimes } from '../jobs/extern-times.js';
 import type { Job } from '../jobs/job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { findOwners } from '../jobs/owners/find.js';
+import { runningPrologs, runsInJob } from '../jobs/prolog.js';
 import { askSteps, type StepdReport } from '../jobs/stepd/ask.js';
 import { reachExternStepd } from '../jobs/stepd/extern.js';
 import { isDeserted } from '../jobs/stepd/process.js';
@@ -60,6 +61,8 @@ export async function withFact(facts: AdoptionFacts, name: FactName, source: Fac
       return { ...facts, node: nodeFact(source.node) };
     case 'jobs':
       return jobsFact(facts, source);
+    case 'prolog':
+      return { ...facts, prolog: await prologFact(source) };
     case 'callerId':
       return { ...facts, callerId: await callerIdFact(facts, source) };
     case 'preference':
@@ -79,6 +82,18 @@ function nodeFact(node: SlurmNode): Fact<NodeFact> {
   }
   const version = node.tops[0]?.version ?? (node.hierarchies.mode === 'unified' ? 2 : 1);
   return { known: { isSlurmNode: true, nodeName: node.nodeName, cgroupVersion: version } };
+}
+
+async function prologFact(source: FactSource): Promise<Fact<'runs' | 'none'>> {
+  const { node, request } = source;
+  if (node.host.source === 'recording') return { unknown: 'a recording holds no environments' };
+  try {
+    const prologs = await runningPrologs(node, timeToAsk(source));
+    return { known: prologs.some(({ uid }) => uid === request.uid) ? 'runs' : 'none' };
+  } catch (error) {
+    if (error instanceof SlurmCgroupsError) return { unknown: error.message };
+    throw error;
+  }
 }
 
 async function callerIdFact({ jobs }: AdoptionFacts, source: FactSource): Promise<Fact<NamedJob>> {
@@ -150,7 +165,11 @@ async function jobsFact(facts: AdoptionFacts, source: FactSource, isRetry = fals
       }
     }
     const jobs = own.length > 1 ? withExternTimes(own, node) : own;
-    const states = jobs.flatMap((job) => stateOf(node, job) ?? []);
+    const prologs = runsInJob(node) && jobs.length > 0 ? await runningPrologs(node, timeToAsk(source)) : [];
+    const isStarting = (job: Job) => prologs.some((prolog) => prolog.jobId === job.jobId);
+    const states = jobs.flatMap((job): JobState | [] =>
+      isStarting(job) ? { job, state: 'starting' } : (stateOf(node, job) ?? []),
+    );
     return withJobs(facts, { known: jobs }, states);
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return { ...facts, jobs: { unknown: error.message } };

@@ -267,10 +267,8 @@ const becauseOf = {
 /** No job is left to choose from: there is none, none is ready, or all were tried. */
 function nothingOpen(login: Login, here: JobsHere): AdoptionDecision {
   const { facts, options, trace } = login;
-  if (here.present.length === 0 || here.starting.length > 0) {
-    const waiting = wait(login, 'Waiting for a job of the user to start on this node');
-    if (waiting !== undefined) return waiting;
-  }
+  const waiting = waitForSome(login, here);
+  if (waiting !== undefined) return waiting;
   if (here.present.length > 0) {
     const tried = saidOf(facts.excluded);
     const failed = here.present.filter((job) => tried(job)?.why === 'failed');
@@ -306,6 +304,7 @@ function genericFailure(login: Login, rule: Rule, reason: string): AnswerDecisio
 const questions: Readonly<Record<FactName, string>> = {
   node: 'which node this is',
   jobs: 'which jobs the user has here',
+  prolog: 'whether a job of the user is just starting here',
   callerId: 'which job the connection comes from',
   preference: 'which job the user chose',
   stepds: 'which of these jobs accept a session',
@@ -315,10 +314,31 @@ function ask({ trace }: Login, fact: FactName): AskDecision {
   return { action: 'ask', fact, reason: `Still to find out: ${questions[fact]}`, trace };
 }
 
+/** Only where something says that a job is about to come: else every user without a job would wait in vain. */
+function waitForSome(login: Login, here: JobsHere): WaitDecision | AskDecision | undefined {
+  const { facts, trace } = login;
+  const waiting = () => wait(login, 'Waiting for a job of the user to start on this node');
+  if (here.starting.length > 0) return waiting();
+  if (here.present.length > 0) return undefined;
+  // Whose it is slurmstepd says, which may be just starting.
+  if (here.unknownOwnerOpen.length > 0 || here.unknownOwnerStarting.length > 0) return waiting();
+  if (leftToWait(login) === 0) return waiting(); // says so in the trace
+  if (facts.prolog === undefined) return ask(login, 'prolog');
+  if ('known' in facts.prolog) return facts.prolog.known === 'runs' ? waiting() : undefined;
+  trace.push(`it is unknown whether a job is just starting: ${facts.prolog.unknown}`);
+  return undefined;
+}
+
+function leftToWait({ facts, options }: Login): number {
+  const left = Math.min(options.waitForJobMs, options.budgetMs) - Math.max(0, facts.waitedMs ?? 0);
+  return Number.isNaN(left) ? 0 : Math.max(left, 0);
+}
+
 /** What is left of this login's wait; undefined when it is used up. */
-function wait({ facts, options, trace }: Login, reason: string): WaitDecision | undefined {
+function wait(login: Login, reason: string): WaitDecision | undefined {
+  const { facts, trace } = login;
   const waitedMs = Math.max(0, facts.waitedMs ?? 0);
-  const forMs = Math.min(options.waitForJobMs, options.budgetMs) - waitedMs;
+  const forMs = leftToWait(login);
   if (forMs > 0) return { action: 'wait', for: 'jobs', forMs, reason, trace };
   if (waitedMs > 0) trace.push(`waited ${waitedMs} ms for a job to start`);
   return undefined;

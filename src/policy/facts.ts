@@ -11,7 +11,7 @@ import { someOf } from '../machine/errors.js';
 export type Fact<T> = { readonly known: T } | { readonly unknown: string };
 
 /** The facts that a decision can ask for. */
-export type FactName = 'node' | 'jobs' | 'callerId' | 'preference' | 'stepds';
+export type FactName = 'node' | 'jobs' | 'prolog' | 'callerId' | 'preference' | 'stepds';
 
 /** The login to decide on. What gathers the facts needs more (pid, connection): adopt/evidence.ts adds it. */
 export interface AdoptionRequest {
@@ -44,7 +44,7 @@ export type JobRef = Pick<Job, 'jobId' | 'sluid'>;
 export interface JobState {
   readonly job: JobRef;
   /**
-   * `starting`: no extern step yet; `ending`: no extern step any more, or it refuses; `deserted`: it has no slurmstepd
+   * `starting`: no extern step yet, or one in which the Prolog runs; `ending`: no extern step any more, or it refuses; `deserted`: it has no slurmstepd
    * that would accept a session (so far); `suspended`: frozen.
    */
   readonly state: 'starting' | 'ending' | 'deserted' | 'suspended';
@@ -67,6 +67,8 @@ export interface AdoptionFacts {
    * it is not known that the user has no job.
    */
   readonly jobs?: Fact<readonly Job[]>;
+  /** Whether a Prolog runs on this node for a job of the user's: only then is one about to appear that is not seen yet. */
+  readonly prolog?: Fact<'runs' | 'none'>;
   /** What the slurmd at the source of the connection says; `none`: the connection is in no job. */
   readonly callerId?: Fact<NamedJob>;
   /** The user's own choice. */
@@ -115,13 +117,16 @@ export function withEnding(facts: AdoptionFacts, job: JobRef): AdoptionFacts {
 
 /**
  * The same facts after waiting for jobs for `waitedMs` more: the jobs, their states and their slurmstepds are asked for
- * again. What caller ID or the user named stays, and a job that is ending does not come back.
+ * again. What caller ID or the user named stays, and a job that is ending does not come back; a Prolog that was seen is
+ * followed by its job, also once it has ended.
  */
 export function afterWaiting(facts: AdoptionFacts, waitedMs: number): AdoptionFacts {
-  const { jobs, stepds, states = [], ...kept } = facts;
+  const { jobs, stepds, prolog, states = [], ...kept } = facts;
+  const isComing = prolog !== undefined && 'known' in prolog && prolog.known === 'runs';
   const ending = states.filter(({ state }) => state === 'ending');
   return {
     ...kept,
+    ...(isComing ? { prolog } : {}),
     ...(ending.length === 0 ? {} : { states: ending }),
     waitedMs: (facts.waitedMs ?? 0) + waitedMs,
   };

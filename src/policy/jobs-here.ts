@@ -23,6 +23,8 @@ export interface JobsHere {
    * same, so it does not count. pam_slurm_adopt does not count a job whose slurmstepd it cannot reach, either.
    */
   readonly unknownOwnerClosed: readonly Job[];
+  /** Of those: just starting, so that its slurmstepd will say whose it is. */
+  readonly unknownOwnerStarting: readonly Job[];
 }
 
 interface Classified {
@@ -45,6 +47,7 @@ export function classifyJobs(request: AdoptionRequest, facts: AdoptionFacts, job
     ofOthers: jobsOf(others.filter(({ job }) => job.uid !== undefined)),
     unknownOwnerOpen: jobsOf(unknown.filter(({ state }) => isOpen(state))),
     unknownOwnerClosed: jobsOf(unknown.filter(({ state }) => !isOpen(state))),
+    unknownOwnerStarting: jobsOf(unknown.filter(({ state }) => state === 'starting')),
   };
 }
 

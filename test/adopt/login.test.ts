@@ -2,14 +2,12 @@
 // the tests on real Slurm.
 
 import fs from 'node:fs';
-import { describe, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { answerLogin, type LoginOptions, leftOf } from '../../src/adopt/login.js';
 import type { LoginReply, LoginRequest } from '../../src/adopt/login-protocol.js';
 import { identityOf } from '../../src/cgroup/process.js';
-import type { SlurmConfiguration } from '../../src/jobs/config/read.js';
 import { readNode } from '../../src/jobs/node.js';
 import { uptimeMs } from '../../src/machine/clock.js';
-import { defined } from '../../src/machine/defined.js';
 import { hasCode } from '../../src/machine/errors.js';
 import { recordedHost } from '../../src/machine/recording.js';
 import { type AdoptionOptions, defaultOptions } from '../../src/policy/options.js';
@@ -209,52 +207,20 @@ onKernels((kernel) => {
     expect(world.places(pid)).toEqual(world.everywhere('outside'));
   });
 
-  describe('what the session takes over from its job', () => {
-    const containers = { ...spoolConfiguration, jobContainerType: 'job_container/tmpfs' };
-    const x11 = { ...spoolConfiguration, prologFlags: ['contain', 'x11'] };
-    const both = { ...containers, ...x11 };
-    type Row = readonly [
-      name: string,
-      oddities: Parameters<typeof ExternStep.with>[1],
-      configuration: SlurmConfiguration,
-      options: Partial<AdoptionOptions>,
-      expected: Partial<LoginReply>,
-    ];
-    const unknown: Row = [
-      ...(['that they are not known', { silent: true }, both, { joinContainer: 'account' }] as const),
-      { namespaces: ['unknown', 'account'] },
-    ];
-    const rows: readonly Row[] = [
-      ['nothing where the node has none of it', { x11: 42 }, spoolConfiguration, {}, { namespaces: [] }],
-      ['its display', { x11: 42 }, x11, {}, { display: 'localhost:42.0', namespaces: [] }],
-      ['no display where it has none', {}, x11, {}, { namespaces: [] }],
-      ['no display with disable_x11', { x11: 42 }, x11, { disableX11: true }, { namespaces: [] }],
-      ['whom to ask for its namespaces', { server: 38 }, containers, {}, { stepd: stepd(38), namespaces: [] }],
-      ['both', { x11: 7, server: 44 }, both, {}, { display: 'localhost:7.0', stepd: stepd(44), namespaces: [] }],
-      ['no namespaces with join_container=false', {}, containers, { joinContainer: false }, { namespaces: [] }],
-      [
-        ...(['in the account phase where that is all', {}, containers, { joinContainer: 'account' }] as const),
-        { stepd: stepd(45), namespaces: ['account'] },
-      ],
-      // On v2 it alone says whose the job is.
-      ...(v1 ? [unknown] : []),
-    ];
-    function stepd(release: number): NonNullable<LoginReply['stepd']> {
-      return { version: release << 8, path: expect.stringMatching(/\/node1_102\.4294967292$/) };
-    }
-    for (const [name, oddities, configuration, options, expected] of rows)
-      inWorld(kernel, name, async (world) => {
-        await world.twoJobs();
-        await ExternStep.with(world, oddities, async (step) => {
-          const pid = await world.session();
-          const login = await loginOn(world, options);
-          const node = { ...(await step.node()), configuration };
-          const { reply } = await answerLogin(requestOf(world, pid), { ...login, node });
-          const { display, xauthority, stepd: asked, namespaces } = reply;
-          expect([reply.action, reply.jobId]).toEqual(['allow', 102]);
-          expect({ ...defined({ display, xauthority, stepd: asked }), namespaces }).toEqual(expected);
-        });
+  inWorld(kernel, 'answerLogin() says what the session takes over from its job', async (world) => {
+    await world.twoJobs();
+    await ExternStep.with(world, { x11: 42, server: 44 }, async (step) => {
+      const login = await loginOn(world, { joinContainer: 'account' });
+      const configuration = { ...spoolConfiguration, prologFlags: ['x11'], namespaceType: 'namespace/linux' };
+      const node = { ...(await step.node()), configuration };
+      const { reply, record } = await answerLogin(requestOf(world, await world.session()), { ...login, node });
+      expect(reply).toMatchObject({
+        display: 'localhost:42.0',
+        stepd: { version: 44 << 8, path: expect.stringMatching(/\/node1_102\.4294967292$/) },
+        namespaces: ['account'],
       });
+      expect(record.stagesMs.setting).toBeGreaterThan(0);
+    });
   });
 
   inWorld(kernel, 'answerLogin() lets in what is counted by slurmstepd once, not twice', async (world) => {

@@ -22,6 +22,7 @@ import {
   onKernels,
   stateOf,
   until,
+  type World,
 } from '../support/kernel-jobs.js';
 import { Listener } from '../support/tcp-listener.js';
 
@@ -30,6 +31,22 @@ const options = (changes: Partial<AdoptionOptions> = {}): AdoptionOptions => ({
   waitForJobMs: 0,
   ...changes,
 });
+
+/** Job 102 of alice has no steps yet. */
+async function startingJob(world: World): Promise<void> {
+  await world.box.addJob({ jobId: 102, uid: alice });
+  for (const { directory } of world.jobAt(102).cgroups) for (const step of foldersIn(directory)) removeAll(step);
+}
+
+function removeAll(directory: string): void {
+  for (const one of foldersIn(directory)) removeAll(one);
+  fs.rmdirSync(directory);
+}
+
+function foldersIn(directory: string): readonly string[] {
+  const entries = fs.readdirSync(directory, { withFileTypes: true });
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => `${directory}/${name}`);
+}
 
 onKernels((kernel) => {
   const v1 = kernel.name === 'v1';
@@ -251,12 +268,23 @@ onKernels((kernel) => {
       );
     }
 
+    inWorld(kernel, 'refuses at once where no job is about to start', async (world) => {
+      await world.box.addJob({ jobId: 101, uid: bob });
+      const sleep = () => Promise.reject(new Error('it waits'));
+      const node = await world.node({ ...world.host, sleep });
+      const request = { uid: alice, pid: await world.session() };
+      const admission = await admitSession(request, { node, options: options({ waitForJobMs: 3000 }) });
+      expect(admission).toMatchObject({ action: 'deny', rule: 'no-jobs' });
+    });
+
     inWorld(kernel, 'waits for a job that is just starting', async (world) => {
       await world.box.addJob({ jobId: 101, uid: bob });
+      await startingJob(world);
       const pid = await world.session();
       let waits = 0;
       const sleep = async () => {
-        if (++waits === 2) await world.box.addJob({ jobId: 102, uid: alice });
+        if (++waits !== 2) return;
+        await world.box.addJob({ jobId: 102, uid: alice });
       };
       const node = await world.node({ ...world.host, sleep });
       const admission = await admitSession({ uid: alice, pid }, { node, options: options({ waitForJobMs: 3000 }) });
@@ -265,7 +293,7 @@ onKernels((kernel) => {
     });
 
     inWorld(kernel, 'waits no longer than the options say, with a clock that stands still too', async (world) => {
-      await world.box.addJob({ jobId: 101, uid: bob });
+      await startingJob(world);
       const pid = await world.session();
       let waitedMs = 0;
       const sleep = async (ms: number) => {
@@ -278,7 +306,7 @@ onKernels((kernel) => {
     });
 
     inWorld(kernel, 'stops waiting when it is told to', async (world) => {
-      await world.box.addJob({ jobId: 101, uid: bob });
+      await startingJob(world);
       const stop = new AbortController();
       const sleep = async (_ms: number, signal?: AbortSignal) => {
         stop.abort(new Error('enough'));

@@ -72,9 +72,10 @@ describe('decideAdoption() on a node that it cannot use', () => {
   ];
 
   it.each(['starting', 'deserted'] as const)('does not count a job of an unknown owner that is %s', (state) => {
+    const first = state === 'starting' ? { action: 'wait' } : { action: 'ask', fact: 'prolog' };
     const states = [{ job: { jobId: 4 }, state }];
     const facts: AdoptionFacts = { ...v2, jobs: { known: [job(4, { uid: 'unknown' })] }, states };
-    expect(decide(facts)).toMatchObject({ action: 'wait' }); // it may be just starting
+    expect(decide(facts)).toMatchObject(first); // its slurmstepd is to come
     expect(decide({ ...facts, ...waited })).toMatchObject({ action: 'deny', rule: 'no-jobs' });
     const other = { ...facts, jobs: { known: [job(4, { uid: 'unknown' }), job(5, { uid: 'unknown' })] }, ...waited };
     expect(decide(other)).toMatchObject({ action: 'ignore', rule: 'jobs-unknown' });
@@ -89,16 +90,26 @@ describe('decideAdoption() on a node that it cannot use', () => {
 
 describe('decideAdoption() without a job', () => {
   const none: AdoptionFacts = { ...v1, jobs: { known: [] } };
+  const coming: AdoptionFacts = { ...none, prolog: { known: 'runs' } };
+  const refused = { action: 'deny', rule: 'no-jobs', reason: 'You have no active jobs on this node' };
 
-  it('waits for what is left of wait_for_job, and not beyond the budget', () => {
-    expect(decide(none)).toMatchObject({ action: 'wait', for: 'jobs', forMs: 3000 });
-    expect(decide({ ...none, waitedMs: 2900 })).toMatchObject({ action: 'wait', forMs: 100 });
-    expect(decide(none, { budgetMs: 1000 })).toMatchObject({ action: 'wait', forMs: 1000 });
+  it('waits while a Prolog runs for the user, for what is left of wait_for_job, and not beyond the budget', () => {
+    expect(decide(none)).toMatchObject({ action: 'ask', fact: 'prolog' });
+    expect(decide(coming)).toMatchObject({ action: 'wait', for: 'jobs', forMs: 3000 });
+    expect(decide({ ...coming, waitedMs: 2900 })).toMatchObject({ action: 'wait', forMs: 100 });
+    expect(decide(coming, { budgetMs: 1000 })).toMatchObject({ action: 'wait', forMs: 1000 });
+    expect(afterWaiting(coming, 100)).toEqual({ ...v1, prolog: { known: 'runs' }, waitedMs: 100 });
+  });
+
+  it('does not wait without a sign of a job, nor for what it cannot tell', () => {
+    expect(decide({ ...none, prolog: { known: 'none' } })).toMatchObject(refused);
+    const blind = decide({ ...none, prolog: { unknown: 'EMFILE' } });
+    expect(blind).toMatchObject(refused);
+    expect(blind.trace).toContain('it is unknown whether a job is just starting: EMFILE');
   });
 
   it('refuses after the wait, or at once with wait_for_job=0', () => {
-    const refused = { action: 'deny', rule: 'no-jobs', reason: 'You have no active jobs on this node' };
-    expect(decide({ ...none, ...waited })).toMatchObject(refused);
+    expect(decide({ ...coming, ...waited })).toMatchObject(refused);
     expect(decide(none, { waitForJobMs: 0 })).toMatchObject(refused);
     expect(decide({ ...none, waitedMs: Number.NaN })).toMatchObject(refused);
   });
@@ -429,7 +440,8 @@ describe('decideAdoption() with mode=observe', () => {
   it('asks and waits as usual, answers ignore, and keeps what it would have done', () => {
     const observe: Partial<AdoptionOptions> = { mode: 'observe' };
     expect(decide({}, observe)).toMatchObject({ action: 'ask' });
-    expect(decide({ ...v1, jobs: { known: [] } }, observe)).toMatchObject({ action: 'wait' });
+    expect(decide({ ...v1, jobs: { known: [] } }, observe)).toMatchObject({ action: 'ask', fact: 'prolog' });
+    expect(decide({ ...v1, jobs: { known: [] }, prolog: { known: 'runs' } }, observe).action).toBe('wait');
     expect(decide(untold, observe)).toMatchObject({ action: 'ignore', rule: 'newest', would: into(5) });
     expect(decide({ ...v1, jobs: { known: [] }, ...waited }, observe)).toMatchObject({
       action: 'ignore',
@@ -579,6 +591,7 @@ const anyFacts: fc.Arbitrary<AdoptionFacts> = fc.record(
       ),
     ),
     jobs: anyJobs,
+    prolog: fact(fc.constantFrom('runs', 'none')),
     callerId: fact(anyName),
     preference: fact(anyName),
     states: anyStates,
@@ -660,6 +673,7 @@ describe('decideAdoption() on any facts and options', () => {
       ),
       // What is found each time the jobs are asked for, and how each adoption goes, over and over.
       jobs: fc.array(anyJobs, { minLength: 1, maxLength: 3 }),
+      prolog: fact(fc.constantFrom('runs' as const, 'none' as const)),
       callerId: fact(anyName),
       preference: fact(anyName),
       stepds: fact(fc.constant('asked' as const)),
