@@ -123,9 +123,12 @@ export async function startCluster(
     writeConfiguration({ folder, nodeName, conf, ctldPort, slurmdPort, settings: all, ...(pair && { pair }) });
     const [first = files.slurmctld, ...rest] = [...(pair?.[0].within ?? []), files.slurmctld, '-D', '-f', conf];
     daemon('slurmctld', first, rest);
+    // What it mounts for its jobs is no business of this machine's.
+    const apart = 'JobContainerType' in all ? ['/usr/bin/unshare', '-m', '--propagation', 'private'] : [];
     for (const [at, name] of names.entries()) {
       const [file = files.slurmd, ...words] = [
         ...(pair?.[at]?.within ?? []),
+        ...apart,
         files.slurmd,
         '-D',
         '-f',
