@@ -9,6 +9,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { keepLoginLog } from '../support/login-log.js';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 import { buildPamModule, moduleWords } from './differential/pam-module.js';
+import { locate, moduleFolders } from './differential/pam-stack.js';
 import { SshServer } from './ssh-server.js';
 
 const [alice] = users;
@@ -61,6 +62,16 @@ const serve = async ({
   return server;
 };
 
+/** The same sshd with pam_slurm_adopt. */
+const serveOther = async (): Promise<SshServer> => {
+  const pam = ['auth required pam_permit.so', 'session required pam_permit.so'];
+  const other = locate('pam_slurm_adopt.so', moduleFolders) ?? expect.unreachable('no pam_slurm_adopt.so');
+  const account = `account required ${other} nodename=${cluster.nodeName} action_adopt_failure=deny`;
+  const server = await SshServer.start({ folder, users, pam: [...pam, account], env: { SLURM_CONF: cluster.conf } });
+  servers.push(server);
+  return server;
+};
+
 describe('the namespace of mounts of a job (job_container/tmpfs)', () => {
   const look = ['ls /tmp'];
   /** A job that has written into its own /tmp. */
@@ -80,6 +91,9 @@ describe('the namespace of mounts of a job (job_container/tmpfs)', () => {
     await server.run('ssh', ['-O', 'exit', '-o', `ControlPath=${folder}/c`, '127.0.0.1']);
     const sftp = ['sftp', [...server.words(alice, ['-b', '-'], '-P'), '127.0.0.1'], 'ls /tmp\n'] as const;
     expect((await server.run(...sftp)).stdout).toContain(name);
+    // As it does.
+    const other = await (await serveOther()).ssh(alice, look);
+    expect([other.code, other.stdout.includes(name)]).toEqual([0, true]);
   });
 
   it('is left alone with join_container=false, and joined in the account phase with join_container=account', async () => {
@@ -130,6 +144,7 @@ describe('the X11 display of a job', () => {
       expect.stringMatching(/^localhost:\d+\.0$/),
       expect.stringMatching(/^\//),
     ]);
+    expect(shown((await (await serveOther()).ssh(alice, look)).stdout)).toEqual([display, xauthority]);
     // The client need not reach a display for sshd to make one.
     const [ofSsh, cookiesOfSsh] = shown((await forwarded(server)).stdout) ?? [];
     expect([ofSsh, cookiesOfSsh], server.log).toEqual([expect.stringMatching(/^localhost:\d+\.0$/), '']);

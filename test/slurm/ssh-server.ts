@@ -17,6 +17,8 @@ export interface SshServerOptions {
   readonly config?: readonly string[];
   /** Who gets a shell: login names of this machine. */
   readonly users: readonly string[];
+  /** More of sshd's own environment. */
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 export interface SshAnswer {
@@ -72,7 +74,11 @@ export class SshServer {
     const script =
       'mount --bind "$0/pam.d" /etc/pam.d && mount --bind "$0/passwd" /etc/passwd && exec /usr/sbin/sshd -D -E "$0/log" -f "$0/sshd_config"';
     const enter = ['unshare', '-m', '--propagation', 'private', 'sh', '-c', script, folder];
-    const sshd = spawn(dieWithUs, [...dieWords, ...enter], { cwd: '/', env: shellOnly, stdio: 'ignore' });
+    const sshd = spawn(dieWithUs, [...dieWords, ...enter], {
+      cwd: '/',
+      env: { ...shellOnly, ...options.env },
+      stdio: 'ignore',
+    });
     await until(
       () => `sshd listens: ${fs.existsSync(log) ? fs.readFileSync(log, 'utf8') : ''}`,
       () => fs.existsSync(log) && fs.readFileSync(log, 'utf8').includes('Server listening'),
