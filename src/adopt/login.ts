@@ -6,20 +6,23 @@ import { directoryOf } from '../cgroup/hierarchies.js';
 import { hierarchyKey, type Membership } from '../cgroup/membership.js';
 import { filesOf, holdProcess, type ProcessIdentity } from '../cgroup/process.js';
 import { sessionIdOf } from '../jobs/adoptions.js';
-import type { Job } from '../jobs/job.js';
+import { type Job, nameOfJob } from '../jobs/job.js';
+import { placeOf } from '../jobs/membership-in-job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { uptimeMs } from '../machine/clock.js';
-import type { Deadline } from '../machine/deadline.js';
+import { type Deadline, deadlineIn } from '../machine/deadline.js';
 import { defined } from '../machine/defined.js';
-import { hasCode, ifReadable, quote, SlurmCgroupsError } from '../machine/errors.js';
+import { hasCode, ifReadable, SlurmCgroupsError } from '../machine/errors.js';
 import { withHeld } from '../machine/held.js';
 import type { Host } from '../machine/host.js';
-import type { AnswerDecision, Rule } from '../policy/answer.js';
-import { type AdoptionOptions, logLevels } from '../policy/options.js';
-import { type JobSetting, noSetting, settingOf } from './job-setting.js';
+import type { AnswerDecision } from '../policy/answer.js';
+import type { AdoptionOptions } from '../policy/options.js';
+import { noSetting, settingOf } from './job-setting.js';
 import { readLoginNote } from './login-note.js';
 import { type LoginProcess, processOfLogin } from './login-process.js';
-import { bareReply, type LoginReply, type LoginRequest, type LogLine, parseLoginReply } from './login-protocol.js';
+import { type LoginReply, type LoginRequest, parseLoginReply } from './login-protocol.js';
+import { type Answer, inJob, notInJob, plainReply, type SiteMessages, settingIn, severities } from './login-words.js';
+import { ownJobAround } from './own-job.js';
 import { type AdoptionRecord, Recorder } from './record.js';
 import { admitSession, decideSession, type SessionOptions } from './session.js';
 
@@ -28,8 +31,7 @@ export interface LoginOptions extends Pick<SessionOptions, 'signal'> {
   readonly isRecorded?: boolean;
   readonly node: SlurmNode;
   readonly options: AdoptionOptions;
-  /** The site's words for a user who is refused, by the rule that refused. */
-  readonly messages: Readonly<Partial<Record<Rule, string>>>;
+  readonly messages: SiteMessages;
 }
 
 export interface AnsweredLogin {
@@ -61,6 +63,9 @@ export async function answerLogin(request: LoginRequest, login: LoginOptions): P
   if ('error' in found) return withoutProcess(request, found.error, within);
   const before = ifReadable(() => withHeld(holdProcess(host, found.process.pid), (held) => held.memberships())) ?? [];
   try {
+    const around =
+      found.asksItself && request.phase === 'account' ? await jobAround(request, found.process, within) : undefined;
+    if (around !== undefined) return staying(request, { process: found.process, before, job: around, login: within });
     let setting = noSetting;
     const record = await admitSession(sessionOf(request, found.process.pid), {
       ...{ node: login.node, options },
@@ -87,19 +92,51 @@ export async function answerLogin(request: LoginRequest, login: LoginOptions): P
   }
 }
 
-/** What the module reads of it. */
-function settingIn(
-  { x11, stepd, namespaces }: JobSetting,
-  { joinContainer }: AdoptionOptions,
-): Pick<LoginReply, 'display' | 'xauthority' | 'stepd' | 'namespaces'> {
-  const isAtOnce = joinContainer === 'account' && namespaces !== 'none';
+/** Of a program that is no sshd, and not root's own session: sudo in a job. */
+async function jobAround(
+  { uid }: LoginRequest,
+  { pid }: ProcessIdentity,
+  { node, options }: LoginOptions,
+): Promise<Job | undefined> {
+  if (uid === 0 || options.mode === 'observe') return undefined;
+  const held = holdProcess(node.host, pid);
+  try {
+    const deadline = deadlineIn(node.host, Math.min(aroundMs, options.budgetMs / 2));
+    return await ownJobAround(node, held, { uid, deadline });
+  } finally {
+    held.close();
+  }
+}
+
+const aroundMs = 1000;
+
+function staying(
+  request: LoginRequest,
+  {
+    process,
+    before,
+    job,
+    login: { node, options, messages },
+  }: {
+    readonly process: ProcessIdentity;
+    readonly before: readonly Membership[];
+    readonly job: Job;
+    readonly login: LoginOptions;
+  },
+): AnsweredLogin {
+  const reason = `This session is in ${nameOfJob(job)} already`;
+  const answer: AnswerDecision = { action: 'allow', rule: 'already', reason, trace: [reason] };
+  const session = sessionOf(request, process.pid);
+  const inIt = before.filter((membership) => placeOf(node, membership)?.job !== undefined);
   return {
-    ...(x11?.display === undefined ? {} : { display: `localhost:${x11.display}.0` }),
-    ...defined({ xauthority: x11?.xauthority, stepd }),
-    namespaces: [
-      ...(namespaces === 'unknown' ? (['unknown'] as const) : []),
-      ...(isAtOnce ? (['account'] as const) : []),
-    ],
+    reply: {
+      ...plainReply(request, answer, { options, messages }),
+      process,
+      ...defined({ jobId: job.jobId }),
+      cgroups: inIt.map(({ controllers, path }) => ({ controllers, path })),
+      failure: options.actionAdoptFailure,
+    },
+    record: new Recorder(node.host, session).end({ decision: answer, answer, trace: answer.trace, tried: undefined }),
   };
 }
 
@@ -202,29 +239,6 @@ function unadopted(
   };
 }
 
-interface Answer {
-  readonly action: LoginReply['action'];
-  readonly rule: Rule;
-  readonly reason: string;
-  readonly trace: readonly string[];
-}
-
-/** Of a session that is in no job. */
-function plainReply(
-  request: LoginRequest,
-  answer: Answer,
-  { options, messages }: Pick<LoginOptions, 'options' | 'messages'>,
-  record?: AdoptionRecord,
-): LoginReply {
-  const { action, reason } = answer;
-  return {
-    ...bareReply,
-    ...{ action, reason },
-    log: logLines(request, answer, options, record),
-    messages: messagesFor(answer, messages),
-  };
-}
-
 function replyOf({
   request,
   process,
@@ -255,15 +269,6 @@ function replyOf({
     ...(isIn ? { failure: options.actionAdoptFailure } : {}),
     from: isIn ? (earlierFrom(node.host, process, record) ?? directoriesOf(node, before)) : [],
   };
-}
-
-function inJob(jobId: number | undefined): string {
-  const job = jobId === undefined ? 'a job of yours' : `job ${jobId}`;
-  return `This session is in ${job}: it has its limits, and ends with it`;
-}
-
-function notInJob({ reason }: Answer, { adoption }: AdoptionRecord): string {
-  return `${reason}: this session is ${adoption?.outcome === 'partial' ? 'only partly in its job' : 'in no job'}`;
 }
 
 /** Of a process that was in the job before: where it came from when it went there, by an earlier account phase. */
@@ -299,50 +304,4 @@ function directoriesOf({ hierarchies }: SlurmNode, before: readonly Membership[]
     const hierarchy = hierarchies.all.find((one) => hierarchyKey(one.controllers) === hierarchyKey(controllers));
     return hierarchy === undefined ? [] : (directoryOf(hierarchy, path) ?? []);
   });
-}
-
-function messagesFor({ action, rule, reason }: Answer, messages: LoginOptions['messages']): readonly string[] {
-  if (action !== 'deny') return [];
-  return [messages[rule] ?? `Access denied by pam_slurm_cgroups: ${lowerFirst(reason)}`];
-}
-
-function lowerFirst(text: string): string {
-  return `${text[0]?.toLowerCase() ?? ''}${text.slice(1)}`;
-}
-
-/** Of syslog(3). */
-const severities = { error: 3, info: 6, debug: 7 } as const;
-
-/** What an administrator reads, as much as log_level says. The words of pam_slurm_adopt where it has some. */
-function logLines(
-  { user }: LoginRequest,
-  { action, reason, trace }: Answer,
-  { logLevel }: AdoptionOptions,
-  record?: AdoptionRecord,
-): readonly LogLine[] {
-  const upTo = logLevels.indexOf(logLevel);
-  const says = (level: (typeof logLevels)[number]) => upTo >= logLevels.indexOf(level);
-  const adopted =
-    record?.adoption?.outcome === 'adopted' && record.target?.kind === 'job'
-      ? [`Process ${record.process.pid} adopted into job ${record.target.jobId ?? record.target.sluid}`]
-      : [];
-  const failure = record?.adoption?.error?.message;
-  return [
-    ...(says('info')
-      ? [`Connection by user ${quote(user).slice(1, -1)}: ${action}: ${reason}`, ...adopted].map((line) => ({
-          severity: severities.info,
-          line,
-        }))
-      : []),
-    ...(failure !== undefined && says('error') ? [{ severity: severities.error, line: failure }] : []),
-    ...(says('verbose') ? trace.map((line) => ({ severity: severities.info, line })) : []),
-    ...(says('debug') && record !== undefined
-      ? [
-          {
-            severity: severities.debug,
-            line: `stages in ms: ${JSON.stringify(record.stagesMs)}, ${record.totalMs} in all`,
-          },
-        ]
-      : []),
-  ];
 }

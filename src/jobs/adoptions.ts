@@ -175,6 +175,10 @@ export async function readAdoptions(host: Host, job: NamesOfJob, deadline: Deadl
         const found = held.entries('', mostOfJob + 1);
         if (found.length > mostOfJob) unknown.push(`there are more than ${mostOfJob} records in ${quote(directory)}`);
         for (const { name } of found) {
+          if (name === fullMark) {
+            unknown.push(`not every adoption is recorded: there was no room for more than ${mostOfJob}`);
+            continue;
+          }
           if (pace.isDue()) await pace.pause();
           if (pace.isOver()) {
             unknown.push('the time was over before all records were read');
@@ -276,6 +280,8 @@ function requireRoom(
       ? (ifThere(() => host.names(folder)) ?? []).length >= mostJobs
       : records.length >= mostOfJob && !isAgain;
   if (!isFull) return isAgain;
+  // Who reads the records is to know that there were more.
+  if (records !== undefined) ifReadable(() => host.create(`${directory}/${fullMark}`, ''));
   const many = records === undefined ? `adoptions into ${mostJobs} jobs` : `${mostOfJob} adoptions into it`;
   throw new SlurmCgroupsError(
     'ERR_NOT_SUPPORTED',
@@ -294,6 +300,8 @@ function earlierOf(host: Host, directory: string, record: AdoptedSession): Adopt
 }
 
 const nextEnding = '.next';
+/** The name of no record: stands where one could not be written for want of room. */
+const fullMark = 'full';
 
 /** Written whole under another name, then put in its place: no half of it is ever read. */
 function put(host: Host, file: string, record: AdoptedSession): void {

@@ -24,6 +24,8 @@ export type Rule =
   | 'source-unknown'
   | 'suspended'
   | 'adopt-failure'
+  /** Not of policy: the program that asks (sudo) is in a job of this user already. */
+  | 'already'
   /** Not of policy: the options of the login cannot be read. */
   | 'configuration';
 

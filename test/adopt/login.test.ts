@@ -207,6 +207,23 @@ onKernels((kernel) => {
     expect(world.places(pid)).toEqual(world.everywhere('outside'));
   });
 
+  inWorld(kernel, 'answerLogin() leaves a program (sudo) in the job of its user in which it is', async (world) => {
+    await world.twoJobs();
+    const pid = await world.session();
+    for (const one of [pid, await world.session()])
+      await answerLogin(requestOf(world, one, { phase: 'session', jobId: 101 }), await loginOn(world));
+    const login = await loginOn(world, { service: '*' });
+    const { reply, record } = await answerLogin(requestOf(world, pid, { service: 'sudo' }), login);
+    expect(reply).toMatchObject({ action: 'allow', reason: 'This session is in job 101 already', jobId: 101 });
+    expect([record.rule, record.adoption, reply.messages]).toEqual(['already', undefined, []]);
+    expect(world.places(pid)).toEqual(world.leaves(101)); // the newest is 102
+    // Another user's session (sudo -u bob) is not at home there, and is not taken out of it either.
+    await world.box.addJob({ jobId: 103, uid: bob });
+    const other = await answerLogin(requestOf(world, pid, { service: 'sudo', user: 'bob', uid: bob }), login);
+    expect(other.record.rule).not.toBe('already');
+    expect(world.places(pid)).toEqual(world.leaves(101));
+  });
+
   inWorld(kernel, 'answerLogin() says what the session takes over from its job', async (world) => {
     await world.twoJobs();
     await ExternStep.with(world, { x11: 42, server: 44 }, async (step) => {

@@ -32,20 +32,10 @@ const options = (changes: Partial<AdoptionOptions> = {}): AdoptionOptions => ({
   ...changes,
 });
 
-/** Job 102 of alice has no steps yet. */
+/** Job 102 of alice has no extern step yet. */
 async function startingJob(world: World): Promise<void> {
   await world.box.addJob({ jobId: 102, uid: alice });
-  for (const { directory } of world.jobAt(102).cgroups) for (const step of foldersIn(directory)) removeAll(step);
-}
-
-function removeAll(directory: string): void {
-  for (const one of foldersIn(directory)) removeAll(one);
-  fs.rmdirSync(directory);
-}
-
-function foldersIn(directory: string): readonly string[] {
-  const entries = fs.readdirSync(directory, { withFileTypes: true });
-  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => `${directory}/${name}`);
+  world.removeExtern(102);
 }
 
 onKernels((kernel) => {
@@ -283,8 +273,7 @@ onKernels((kernel) => {
       const pid = await world.session();
       let waits = 0;
       const sleep = async () => {
-        if (++waits !== 2) return;
-        await world.box.addJob({ jobId: 102, uid: alice });
+        if (++waits === 2) world.makeExtern(102);
       };
       const node = await world.node({ ...world.host, sleep });
       const admission = await admitSession({ uid: alice, pid }, { node, options: options({ waitForJobMs: 3000 }) });

@@ -161,11 +161,12 @@ describe('openAdoptionRecord()', () => {
     expect(state.left()).toEqual(['adoptions/102']);
   });
 
-  it('writes no more than 4,096 records of a job, and of no more than 4,096 jobs', () => {
+  it('writes no more than 4,096 records of a job, says so, and of no more than 4,096 jobs', async () => {
     for (let pid = 1; pid <= 4096; pid++) plant(`adoptions/102/${pid}-1`, '');
     const error = thrownBy(() => open());
     expect(error).toSatisfy((thrown) => hasCode(thrown, 'ERR_NOT_SUPPORTED'));
     expect(String(error)).toContain('into job 102: 4096 adoptions into it are recorded already');
+    expect((await read()).unknown).toContain('not every adoption is recorded');
     open(state.host, { process: { pid: 7, startTime: 1n } }); // it has one
     fs.rmSync(`${state.folder}/adoptions/102`, { recursive: true });
     for (let id = 1000; id < 5096; id++) fs.mkdirSync(`${state.folder}/adoptions/${id}`, { mode: 0o755 });
