@@ -31,14 +31,16 @@ export interface Words {
 
 export type RunCommand = (words: Words) => Promise<number>;
 
+export const withinFlag: FlagSpec = {
+  name: 'within',
+  takes: 'CGROUP',
+  description: "look for Slurm's cgroups below this one only, and read no configuration",
+};
+
 export const commonFlags: readonly FlagSpec[] = [
   { name: 'json', description: 'print one JSON object' },
   { name: 'node', takes: 'NAME', description: 'the NodeName, if several nodes share this machine' },
-  {
-    name: 'within',
-    takes: 'CGROUP',
-    description: "look for Slurm's cgroups below this one only, and read no configuration",
-  },
+  withinFlag,
   {
     name: 'log-level',
     takes: 'LEVEL',

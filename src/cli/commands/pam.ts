@@ -14,6 +14,7 @@ import {
 } from '../../adopt/login-protocol.js';
 import { Recorder } from '../../adopt/record.js';
 import { identityOf, parseProcStat } from '../../cgroup/process.js';
+import { type ReadNodeOptions, readNode, type SlurmNode } from '../../jobs/node.js';
 import { nodeForLogin } from '../../jobs/node-for-login.js';
 import { uptimeMs } from '../../machine/clock.js';
 import { deadlineIn } from '../../machine/deadline.js';
@@ -24,9 +25,10 @@ import type { Host } from '../../machine/host.js';
 import { inputIsTerminal, liveHost, readInput, writeError, writeOutput } from '../../machine/live-host.js';
 import { mistakeIn, parseConfigFile, parsePamLine, type SiteConfiguration } from '../../policy/config-file.js';
 import { defaultOptions } from '../../policy/options.js';
+import { nodeOptions, requireChosen } from '../context.js';
 import { usageError } from '../exit.js';
 import { logLogin } from '../login-log.js';
-import { type CommandSpec, flagValue, type Words } from '../spec.js';
+import { type CommandSpec, flagValue, type Words, withinFlag } from '../spec.js';
 import { visible } from '../terminal/output.js';
 
 const configurationFile = '/etc/slurm-cgroups/config.json';
@@ -44,6 +46,7 @@ export const pamSpec: CommandSpec = {
   operands: ['[opt...]'],
   flags: [
     { name: 'config', takes: 'FILE', description: `the configuration of the site (default: ${configurationFile})` },
+    withinFlag,
   ],
   examples: [
     [
@@ -69,7 +72,7 @@ export async function runPam(words: Words): Promise<number> {
     );
   const request = isByModule ? readRequest() : await requestOfPamExec(host, words.operands);
   if (request === undefined) return 0;
-  const { reply, record } = await answerTo(host, request, flagValue(words, 'config') ?? configurationFile);
+  const { reply, record } = await answerTo(host, request, words);
   if (isByModule) writeOutput(formatLoginReply(reply));
   else writeOutput(reply.action === 'deny' ? reply.messages.map((line) => `${line}\n`).join('') : '');
   // Behind the answer, which the journal must not make late; the module waits for the end of this program, too.
@@ -84,18 +87,36 @@ function readRequest(): LoginRequest {
 }
 
 /** The site's configuration, then the PAM line, then the login itself. A mistake in either is a generic failure. */
-async function answerTo(host: Host, request: LoginRequest, configFile: string): Promise<AnsweredLogin> {
+async function answerTo(host: Host, request: LoginRequest, words: Words): Promise<AnsweredLogin> {
   let site: SiteConfiguration;
   try {
-    site = await configurationOf(host, request, configFile);
+    site = await configurationOf(host, request, flagValue(words, 'config') ?? configurationFile);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return misconfigured(host, request, error);
   }
   const { options, messages } = site;
-  const timeoutMs = leftOf(host, request) / 2;
-  const node = await nodeForLogin(host, { timeoutMs, ...defined({ nodeName: options.nodename }) });
-  return kept(host, await answerLogin(request, { node, options, messages, isRecorded: true }));
+  const its = { timeoutMs: leftOf(host, request) / 2, ...defined({ nodeName: options.nodename }) };
+  // No epilog runs in a sandbox, so nothing is recorded for one.
+  const isSandbox = words.flags.has(withinFlag.name);
+  const node = isSandbox ? await nodeWithin(host, words, its) : await nodeForLogin(host, its);
+  return kept(host, await answerLogin(request, { node, options, messages, isRecorded: !isSandbox }));
+}
+
+/**
+ * The demo's sandbox, or another that was made by root. The module runs its helper with the word `pam` alone, so only a
+ * helper that adds the flag itself, a file of root's, can choose one.
+ *
+ * @throws SlurmCgroupsError ERR_USAGE where there is no such cgroup.
+ */
+async function nodeWithin(
+  host: Host,
+  words: Words,
+  its: Pick<ReadNodeOptions, 'timeoutMs' | 'nodeName'>,
+): Promise<SlurmNode> {
+  const node = await readNode({ host, configurationError: 'note', ...nodeOptions(words, host), ...its });
+  requireChosen(node, words);
+  return node;
 }
 
 async function configurationOf(host: Host, request: LoginRequest, file: string): Promise<SiteConfiguration> {

@@ -7,6 +7,7 @@ import process from 'node:process';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { formatMessage, loginProtocol, parseLoginReply } from '../../../src/adopt/login-protocol.js';
 import { identityOf } from '../../../src/cgroup/process.js';
+import { Sandbox } from '../../../src/cli/sandbox.js';
 import { uptimeMs } from '../../../src/machine/clock.js';
 import { liveHost } from '../../../src/machine/live-host.js';
 import { keepLoginLog } from '../../support/login-log.js';
@@ -14,6 +15,7 @@ import { programFile } from '../../support/program-run.js';
 
 const isRoot = process.getuid?.() === 0;
 const host = liveHost();
+const adoptions = '/run/slurm-cgroups/adoptions';
 let folder: string;
 
 afterAll(keepLoginLog());
@@ -129,6 +131,35 @@ describe.runIf(isRoot)('slurm-cgroups pam', () => {
     for (const other of [{ PAM_USER: 'root' }, { PAM_TYPE: 'open_session' }, { PAM_SERVICE: 'cron' }])
       expect(run('', { env: { ...env, ...other }, words: ['profile=strict', ...config] }).exitCode).toBe(0);
     expect(run('', { env: { PAM_TYPE: 'account' } })).toMatchObject({ exitCode: 2 });
+  });
+
+  it('answers nothing for a sandbox that is not there, and takes none from the request', () => {
+    const { exitCode, stdout, stderr } = run(requestWith(), { words: ['--within', '/slurm-cgroups-demo-none'] });
+    expect([exitCode, stdout]).toEqual([2, '']);
+    expect(stderr).toContain('There is no cgroup "/slurm-cgroups-demo-none" on this node (--within)');
+    const asked = run(requestWith({}, ['within=/slurm-cgroups-demo-none', 'action_generic_failure=deny']));
+    expect(parseLoginReply(asked.stdout)).toMatchObject({ action: 'deny' });
+    expect(parseLoginReply(asked.stdout).log[0]?.line).toContain('within');
+  });
+
+  it('puts a session into the job of a sandbox, and leaves no record for an epilog', async () => {
+    const sandbox = await Sandbox.create(host, 'slurm-cgroups-test-pam');
+    const records = () => (fs.existsSync(adoptions) ? fs.readdirSync(adoptions) : []);
+    try {
+      await sandbox.addJob({ jobId: 7, uid: 1 });
+      const { pid } = await sandbox.startSleeper(1);
+      const start = String(identityOf(host, pid).startTime);
+      const before = records();
+      const { stdout } = run(requestWith({ pid: String(pid), start }), { words: ['--within', sandbox.within] });
+      const reply = parseLoginReply(stdout);
+      expect(reply).toMatchObject({ action: 'allow', jobId: 7, isCounted: false });
+      expect(reply.cgroups).toHaveLength(sandbox.controllers.length);
+      expect(fs.readFileSync(`/proc/${pid}/cgroup`, 'utf8')).toContain(`${sandbox.within}/`);
+      expect(records().filter((name) => !before.includes(name) && name.includes(String(pid)))).toEqual([]);
+      fs.rmSync(`/run/slurm-cgroups/logins/${pid}-${start}`);
+    } finally {
+      await sandbox.remove();
+    }
   });
 
   it('takes options as words from pam_exec alone', () => {
