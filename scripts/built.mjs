@@ -1,4 +1,4 @@
-// Whether dist/ is newer than all that it is made of.
+// Whether dist/, and the PAM module, are newer than all that they are made of.
 
 import fs from 'node:fs';
 import path from 'node:path';
@@ -14,6 +14,14 @@ const last = at('dist/bin/slurm-cgroups.js');
 export function isBuilt() {
   const sources = ['package.json', 'tsconfig.json', 'tsconfig.build.json'].map((name) => time(at(name)));
   return time(last) > Math.max(newest(at('src')), newest(at('scripts')), ...sources);
+}
+
+export const moduleFolder = at('native/pam/build');
+
+export function isModuleBuilt() {
+  const sources = fs.readdirSync(at('native/pam')).filter((name) => /\.[ch]$/.test(name));
+  const from = [...sources.map((name) => at('native/pam', name)), at('scripts/build-native.mjs')];
+  return time(path.join(moduleFolder, 'pam_slurm_cgroups.so')) > Math.max(...from.map(time));
 }
 
 export function sayBuilt(begin) {

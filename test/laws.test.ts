@@ -134,6 +134,7 @@ const allowed: readonly (readonly [file: string, imports: readonly string[]])[] 
   ['src/cli/fine.ts', ['../jobs/node.js', 'node:process', 'commander']],
   ['src/cli/log.ts', ['pino']],
   ['src/cli/sandbox.ts', ['fs-extra']],
+  ['src/cli/demo/sshd.ts', ['fs-extra']],
   ['src/cli/record/file.ts', ['fs-extra', 'node:path']],
   ['src/cli/record/machine-facts.ts', ['systeminformation', 'node:process']],
   ['src/cli/spec.ts', ['node:util']],

@@ -77,12 +77,13 @@ export class Sandbox {
     }
   }
 
-  get #folder(): string {
+  /** Where its files are; removed with it. Root's alone to write. */
+  get folder(): string {
     return folderOf(this.within.slice(1));
   }
 
   get #spool(): string {
-    return `${this.#folder}/spool`;
+    return `${this.folder}/spool`;
   }
 
   get controllers(): readonly string[] {
@@ -179,7 +180,7 @@ export class Sandbox {
   /** Ends every process in the sandbox and removes it, in every hierarchy, and its files. */
   async remove(): Promise<void> {
     await removeSandbox(this.within.slice(1), this.#top);
-    await fsExtra.remove(this.#folder);
+    await fsExtra.remove(this.folder);
   }
 }
 

@@ -1,5 +1,6 @@
 // slurm-cgroups demo: what the commands do, on real cgroups of this machine, in a sandbox: two jobs of one user, a session
-// from outside that is adopted and verified, a job that is ended. Then everything is removed.
+// from outside that is adopted and verified, a job that is ended, and logins through a real sshd (demo/). Then everything
+// is removed.
 
 import path from 'node:path';
 import { hasCode, SlurmCgroupsError } from '../../machine/errors.js';
@@ -21,11 +22,13 @@ export const demoSpec: CommandSpec = {
   summary: 'show what the commands do, on real cgroups of this machine, in a sandbox, without Slurm',
   about:
     'Makes a sandbox in each writable cgroup hierarchy, with two jobs of one user as Slurm lays them out. A session ' +
-    'arrives, is adopted into the newest job and verified; the other job is ended; everything is removed. Never touches ' +
-    "Slurm's own cgroups. Without root, it shows the same on a recorded node.",
+    'arrives, is adopted into the newest job and verified; the other job is ended. Then ssh logs in through an sshd of ' +
+    "the demo's own on 127.0.0.1 with the PAM module, in a mount namespace of its own, where sshd, ssh and a built " +
+    "module are there; else it says what it leaves out. Everything is removed. Never touches Slurm's own cgroups, nor " +
+    'a file of /etc. Without root, it shows the same on a recorded node.',
   operands: [],
   flags: [],
-  examples: [['slurm-cgroups demo', 'about a second']],
+  examples: [['slurm-cgroups demo', 'a few seconds']],
 };
 
 const prefix = 'slurm-cgroups-demo';
@@ -52,7 +55,10 @@ export const runDemo: RunCommand = async () => {
       'Here is the same on a RECORDED node (Slurm 22.05, cgroup v1); nothing on this machine is touched.',
       '',
     );
-    return runRecorded(output);
+    const exitCode = await runRecorded(output);
+    const { leftOut } = await import('../demo/login-part.js');
+    output.print('', leftOut(visible(error.message)));
+    return exitCode;
   }
 };
 
@@ -84,6 +90,10 @@ async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Prom
     await host.sleep(0, signal); // lets a signal arrive
     output.print('', output.style('bold', `# ${title}`));
   };
+  const list = async (...words: readonly string[]) =>
+    show(output, listSpec.name, words, async (them) => runList(parseWords(listSpec, them), output));
+  const clean = async (...words: readonly string[]) =>
+    show(output, cleanSpec.name, words, async (them) => runClean(parseWords(cleanSpec, them), output));
   output.print(
     output.style('bold', '# A sandbox of this machine’s real cgroups'),
     `${within} in ${sandbox.controllers.join(', ')} (cgroup v${sandbox.version})`,
@@ -95,9 +105,7 @@ async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Prom
   await host.sleep(betweenJobsMs, signal);
   const second = await sandbox.addJob({ jobId: secondJob, uid: demoUid });
   await sandbox.startShell(demoUid, second);
-  await show(output, listSpec.name, ['--within', within], async (words) =>
-    runList(parseWords(listSpec, words), output),
-  );
+  await list('--within', within);
 
   await step('A session arrives from outside: which job does it belong to, and why?');
   const session = await sandbox.startShell(demoUid);
@@ -121,9 +129,7 @@ async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Prom
     [pid, '--job', String(secondJob), '--within', within],
     async (words) => runVerify(parseWords(verifySpec, words), output),
   );
-  await show(output, listSpec.name, ['--job', String(secondJob), '--within', within], async (words) =>
-    runList(parseWords(listSpec, words), output),
-  );
+  await list('--job', String(secondJob), '--within', within);
 
   await step(
     `Job ${firstJob} ends, although its processes fork, start sessions of their own, ignore SIGTERM or are stopped`,
@@ -132,20 +138,16 @@ async function tell(sandbox: Sandbox, output: Output, signal: AbortSignal): Prom
   const stopped = await sandbox.startShell(demoUid, first);
   await host.sleep(forkingMs, signal);
   host.signal(stopped.pid, 'SIGSTOP');
-  const cleaned = await show(
-    output,
-    cleanSpec.name,
-    [String(firstJob), '--grace', '1', '--within', within],
-    async (words) => runClean(parseWords(cleanSpec, words), output),
-  );
-  await show(output, listSpec.name, ['--within', within], async (words) =>
-    runList(parseWords(listSpec, words), output),
-  );
+  const cleaned = await clean(String(firstJob), '--grace', '1', '--within', within);
+  await list('--within', within);
   await host.sleep(0, signal);
   if (cleaned !== 0)
     throw new SlurmCgroupsError('ERR_CGROUP_REFUSED', `The demo failed: job ${firstJob} has not ended`);
   if (adopted !== 0 || proven !== 0)
     throw new SlurmCgroupsError('ERR_CGROUP_REFUSED', `The demo failed: process ${pid} is not in job ${secondJob}`);
+
+  const { tellLogin } = await import('../demo/login-part.js');
+  await tellLogin(sandbox, { uid: demoUid, jobId: secondJob }, { output, signal, step, list, clean });
   return 0;
 }
 
