@@ -164,6 +164,7 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('demo (needs root and cgroups)',
     expect(killed.signal).toBe('SIGKILL');
     const names = new Set(leftBehind(killed.pid));
     expect(names.size).toBe(1);
+    expect(runProgramFileAs({ uid: 65_534, gid: 65_534 }, 'demo')).toMatchObject({ exitCode: 0, stderr: '' }); // cannot
     const { exitCode, stdout } = runProgramFile('demo');
     expect(exitCode).toBe(0);
     expect(stdout).toContain(`Removed what an earlier demo left behind: ${[...names].join()}`);
