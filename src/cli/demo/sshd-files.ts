@@ -30,8 +30,7 @@ interface Wanted {
 export function filesOfSshd({ sandbox, port, users }: Wanted): Readonly<Record<string, readonly string[]>> {
   const { host } = sandbox;
   const folder = folderIn(sandbox);
-  // Without wait_for_job=0 a refusal would wait three seconds for a job that is just starting.
-  const options = `helper=${inside}/slurm-cgroups profile=strict wait_for_job=0 budget=30s`;
+  const options = `helper=${inside}/slurm-cgroups profile=strict budget=30s`;
   const ours = `${inside}/pam_slurm_cgroups.so ${options}`;
   const names = users.map(({ name }) => name);
   return {
