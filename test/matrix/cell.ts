@@ -1,8 +1,12 @@
 // One cell: its machine boots, its Slurm comes up there, and the tests of test/matrix/inside run against it.
 
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import process from 'node:process';
 import { GuestError, type GuestOptions, runInGuest } from '../lab/guest.js';
 import type { TestReport } from '../lab/reporter.js';
+import { buildPamModule } from '../slurm/differential/pam-module.js';
 import { type Cell, suites } from './cells.js';
 import type { CellReport } from './inside/harness.js';
 import { programOf } from './inside-bundle.js';
@@ -17,6 +21,21 @@ export interface CellResult {
   readonly seconds: number;
   /** What the tests left in /lab/out, by name. */
   readonly files: Readonly<Record<string, string>>;
+}
+
+let built: Promise<Buffer> | undefined;
+
+/** Built once, here: it needs no newer glibc than the oldest guest has. */
+function pamModule(): Promise<Buffer> {
+  built ??= (async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-matrix-'));
+    try {
+      return fs.readFileSync(await buildPamModule(folder));
+    } finally {
+      fs.rmSync(folder, { recursive: true, force: true });
+    }
+  })();
+  return built;
 }
 
 /** Where two nodes share a machine, what is said of one must not be said of the other: those tests are their own. */
@@ -39,6 +58,7 @@ export async function runCell(cell: Cell): Promise<CellResult> {
       boot: cell.boot,
       cgroup: cell.cgroup,
       replacing: { 'test/matrix/inside/cell.mjs': await programOf(fileOf(cell)) },
+      files: { 'pam_slurm_cgroups.so': await pamModule() },
       command: ['/bin/sh', '-c', script],
       timeoutMs: full ? 1_500_000 : 900_000,
       env: {

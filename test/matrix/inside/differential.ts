@@ -13,6 +13,7 @@ import { type Row, titleOf } from '../../slurm/differential/rows.js';
 import { rowsInGuest } from '../../slurm/differential/rows-in-guests.js';
 import { accountOf, deadPid } from '../../slurm/differential/slurm-cgroups.js';
 import { agentLine, jobSource, Outside, type Source } from '../../slurm/differential/source.js';
+import { moduleFolder, moduleHere } from './module.js';
 import { cell, directoriesOf, directoryNameOf, node, nodeName, readOr, run, stepdsOf, submit, until } from './slurm.js';
 
 const folder = '/tmp/lab-differential';
@@ -90,7 +91,7 @@ function record(line: string): void {
 
 let known: Site | undefined;
 
-async function siteHere(): Promise<Site> {
+export async function siteHere(): Promise<Site> {
   if (known !== undefined) return known;
   const { configuration, spools } = await node();
   const cluster: Cluster = {
@@ -102,7 +103,7 @@ async function siteHere(): Promise<Site> {
     running: () => expect.unreachable('a cell waits by itself'),
     stop: () => Promise.resolve(),
   };
-  known = { cluster, folder };
+  known = { cluster, folder, sshdModule: { module: moduleHere(), folder: moduleFolder } };
   return known;
 }
 

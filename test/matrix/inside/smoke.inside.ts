@@ -12,7 +12,8 @@ import { liveHost } from '../../../src/machine/live-host.js';
 import { newestJob } from '../../../src/policy/newest.js';
 import { describeAccounting } from './accounting.js';
 import { describeAttacks } from './attacks.js';
-import { agent, compareAdopters } from './differential.js';
+import { agent, compareAdopters, siteHere } from './differential.js';
+import { describeModuleLogins } from './module.js';
 import {
   cell,
   commandHere,
@@ -276,6 +277,11 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
   });
 
   compareAdopters(() => ({ first, second, "bob's": bobs }));
+  if (cell.boot === 'systemd' || cell.slurm === '20.11')
+    describeModuleLogins(
+      async () => (await siteHere()).cluster,
+      () => bobs,
+    );
 
   if (isThorough)
     it('newestJob() is the later job also where the clock was set back before it', async () => {

@@ -23,6 +23,8 @@ export interface Site {
   readonly folder: string;
   /** Its PAM module, built. Absent: a login is one call of the library, or one of its command under pam_exec. */
   readonly module?: string;
+  /** The same for logins by ssh alone, with a folder of root's alone for its helper. */
+  readonly sshdModule?: { readonly module: string; readonly folder: string };
   /** How long a login may take before it counts as hanging. Default: longer than the budget of ours, 5 s. */
   readonly hangsAfterMs?: number;
 }

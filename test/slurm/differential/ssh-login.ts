@@ -24,9 +24,9 @@ export function pamSlurmAdoptBySsh(site: Site): Adopter {
 
 /** slurm-cgroups in sshd's stack, which adopts the sshd that watches over the connection. */
 export function slurmCgroupsBySsh(site: Site): Adopter {
-  const { module } = site;
+  const { module, folder } = site.sshdModule ?? site;
   if (module === undefined) return sshAdopter('slurm-cgroups', site, (login) => commandWords(site, login));
-  return sshAdopter('pam_slurm_cgroups', site, ({ options }) => moduleWords({ ...site, module }, options));
+  return sshAdopter('pam_slurm_cgroups', site, ({ options }) => moduleWords({ ...site, folder, module }, options));
 }
 
 /** The command, run by pam_exec. */

@@ -1,0 +1,73 @@
+// The PAM module in this guest: built outside, copied to a folder of root's alone, and real logins through it. Under
+// systemd pam_systemd is real too: it moves a session out of its job, after the account phase.
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect, it } from 'vitest';
+import type { Cluster } from '../../slurm/cluster.js';
+import { landingIn } from '../../slurm/differential/adopter.js';
+import { moduleWords } from '../../slurm/differential/pam-module.js';
+import { SshServer } from '../../slurm/ssh-server.js';
+import { cell, directoryNameOf, listPids } from './slurm.js';
+
+/** Root's alone, as is all above it. */
+export const moduleFolder = '/run/lab-module';
+
+export function moduleHere(): string {
+  const module = path.join(moduleFolder, 'pam_slurm_cgroups.so');
+  if (!fs.existsSync(module)) {
+    fs.mkdirSync(moduleFolder, { recursive: true, mode: 0o755 });
+    fs.copyFileSync('/lab/in/pam_slurm_cgroups.so', module);
+  }
+  return module;
+}
+
+/** bob has one job, carol none. */
+export function describeModuleLogins(cluster: () => Promise<Cluster>, bobs: () => number): void {
+  it('a real sshd with the PAM module: a session is in its job, behind pam_systemd too, and counted once; without a job it is refused', async () => {
+    const site = { cluster: await cluster(), folder: moduleFolder, module: moduleHere() };
+    const words = moduleWords(site, ['budget=50s', 'action_adopt_failure=deny', 'action_generic_failure=deny']);
+    const systemd = cell.boot === 'systemd' ? ['session required pam_systemd.so'] : [];
+    const pam = [
+      'auth required pam_permit.so',
+      'account required pam_permit.so',
+      `account required ${words}`,
+      ...['session required pam_permit.so', ...systemd, `session required ${words}`],
+    ];
+    const server = await SshServer.start({ folder: moduleFolder, users: ['bob', 'carol'], pam });
+    try {
+      const look = 'cat /proc/self/cgroup; echo "job=$SLURM_JOB_ID runtime=$XDG_RUNTIME_DIR"';
+      const { code, stdout, stderr } = await server.ssh('bob', [look]);
+      expect([code, landingIn(stdout)], `${stderr}\n${server.log}`).toEqual([
+        0,
+        expect.objectContaining({ place: 'job', job: directoryNameOf(bobs()) }),
+      ]);
+      const [, job, runtime] = /job=(\d*) runtime=(.*)/.exec(stdout) ?? [];
+      expect([job, runtime]).toEqual([String(bobs()), systemd.length === 0 ? '' : '/run/user/1002']);
+      // By Slurm's own list: the sshd of a session that goes on.
+      const before = (await listPids()).filter((one) => one.jobId === bobs() && one.stepId === 'extern').length;
+      server.start('bob', ['exec sleep 3617']);
+      const ofJob = async () => (await listPids()).filter((one) => one.jobId === bobs() && one.stepId === 'extern');
+      const isThere = async () => (await ofJob()).filter(({ pid }) => wordsOf(pid).includes('3617')).length;
+      for (let left = 200; left > 0 && (await isThere()) === 0; left--)
+        await new Promise((fulfil) => setTimeout(fulfil, 200));
+      expect([await isThere(), (await ofJob()).length > before]).toEqual([1, true]);
+
+      const refused = await server.ssh('carol', ['true']);
+      expect([refused.code, refused.stderr]).toEqual([
+        255,
+        expect.stringContaining('you have no active jobs on this node'),
+      ]);
+    } finally {
+      await server.close();
+    }
+  });
+}
+
+function wordsOf(pid: number): string {
+  try {
+    return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
+}
