@@ -27,10 +27,10 @@ export async function measureAdopt({ product, report }) {
   }
   const tests = await loadTests();
   const [user] = tests.users;
-  await onCluster(tests, 'adoptions are', (cluster) => measureLogins({ product, report, cluster, user }));
+  await onCluster(tests, 'adoptions are', (cluster) => measureLogins({ product, report, cluster, user, tests }));
 }
 
-async function measureLogins({ product, report, cluster, user }) {
+async function measureLogins({ product, report, cluster, user, tests }) {
   const folder = fs.mkdtempSync('/run/slurm-cgroups-bench-');
   const pam = new Pamtester(folder, cluster, user);
   const log = '/run/slurm-cgroups/logins.log';
@@ -43,8 +43,10 @@ async function measureLogins({ product, report, cluster, user }) {
     // As it is at a site: what a login needs of Slurm's configuration was written down.
     await wholeProcess(process.execPath, [command, 'doctor', '--write-node', '--node', cluster.nodeName])();
     await measureHelper({ report, cluster, user });
-    if (pam.hasModule) await measureModule({ report, pam });
-    else console.log(`Our own module is not measured: ${missing()}`);
+    if (pam.hasModule) {
+      await measureModule({ report, pam });
+      await measureSsh({ report, cluster, tests, folder, words: pam.modules });
+    } else console.log(`Our own module is not measured: ${missing()}`);
   } finally {
     pam.close();
     fs.rmSync(folder, { recursive: true });
@@ -148,12 +150,46 @@ async function measureModule({ report, pam }) {
   report('pam, a login by our module', [median(times.ours), median(times.theirs)], 'pam_slurm_adopt, whole');
 }
 
+/** Whole sessions by ssh at a real sshd, from the client's start to its end: ours with both phases, theirs, and neither. */
+async function measureSsh({ report, cluster, tests, folder, words }) {
+  const [user] = tests.users;
+  fs.chmodSync(folder, 0o755);
+  const stacks = {
+    ours: [`account required ${words.module}`, 'session required pam_permit.so', `session required ${words.module}`],
+    theirs: [`account required ${words.adopt}`, 'session required pam_permit.so'],
+    neither: ['account required pam_permit.so', 'session required pam_permit.so'],
+  };
+  const servers = {};
+  const times = { ours: [], theirs: [], neither: [] };
+  try {
+    for (const [name, lines] of Object.entries(stacks)) {
+      const pam = ['auth required pam_permit.so', ...lines];
+      const env = { SLURM_CONF: cluster.conf };
+      servers[name] = await tests.SshServer.start({ folder, pam, env, users: tests.users });
+    }
+    for (let round = -2; round < 15; round++)
+      for (const [name, server] of Object.entries(servers)) {
+        const begin = performance.now();
+        const { code, stderr } = await server.ssh(user, ['true']);
+        if (code !== 0) throw new Error(`ssh ended with ${code}: ${stderr}`);
+        if (round >= 0) times[name].push(performance.now() - begin);
+      }
+  } finally {
+    for (const server of Object.values(servers)) await server.close();
+  }
+  const [ours, theirs, neither] = Object.values(times).map(median);
+  report('ssh, a whole session with our module', [ours, theirs], 'with pam_slurm_adopt');
+  report('ssh, the same with neither', [neither, theirs], 'with pam_slurm_adopt');
+}
+
 /** A shell that sees PAM services of its own, in a mount namespace, and starts pamtester for each login. */
 class Pamtester {
   #shell;
   #lines;
   #user;
   hasModule = missing() === undefined;
+  /** Their words on the PAM line, by service. */
+  modules;
 
   constructor(folder, cluster, user) {
     const pam = path.join(folder, 'pam.d');
@@ -164,6 +200,7 @@ class Pamtester {
       fs.writeFileSync(helper, `#!${process.execPath}\nrequire(${JSON.stringify(command)});\n`, { mode: 0o755 });
       modules.module = `${buildModule(folder)} helper=${helper} service=* nodename=${cluster.nodeName}`;
     }
+    this.modules = modules;
     for (const [name, module] of Object.entries(modules))
       fs.writeFileSync(path.join(pam, name), `account required ${module}\nauth required pam_deny.so\n`);
     const script =
