@@ -161,6 +161,15 @@ static void start_and_hear(struct talk *talk, const struct helper *helper, const
 	talk_close(&talk->pidfd);
 }
 
+/* The caller's handler has heard nothing meanwhile: it is told now, if another child of the caller's has ended. */
+static void catch_up(const struct sigaction *handler) {
+	siginfo_t ended = { .si_pid = 0 };
+	if (handler->sa_handler == SIG_DFL || handler->sa_handler == SIG_IGN)
+		return;
+	if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0)
+		kill(getpid(), SIGCHLD);
+}
+
 void helper_ask(const struct helper *helper, const struct request *request, struct reply *reply, struct outcome *outcome) {
 	struct sigaction standard = { .sa_handler = SIG_DFL }, before;
 	*outcome = (struct outcome){ .answered = false };
@@ -180,8 +189,10 @@ void helper_ask(const struct helper *helper, const struct request *request, stru
 	sigaction(SIGCHLD, &standard, &before);
 	bool changed = before.sa_handler != SIG_DFL || (before.sa_flags & SA_NOCLDWAIT) != 0;
 	start_and_hear(talk, helper, request, reply, outcome);
-	if (changed)
+	if (changed) {
 		sigaction(SIGCHLD, &before, NULL);
+		catch_up(&before);
+	}
 	free(talk);
 	plain_make(outcome->why);
 	plain_make(outcome->note);

@@ -12,6 +12,7 @@
  *   as=MB nofile=N limits (soft ones)   closed (0 to 2 are)   open=N (more descriptors)   threads=N   cwd=PATH
  *   nice=N   policy=batch|idle   real=UID (as a setuid program)   cgroup=DIRECTORY (we go there)   without=clone|pidfd_open|close_range (seccomp)
  *   call=account|open|close|auth|setcred|chauthtok   thread=CALL (in another thread)   silent   crowd=N (logins at once)
+ *   leaves=MS (a child of ours ends then)   ended (how many did our handler for SIGCHLD see?)
  *   listen=PORT (on 127.0.0.1)   child (a process is forked: what PAM environment has it?)   hostname
  *   stepd=PROGRAM=VERSION=PART (stepd.c, at /run/test/spool/n_5.4294967292)   folder (where are we?)
  *   die (a child that logs in is killed)   saw (what the puppet saw)   has=PATH   helper, grandchild (does it live?)
@@ -610,6 +611,13 @@ static void do_step(char *step) {
 		call_at_once(atoi(value));
 	} else if ((value = behind(step, "listen")) != NULL) {
 		listen_on(atoi(value));
+	} else if ((value = behind(step, "leaves")) != NULL) {
+		if (fork() == 0) {
+			usleep((useconds_t)atoi(value) * 1000);
+			_exit(0);
+		}
+	} else if (strcmp(step, "ended") == 0) {
+		fprintf(out, "ended %d\n", (int)ended);
 	} else if (strcmp(step, "child") == 0) {
 		look_in_child();
 	} else if (strcmp(step, "hostname") == 0) {
