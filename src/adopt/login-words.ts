@@ -40,7 +40,7 @@ export function inJob(jobId: number | undefined): string {
   return `This session is in ${job}: it has its limits, and ends with it`;
 }
 
-export function notInJob({ reason }: Answer, { adoption }: AdoptionRecord): string {
+export function notInJob({ reason, adoption }: Pick<AdoptionRecord, 'reason' | 'adoption'>): string {
   return `${reason}: this session is ${adoption?.outcome === 'partial' ? 'only partly in its job' : 'in no job'}`;
 }
 

@@ -67,7 +67,7 @@ export async function answerLogin(request: LoginRequest, login: LoginOptions): P
       found.asksItself && request.phase === 'account' ? await jobAround(request, found.process, within) : undefined;
     if (around !== undefined) return staying(request, { process: found.process, before, job: around, login: within });
     let setting = noSetting;
-    const record = await admitSession(sessionOf(request, found.process.pid), {
+    const admitted = await admitSession(sessionOf(request, found.process.pid), {
       ...{ node: login.node, options },
       ...defined({ signal: login.signal }),
       ...(found.asksItself ? { asksItself: true } : {}),
@@ -82,6 +82,8 @@ export async function answerLogin(request: LoginRequest, login: LoginOptions): P
           }),
       ...(login.isRecorded === true ? { recorded: defined({ sshdSession: sshdSessionOf(host, found.process) }) } : {}),
     });
+    // Before anything is made of it: the log has the answer that the module is given.
+    const record = request.phase === 'session' ? { ...admitted, ...answerOfSession(admitted, options) } : admitted;
     const said = adjustOom(host, found.process, { record, options });
     const lines = [...said, ...setting.notes];
     const reply = replyOf({ request, process: found.process, before, record, login: within, said: lines });
@@ -254,14 +256,13 @@ function replyOf({
   readonly login: LoginOptions;
   readonly said: readonly string[];
 }): LoginReply {
-  const answer = request.phase === 'session' ? answerOfSession(record, options) : record;
-  const isIn = answer.action === 'allow' && record.adoption?.outcome === 'adopted' && record.target?.kind === 'job';
+  const isIn = record.action === 'allow' && record.adoption?.outcome === 'adopted' && record.target?.kind === 'job';
   const jobId = record.target?.kind === 'job' ? record.target.jobId : undefined;
-  const plain = plainReply(request, answer, { options, messages }, record);
+  const plain = plainReply(request, record, { options, messages }, record);
   return {
     ...plain,
     log: [...plain.log, ...said.map((line) => ({ severity: severities.error, line }))],
-    messages: answer.action === 'allow' ? [isIn ? inJob(jobId) : notInJob(answer, record)] : plain.messages,
+    messages: record.action === 'allow' ? [isIn ? inJob(jobId) : notInJob(record)] : plain.messages,
     process,
     ...(isIn ? defined({ jobId }) : {}),
     isCounted: isIn && (request.isCounted || record.adoption?.accounting === 'stepd'),

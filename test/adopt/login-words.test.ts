@@ -37,8 +37,7 @@ describe('plainReply()', () => {
 it('inJob() and notInJob() say where a session is', () => {
   expect(inJob(5)).toBe('This session is in job 5: it has its limits, and ends with it');
   expect(inJob(undefined)).toMatch(/^This session is in a job of yours:/);
-  const record = { adoption: undefined } as unknown as Parameters<typeof notInJob>[1];
-  expect(notInJob({ ...refused, reason: 'x' }, record)).toBe('x: this session is in no job');
+  expect(notInJob({ reason: 'x' })).toBe('x: this session is in no job');
 });
 
 describe('settingIn()', () => {

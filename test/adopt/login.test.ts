@@ -91,8 +91,9 @@ onKernels((kernel) => {
       action: 'deny',
       cgroups: [],
     });
-    const { reply } = await answerLogin(request, await loginOn(world, { actionAdoptFailure: 'allow' }));
-    expect(reply.action).toBe('allow');
+    const { reply, record } = await answerLogin(request, await loginOn(world, { actionAdoptFailure: 'allow' }));
+    expect([reply.action, record.action]).toEqual(['allow', 'allow']); // what is written down is what was answered
+    expect(record.trace.at(-1)).toBe('session phase: action_adopt_failure=allow');
     expect(reply.jobId).toBeUndefined();
     expect(reply.messages[0]).toContain('this session is in no job');
     expect(world.places(pid)).toEqual(world.everywhere('outside'));
