@@ -5,60 +5,28 @@ import path from 'node:path';
 import process from 'node:process';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { keepLoginLog } from '../support/login-log.js';
-import { type Cluster, startCluster, until, users } from './cluster.js';
+import { type Cluster, until, users } from './cluster.js';
 import { landingIn } from './differential/adopter.js';
-import { buildPamModule, moduleWords } from './differential/pam-module.js';
-import { SshServer, type SshServerOptions } from './ssh-server.js';
+import { commandOf, inJob, jobOf, PamSite, sessionBoundMs, stepdOf, where } from './pam-site.js';
 
 const [alice, bob] = users;
+let site: PamSite;
 let cluster: Cluster;
-let folder: string;
-let module: string;
-const servers: SshServer[] = [];
 
 beforeAll(async () => {
-  cluster = await startCluster();
-  folder = path.join(path.dirname(cluster.spool), 'pam');
-  fs.mkdirSync(folder, { mode: 0o755 });
-  module = await buildPamModule(folder);
+  site = await PamSite.start();
+  cluster = site.cluster;
 });
-afterEach(async () => {
-  for (const server of servers.splice(0)) await server.close();
-  for (const user of users) await cluster.run('scancel', ['-u', user]);
-  await until('every job has ended', async () => (await cluster.run('squeue', ['-h'])).trim() === '');
-});
+afterEach(() => site.clear());
 afterAll(() => cluster?.stop());
 afterAll(keepLoginLog());
 
-const words = (...options: readonly string[]) => moduleWords({ cluster, folder, module }, options);
-
-/** A stack as of a site: the account phase decides, and the session phase is the last module. */
-const stack = (options: readonly string[], before: readonly string[] = []): readonly string[] => [
-  'auth required pam_permit.so',
-  'account required pam_permit.so', // as pam_unix: where ours is not concerned somebody has to answer
-  `account required ${words(...options)}`,
-  ...before,
-  'session required pam_permit.so',
-  `session required ${words(...options)}`,
-];
-
-const serve = async (options: Partial<SshServerOptions> = {}): Promise<SshServer> => {
-  const server = await SshServer.start({ folder, users, pam: stack([]), ...options });
-  servers.push(server);
-  return server;
-};
-
-/** Prints where the session is, and what the module has set. */
-const where = ['cat /proc/self/cgroup; echo "job=$SLURM_JOB_ID"'];
-const jobOf = (stdout: string) => ({ ...landingIn(stdout), variable: /job=(.*)/.exec(stdout)?.[1] });
-const inJob = (jobId: number) =>
-  expect.objectContaining({ place: 'job', job: `job_${jobId}`, variable: String(jobId) });
 const notes = () => fs.readdirSync('/run/slurm-cgroups/logins');
 
 describe('ssh through the PAM module', () => {
   it('puts a session into the job, says so to a person, and leaves nothing', async () => {
     const jobId = await cluster.submit(alice, 'sleep 600');
-    const server = await serve();
+    const server = await site.serve();
     const before = notesBefore();
     const { code, stdout, stderr } = await server.ssh(alice, where);
     expect([code, jobOf(stdout)], server.log).toEqual([0, inJob(jobId)]);
@@ -71,20 +39,16 @@ describe('ssh through the PAM module', () => {
 
   it('is counted by Slurm once', async () => {
     const jobId = await cluster.submit(alice, 'sleep 600');
-    const server = await serve();
+    const server = await site.serve();
     server.start(alice, ['exec sleep 333']);
-    const listed = async () =>
-      (await cluster.run('scontrol', ['listpids', String(jobId)]))
-        .split('\n')
-        .filter((line) => /\sextern\s/.test(line))
-        .map((line) => Number(line.trim().split(/\s+/)[0]));
+    const listed = () => site.listed(jobId);
     await until('the session is listed', async () => (await listed()).some((pid) => commandOf(pid).includes('333')));
     expect((await listed()).filter((pid) => commandOf(pid).includes('333'))).toHaveLength(1);
   });
 
   it('refuses a user without a job, and says why', async () => {
     await cluster.submit(bob, 'sleep 600');
-    const server = await serve({ pam: stack(['wait_for_job=0']) });
+    const server = await site.serve({ pam: site.stack(['wait_for_job=0']) });
     const { code, stderr } = await server.ssh(alice, where);
     expect(code).toBe(255);
     expect(stderr).toContain('Access denied by pam_slurm_cgroups: you have no active jobs on this node');
@@ -94,7 +58,7 @@ describe('ssh through the PAM module', () => {
   it('adopts the monitor with keyboard-interactive, where PAM runs in a child of it', async () => {
     const jobId = await cluster.submit(alice, 'sleep 600');
     const config = ['AuthenticationMethods keyboard-interactive', 'KbdInteractiveAuthentication yes'];
-    const server = await serve({ config });
+    const server = await site.serve({ config });
     const { code, stdout } = await server.ssh(alice, where, [
       '-o',
       'BatchMode=no',
@@ -106,18 +70,18 @@ describe('ssh through the PAM module', () => {
 
   it('puts every kind of session there: sftp, scp, several over one connection', async () => {
     const jobId = await cluster.submit(alice, 'sleep 600');
-    const server = await serve();
+    const server = await site.serve();
     const sftp = await server.run(
       'sftp',
       [...server.words(alice, ['-b', '-'], '-P'), '127.0.0.1'],
       'get /proc/self/cgroup -\n',
     );
     expect(sftp.code, sftp.stderr).not.toBe(255);
-    const copy = path.join(folder, 'copied');
+    const copy = path.join(site.folder, 'copied');
     const scp = await server.run('scp', [...server.words(alice, ['-q'], '-P'), '127.0.0.1:/proc/self/cgroup', copy]);
     expect(scp.code, scp.stderr).toBe(0);
     expect(landingIn(fs.readFileSync(copy, 'utf8'))).toMatchObject({ place: 'job', job: `job_${jobId}` });
-    const control = path.join(folder, 'control');
+    const control = path.join(site.folder, 'control');
     const shared = ['-o', 'ControlMaster=auto', '-o', `ControlPath=${control}`, '-o', 'ControlPersist=20'];
     for (let time = 0; time < 3; time++)
       expect(jobOf((await server.ssh(alice, where, shared)).stdout)).toEqual(inJob(jobId));
@@ -127,10 +91,10 @@ describe('ssh through the PAM module', () => {
   it('takes the newest of several jobs, or the one that the connection comes from', async () => {
     const first = await cluster.submit(alice, 'sleep 600');
     const second = await cluster.submit(alice, 'sleep 600');
-    const server = await serve();
+    const server = await site.serve();
     expect(jobOf((await server.ssh(alice, where)).stdout)).toEqual(inJob(second));
     expect(first).not.toBe(second);
-    const strict = await serve({ pam: stack(['action_unknown=deny']) });
+    const strict = await site.serve({ pam: site.stack(['action_unknown=deny']) });
     const { code, stderr } = await strict.ssh(alice, where);
     expect(code).toBe(255);
     expect(stderr).toContain('you have 2 jobs on this node');
@@ -138,18 +102,20 @@ describe('ssh through the PAM module', () => {
 
   it('puts the session back that another module has moved', async () => {
     const jobId = await cluster.submit(alice, 'sleep 600');
-    const mover = path.join(folder, 'mover');
+    const mover = path.join(site.folder, 'mover');
     const elsewhere = `/sys/fs/cgroup/memory/${cluster.nodeName}-elsewhere`;
     fs.mkdirSync(elsewhere);
     try {
       fs.writeFileSync(mover, `#!/bin/sh\necho "$PPID" >${elsewhere}/cgroup.procs\n`, { mode: 0o755 });
-      const moved = await serve({ pam: stack([], [`session required pam_exec.so quiet ${mover}`]) });
+      const moved = await site.serve({
+        pam: site.stack([], { session: [`session required pam_exec.so quiet ${mover}`] }),
+      });
       const { code, stdout } = await moved.ssh(alice, where);
       expect([code, jobOf(stdout)], moved.log).toEqual([0, inJob(jobId)]);
       expect(stdout).not.toContain('elsewhere');
       // Without our session phase it stays where it was moved to.
-      const pam = stack([], [`session required pam_exec.so quiet ${mover}`]).slice(0, -1); // no session phase
-      expect((await (await serve({ pam })).ssh(alice, where)).stdout).toContain('elsewhere');
+      const pam = site.stack([], { session: [`session required pam_exec.so quiet ${mover}`] }).slice(0, -1); // no session phase
+      expect((await (await site.serve({ pam })).ssh(alice, where)).stdout).toContain('elsewhere');
     } finally {
       await until('nobody is there', () => fs.readFileSync(`${elsewhere}/cgroup.procs`, 'utf8') === '');
       fs.rmdirSync(elsewhere);
@@ -159,8 +125,8 @@ describe('ssh through the PAM module', () => {
   it('answers in its budget while slurmd and slurmstepd are stopped, and lets root in', async () => {
     const jobId = await cluster.submit(alice, 'sleep 600');
     const stepd = stepdOf(jobId);
-    const server = await serve({
-      pam: stack(['budget=4s', 'action_adopt_failure=deny', 'action_generic_failure=deny']),
+    const server = await site.serve({
+      pam: site.stack(['budget=4s', 'action_adopt_failure=deny', 'action_generic_failure=deny']),
     });
     process.kill(stepd, 'SIGSTOP');
     try {
@@ -177,7 +143,7 @@ describe('ssh through the PAM module', () => {
 
   it('does not hang in a suspended job: it refuses and names it', async () => {
     const jobId = await cluster.submit(alice, 'sleep 600');
-    const server = await serve();
+    const server = await site.serve();
     await cluster.run('scontrol', ['suspend', String(jobId)]);
     const freezer = `/sys/fs/cgroup/freezer/slurm_${cluster.nodeName}/uid_1/job_${jobId}/step_extern/freezer.state`;
     await until('it is suspended', () => fs.readFileSync(freezer, 'utf8').trim() === 'FROZEN');
@@ -189,16 +155,13 @@ describe('ssh through the PAM module', () => {
 
   it('lets twenty at once in, each into the job', async () => {
     const jobId = await cluster.submit(alice, 'sleep 600');
-    const server = await serve({
-      pam: stack(['budget=60s', 'action_adopt_failure=deny', 'action_generic_failure=deny']),
+    const server = await site.serve({
+      pam: site.stack(['budget=60s', 'action_adopt_failure=deny', 'action_generic_failure=deny']),
     });
     const answers = await Promise.all(Array.from({ length: 20 }, () => server.ssh(alice, where)));
     for (const { code, stdout, stderr } of answers) expect([code, jobOf(stdout)], stderr).toEqual([0, inJob(jobId)]);
   });
 });
-
-/** A login is answered within its budget; the rest is ssh on a busy machine. */
-const sessionBoundMs = 30_000;
 
 function notesBefore(): readonly string[] {
   try {
@@ -206,21 +169,4 @@ function notesBefore(): readonly string[] {
   } catch {
     return [];
   }
-}
-
-function commandOf(pid: number): string {
-  try {
-    return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8');
-  } catch {
-    return '';
-  }
-}
-
-/** The slurmstepd of the extern step, by its command line: on a lab of our own nobody forges it. */
-function stepdOf(jobId: number): number {
-  const found = fs
-    .readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .find((pid) => commandOf(Number(pid)).startsWith(`slurmstepd: [${jobId}.extern]`));
-  return Number(found ?? expect.unreachable(`no slurmstepd of job ${jobId}`));
 }

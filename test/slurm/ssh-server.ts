@@ -1,8 +1,11 @@
 // A real sshd with a PAM stack, keys and users of its own, in a mount namespace of its own: /etc/pam.d/sshd and
-// /etc/passwd are a test's there, and nothing on this machine changes. Its sessions are real: a shell, sftp, ssh -N.
+// /etc/passwd are a test's there, /run/slurm-cgroups and the system log too if it asks for that, and nothing on this
+// machine changes. Its sessions are real: a shell, sftp, ssh -N.
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { freePorts, until } from './cluster.js';
@@ -19,6 +22,32 @@ export interface SshServerOptions {
   readonly users: readonly string[];
   /** More of sshd's own environment. */
   readonly env?: NodeJS.ProcessEnv;
+  /** Its /run/slurm-cgroups and the log that its modules write to are its own: `state`, `records` and `syslog`. */
+  readonly isApart?: boolean;
+  /** Lines of shell that its mount namespace is set up with, before sshd starts there. `$0` is `folder` of the server. */
+  readonly mounts?: readonly string[];
+}
+
+/** What is looked at of a line of the login log: see AdoptionRecord. */
+export interface LoginRecord {
+  readonly user?: string;
+  readonly process: { readonly pid: number };
+  readonly target?: { readonly kind: string; readonly jobId?: number };
+  readonly action: string;
+  readonly rule: string;
+  readonly reason: string;
+  readonly trace: readonly string[];
+  readonly totalMs: number;
+}
+
+/** A session that goes on, whose program has said its first line. */
+export interface OpenSession {
+  /** What was said so far. */
+  readonly stdout: string;
+  /** 0: it goes on; else it has ended, as in SshAnswer. */
+  readonly code: number;
+  /** Ends the client, and so the session. */
+  close(): Promise<void>;
 }
 
 export interface SshAnswer {
@@ -33,14 +62,21 @@ const sessionMs = 60_000;
 
 export class SshServer {
   readonly port: number;
+  readonly folder: string;
   readonly #sshd: ChildProcess;
-  readonly #folder: string;
+  readonly #syslog: Syslog | undefined;
   readonly #children = new Set<ChildProcess>();
 
-  private constructor(its: { readonly folder: string; readonly port: number; readonly sshd: ChildProcess }) {
-    this.#folder = its.folder;
+  private constructor(its: {
+    readonly folder: string;
+    readonly port: number;
+    readonly sshd: ChildProcess;
+    readonly syslog: Syslog | undefined;
+  }) {
+    this.folder = its.folder;
     this.port = its.port;
     this.#sshd = its.sshd;
+    this.#syslog = its.syslog;
   }
 
   static async start(options: SshServerOptions): Promise<SshServer> {
@@ -71,9 +107,16 @@ export class SshServer {
     fs.writeFileSync(path.join(folder, 'sshd_config'), `${config.join('\n')}\n`);
     fs.mkdirSync('/run/sshd', { recursive: true, mode: 0o755 }); // where sshd shuts itself in; Debian makes it at boot
     const log = path.join(folder, 'log');
-    const script =
-      'mount --bind "$0/pam.d" /etc/pam.d && mount --bind "$0/passwd" /etc/passwd && exec /usr/sbin/sshd -D -E "$0/log" -f "$0/sshd_config"';
-    const enter = ['unshare', '-m', '--propagation', 'private', 'sh', '-c', script, folder];
+    const syslog = options.isApart === true ? await Syslog.listen(path.join(folder, 'syslog')) : undefined;
+    if (options.isApart === true) makeState(folder);
+    const script = [
+      ...(options.isApart === true ? apart : []),
+      ...(options.mounts ?? []),
+      'mount --bind "$0/pam.d" /etc/pam.d',
+      'mount --bind "$0/passwd" /etc/passwd',
+      'exec /usr/sbin/sshd -D -E "$0/log" -f "$0/sshd_config"',
+    ].join('\n');
+    const enter = ['unshare', '-m', '--propagation', 'private', 'sh', '-ec', script, folder];
     const sshd = spawn(dieWithUs, [...dieWords, ...enter], {
       cwd: '/',
       env: { ...shellOnly, ...options.env },
@@ -83,12 +126,38 @@ export class SshServer {
       () => `sshd listens: ${fs.existsSync(log) ? fs.readFileSync(log, 'utf8') : ''}`,
       () => fs.existsSync(log) && fs.readFileSync(log, 'utf8').includes('Server listening'),
     );
-    return new SshServer({ folder, port, sshd });
+    return new SshServer({ folder, port, sshd, syslog });
   }
 
   /** What sshd has said. */
   get log(): string {
-    return fs.readFileSync(path.join(this.#folder, 'log'), 'utf8');
+    return fs.readFileSync(path.join(this.folder, 'log'), 'utf8');
+  }
+
+  /** The sshd that listens. */
+  get pid(): number {
+    return this.#sshd.pid ?? 0;
+  }
+
+  /** Its /run/slurm-cgroups, as it sees it. */
+  get state(): string {
+    return `/proc/${this.pid}/root/run/slurm-cgroups`;
+  }
+
+  /** What its modules have said to the system log, without priority and time. */
+  get syslog(): readonly string[] {
+    return this.#syslog?.lines ?? [];
+  }
+
+  /** The log of the logins, oldest first. */
+  get records(): readonly LoginRecord[] {
+    const file = `${this.state}/logins.log`;
+    if (!fs.existsSync(file)) return [];
+    return fs
+      .readFileSync(file, 'utf8')
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line));
   }
 
   /** Words of ssh (or, with `program`, sftp and scp) that lead to this server. */
@@ -98,7 +167,7 @@ export class SshServer {
       ...['GlobalKnownHostsFile=/dev/null', 'LogLevel=INFO', `User=${user}`],
     ];
     return [
-      ...['-F', 'none', portFlag, String(this.port), '-i', path.join(this.#folder, 'key')],
+      ...['-F', 'none', portFlag, String(this.port), '-i', path.join(this.folder, 'key')],
       ...more, // of an option that ssh is given twice the first counts
       ...options.flatMap((option) => ['-o', option]),
     ];
@@ -122,6 +191,31 @@ export class SshServer {
     return { code, stdout, stderr };
   }
 
+  /** A session that goes on: it is answered once its program has said a line, or it has ended. */
+  async open(user: string, command: readonly string[], more: readonly string[] = []): Promise<OpenSession> {
+    const words = [...this.words(user, more), '127.0.0.1', ...command];
+    const child = spawn(dieWithUs, [...dieWords, 'ssh', ...words], {
+      ...{ cwd: '/', env: shellOnly },
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    this.#children.add(child);
+    let stdout = '';
+    child.stdout.on('data', (text) => (stdout += text));
+    const closed = once(child, 'close').finally(() => this.#children.delete(child));
+    const isOver = () => child.exitCode !== null || child.signalCode !== null;
+    const late = setTimeout(() => child.kill('SIGKILL'), sessionMs);
+    await until(`${user} is answered`, () => stdout.includes('\n') || isOver());
+    clearTimeout(late);
+    return {
+      stdout,
+      code: isOver() ? (child.exitCode ?? -1) : 0,
+      close: async () => {
+        child.kill('SIGKILL');
+        await closed;
+      },
+    };
+  }
+
   /** A session that goes on in the background until the server is closed. */
   start(user: string, command: readonly string[], more: readonly string[] = []): ChildProcess {
     const words = [...this.words(user, more), '127.0.0.1', ...command];
@@ -138,8 +232,59 @@ export class SshServer {
       if (this.#sshd.exitCode !== null || this.#sshd.signalCode !== null) fulfil();
       else this.#sshd.once('exit', () => fulfil());
     });
-    fs.rmSync(this.#folder, { recursive: true, force: true });
+    this.#syslog?.close();
+    fs.rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+/** A system log: syslog(3) takes a stream where /dev/log is none for datagrams, which Node cannot hear. */
+class Syslog {
+  readonly lines: string[] = [];
+  readonly #server: net.Server;
+  readonly #sockets = new Set<net.Socket>();
+
+  private constructor(server: net.Server) {
+    this.#server = server;
+    server.on('connection', (socket) => {
+      this.#sockets.add(socket);
+      let text = '';
+      socket.on('error', () => {}); // its program was killed
+      socket.on('close', () => this.#sockets.delete(socket));
+      socket.on('data', (more) => {
+        const lines = `${text}${more}`.split('\0');
+        text = lines.pop() ?? '';
+        // <85>Oct  1 10:00:00 sshd[77]: …
+        this.lines.push(...lines.map((line) => line.replace(/^<\d+>.{15} /, '').trimEnd()));
+      });
+    });
+  }
+
+  static async listen(file: string): Promise<Syslog> {
+    const server = net.createServer();
+    server.listen(file);
+    await once(server, 'listening');
+    return new Syslog(server);
+  }
+
+  close(): void {
+    for (const socket of this.#sockets) socket.destroy();
+    this.#server.close();
+  }
+}
+
+/** /dev/log need not be there to be mounted on: /dev is a folder with links to all devices. No journal is there. */
+const apart: readonly string[] = [
+  'mount --rbind /dev "$0/dev"',
+  'mount -t tmpfs -o mode=755 none /dev',
+  'ln -s "$0"/dev/* /dev/',
+  'ln -sfn "$0/syslog" /dev/log',
+  'if [ -d /run/systemd/journal ]; then mount -t tmpfs none /run/systemd/journal; fi',
+  'mount --bind "$0/state" /run/slurm-cgroups',
+];
+
+function makeState(folder: string): void {
+  for (const name of ['dev', 'state']) fs.mkdirSync(path.join(folder, name), { mode: 0o755 });
+  fs.mkdirSync('/run/slurm-cgroups', { recursive: true, mode: 0o755 }); // to be mounted on
 }
 
 /** The users of this machine; those get a shell and a home that is there. */
