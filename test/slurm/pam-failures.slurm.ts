@@ -6,6 +6,7 @@ import path from 'node:path';
 import process from 'node:process';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Cluster, until, users } from './cluster.js';
+import { landingOf } from './differential/adopter.js';
 import { commandOf, inJob, jobOf, PamSite, sessionBoundMs, stepdOf, where } from './pam-site.js';
 import type { LoginRecord, SshAnswer, SshServer } from './ssh-server.js';
 
@@ -331,5 +332,231 @@ describe('a login whose helper fails', () => {
       .readdirSync('/proc')
       .filter((pid) => /^\d+$/.test(pid) && commandOf(Number(pid)) === 'sleep\x003555\0');
     expect(hanging).toEqual([]);
+  });
+});
+
+describe('a login where files fail', () => {
+  it('/run/slurm-cgroups is full, or nearly: in the job, or as action_adopt_failure says, never half', async () => {
+    const jobId = await cluster.submit(alice, 'sleep 600');
+    const page = 4096;
+    const pages = 16;
+    const mounts = [
+      `mount -t tmpfs -o size=${pages * page},mode=755 none /run/slurm-cgroups`,
+      'for name in adopting adoptions logins; do mkdir /run/slurm-cgroups/$name; done',
+    ];
+    for (const action of ['deny', 'allow']) {
+      const server = await serve([patient, `action_adopt_failure=${action}`], { mounts });
+      const filler = `${server.state}/filler`;
+      const fill = (free: number) => {
+        for (const name of [filler, `${server.state}/logins.log`]) fs.rmSync(name, { force: true });
+        fs.rmSync(`${server.state}/adoptions/${jobId}`, { recursive: true, force: true });
+        fs.writeFileSync(filler, Buffer.alloc((pages - free) * page));
+      };
+      fill(0);
+      const { code, stdout, stderr, said } = await login(server, alice);
+      if (action === 'deny') {
+        expect([code, stderr]).toEqual([255, expect.stringContaining('Access denied by pam_slurm_cgroups')]);
+        expect(said.join('\n')).toMatch(/Access denied for user daemon .*there is no room/);
+      } else {
+        expect([code, jobOf(stdout)]).toEqual([0, { place: 'outside', hierarchies: [], variable: '' }]);
+        expect(said.join('\n')).toMatch(/Connection by user daemon: allow: .*there is no room/);
+      }
+      await expectRootIn(server);
+      // One page each: the lock, what it notes, the record, the note between the phases.
+      for (const free of [1, 2, 3, pages]) {
+        fill(free);
+        const found = await login(server, alice);
+        const isIn = found.code === 0 && jobOf(found.stdout).place !== 'outside';
+        if (isIn) expect(jobOf(found.stdout)).toEqual(inJob(jobId));
+        else if (action === 'deny') expect([free, found.code]).toEqual([free, 255]);
+        else expect([free, jobOf(found.stdout)]).toEqual([free, { place: 'outside', hierarchies: [], variable: '' }]);
+        expect(found.said.join('\n')).toContain(isIn ? 'adopted into job' : 'there is no room');
+        if (free === pages) expect(isIn).toBe(true);
+        await untilNothingLeft(server);
+      }
+    }
+  });
+
+  it('the configuration is broken, or not root’s: a generic failure, and right again at the next login', async () => {
+    const jobId = await cluster.submit(alice, 'sleep 600');
+    const etc = path.join(site.folder, 'etc');
+    fs.cpSync('/etc', etc, { recursive: true, verbatimSymlinks: true });
+    const file = path.join(etc, 'slurm-cgroups/config.json');
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    // The lines of the PAM stack alone count: here they refuse.
+    const server = await serve([patient, ...strict], { mounts: [`mount --bind ${etc} /etc`] });
+    const broken: readonly (readonly [text: string, uid: number, why: string])[] = [
+      ['{ "profile": "lenient"', 0, 'it is not JSON'],
+      ['{ "action_unknown": "never" }', 0, 'action_unknown'],
+      ['{}', 1, "is not root's"],
+    ];
+    for (const [text, uid, why] of broken) {
+      fs.writeFileSync(file, text);
+      fs.chownSync(file, uid, 0);
+      const { said } = await expectRefused(server, alice, { rule: 'configuration', why });
+      expect(said.join('\n')).toContain(why);
+      await expectRootIn(server);
+    }
+    fs.chownSync(file, 0, 0);
+    await expectIn(server, alice, jobId);
+    await untilNothingLeft(server);
+  });
+
+  it('the tables of TCP are empty, or not there: action_adopt_failure decides, and nothing is moved', async () => {
+    const jobId = await cluster.submit(alice, 'sleep 600');
+    // In sshd's own mounts, over the folder of the process that asks: the kernel lets its files alone not be hidden.
+    const empty = path.join(site.folder, 'empty-tables');
+    const none = path.join(site.folder, 'no-tables');
+    for (const folder of [empty, none]) fs.mkdirSync(folder);
+    for (const name of ['tcp', 'tcp6']) fs.writeFileSync(path.join(empty, name), '');
+    for (const [folder, action] of [
+      [empty, 'deny'],
+      [none, 'allow'],
+    ] as const) {
+      const hide = `${folder}-program`;
+      fs.writeFileSync(hide, `#!/bin/sh\nexec mount --bind ${folder} /proc/$PPID/net\n`, { mode: 0o755 });
+      const server = await serve([patient, `action_adopt_failure=${action}`], {
+        before: { account: [`account required pam_exec.so quiet ${hide}`] },
+      });
+      const { code, stdout, records } = await login(server, alice);
+      expect(records).toEqual([expect.objectContaining({ action, rule: 'adopt-failure' })]);
+      expect(records[0]?.reason).toContain('sshd');
+      if (action === 'deny') expect([code, stdout]).toEqual([255, '']);
+      else expect([code, jobOf(stdout)]).toEqual([0, { place: 'outside', hierarchies: [], variable: '' }]);
+      expect((await site.listed(jobId)).filter((pid) => commandOf(pid).includes('sshd'))).toEqual([]);
+      await expectRootIn(server);
+      expect(left(server)).toEqual([]);
+    }
+  });
+
+  it("Slurm's configuration is on a file system that does not answer: adopted by what the kernel says, in the budget", async (context) => {
+    if (!fs.existsSync('/dev/fuse')) return context.skip('this kernel has no FUSE');
+    const jobId = await cluster.submit(alice, 'sleep 600');
+    const conf = path.dirname(cluster.conf);
+    // Nobody reads what the kernel asks of descriptor 3, which is held until sshd ends.
+    const mounts = [
+      `( exec 3<>/dev/fuse; mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 none ${conf}; : >"$0/mounted"; exec setpriv --pdeathsig KILL sleep 3600 ) &`,
+      'while [ ! -e "$0/mounted" ]; do sleep 0.05; done',
+    ];
+    const server = await serve(['budget=20s', ...strict], { mounts });
+    expect(fs.readFileSync(`/proc/${server.pid}/mountinfo`, 'utf8')).toMatch(new RegExp(` ${conf} .* - fuse `));
+    await expectIn(server, alice, jobId);
+    await expectRootIn(server);
+    await untilNothingLeft(server);
+  });
+});
+
+/** What runs below the sshd that listens. */
+function below(server: SshServer): readonly Running[] {
+  const all = fs
+    .readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((name) => running(Number(name)) ?? []);
+  const found: Running[] = [];
+  for (let above = [server.pid]; above.length > 0; ) {
+    const next = all.filter(({ ppid }) => above.includes(ppid));
+    found.push(...next);
+    above = next.map(({ pid }) => pid);
+  }
+  return found;
+}
+
+interface Running {
+  readonly pid: number;
+  readonly ppid: number;
+  readonly uid: number;
+}
+
+/** Neither ended nor a zombie. */
+function running(pid: number): Running | undefined {
+  try {
+    const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
+    const [, state, ppid, uid] = /^State:\s(\S)[\s\S]*^PPid:\s(\d+)[\s\S]*^Uid:\s(\d+)/m.exec(status) ?? [];
+    return state === 'Z' || state === 'X' ? undefined : { pid, ppid: Number(ppid), uid: Number(uid) };
+  } catch {
+    return undefined;
+  }
+}
+
+const pause = (ms: number) => new Promise((fulfil) => setTimeout(fulfil, ms));
+
+describe('a login that is cut off', () => {
+  /** Moments of a login, from its beginning to its end, by how long one takes here. */
+  async function momentsOf(server: SshServer, count: number): Promise<readonly number[]> {
+    const begun = performance.now();
+    expect((await server.ssh(alice, where)).code).toBe(0);
+    const took = performance.now() - begun;
+    return Array.from({ length: count }, (_, at) => (took * at) / (count - 1));
+  }
+
+  it('its job ends meanwhile, at any moment: never a session outside of a job, or half in one', async () => {
+    const server = await serve([patient, ...strict, 'wait_for_job=0']);
+    let jobId = await cluster.submit(alice, 'sleep 600');
+    for (const moment of await momentsOf(server, 7)) {
+      const before = server.records.length;
+      const opened = server.open(alice, ['cat /proc/self/cgroup; exec sleep 555']);
+      await pause(moment);
+      await cluster.run('scancel', [String(jobId)]);
+      const { code, stdout } = await opened;
+      if (stdout !== '') expect(jobOf(stdout)).toMatchObject({ place: 'job', job: `job_${jobId}` });
+      await until(
+        () => `the session ends with its job: ${JSON.stringify(below(server))}`,
+        () => {
+          const sessions = below(server).filter(({ uid }) => uid === uidOf[alice]);
+          for (const { pid } of sessions) {
+            const { place } = landingOf(pid);
+            if (running(pid) !== undefined) expect([moment, place]).toEqual([moment, 'job']);
+          }
+          return below(server).length === 0;
+        },
+      );
+      const records = server.records.slice(before);
+      expect(records.length, JSON.stringify([moment, code, server.syslog])).toBe(1);
+      await expectRootIn(server);
+      jobId = await cluster.submit(alice, 'sleep 600');
+    }
+    await expectIn(server, alice, jobId);
+    await untilNothingLeft(server);
+  });
+
+  it('its sshd or its helper is killed, at any moment: nothing is left, and the next goes in', async () => {
+    const jobId = await cluster.submit(alice, 'sleep 600');
+    const server = await serve([patient, ...strict]);
+    const isHelper = ({ pid }: Running) => commandOf(pid).includes(path.join(site.folder, 'helper'));
+    const moments = await momentsOf(server, 6);
+    for (const victim of ['monitor', 'helper'] as const) {
+      for (const moment of moments) {
+        const answer = server.ssh(alice, where);
+        let pid: number | undefined;
+        const find = () => {
+          pid = below(server).find((one) => (victim === 'helper' ? isHelper(one) : one.ppid === server.pid))?.pid;
+          return pid !== undefined;
+        };
+        while (!find()) await pause(2);
+        await pause(victim === 'helper' ? moment / 2 : moment);
+        const isThere = pid !== undefined && running(pid) !== undefined;
+        if (isThere && pid !== undefined) process.kill(pid, 'SIGKILL');
+        const { code, stdout } = await answer;
+        if (code === 0) expect(jobOf(stdout)).toEqual(inJob(jobId));
+        else expect(code, server.log).toBe(255);
+        if (code !== 0 && victim === 'helper')
+          expect(server.syslog.at(-2)).toMatch(/No decision for user daemon .*without a whole answer \(signal 9\)/);
+        // The helper of a login that was killed ends by itself.
+        await until('all of it has ended', () => below(server).length === 0 && !helpers().some(isOurs));
+        await expectIn(server, alice, jobId);
+      }
+    }
+    await expectRootIn(server);
+    await untilNothingLeft(server);
+
+    function helpers(): readonly number[] {
+      return fs
+        .readdirSync('/proc')
+        .filter((name) => /^\d+$/.test(name))
+        .map(Number);
+    }
+    function isOurs(pid: number): boolean {
+      return running(pid) !== undefined && isHelper({ pid, ppid: 0, uid: 0 });
+    }
   });
 });

@@ -9,7 +9,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { freePorts, until } from './cluster.js';
-import { dieWithUs, dieWords, shellOnly } from './differential/source.js';
+import { dieWithUs, dieWords, type Source, shellOnly } from './differential/source.js';
 
 export interface SshServerOptions {
   /** A folder of the test's own, root's, which all users can read. */
@@ -20,6 +20,8 @@ export interface SshServerOptions {
   readonly config?: readonly string[];
   /** Who gets a shell: login names of this machine. */
   readonly users: readonly string[];
+  /** Addresses beside 127.0.0.1 that it listens on, at the same port. */
+  readonly addresses?: readonly string[];
   /** More of sshd's own environment. */
   readonly env?: NodeJS.ProcessEnv;
   /** Its /run/slurm-cgroups and the log that its modules write to are its own: `state`, `records` and `syslog`. */
@@ -57,6 +59,8 @@ export interface SshAnswer {
   readonly stderr: string;
 }
 
+export type SshKey = 'key' | 'key-of-users';
+
 /** How long a session may take before it counts as hanging. */
 const sessionMs = 60_000;
 
@@ -84,13 +88,16 @@ export class SshServer {
     fs.chmodSync(folder, 0o755);
     for (const name of ['key', 'host'])
       await promisify(execFile)('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', path.join(folder, name)]);
+    // A key of root's that others can read is none to root's own ssh, and one to theirs.
+    fs.copyFileSync(path.join(folder, 'key'), path.join(folder, 'key-of-users'));
+    fs.chmodSync(path.join(folder, 'key-of-users'), 0o644);
     fs.mkdirSync(path.join(folder, 'pam.d'));
     fs.writeFileSync(path.join(folder, 'pam.d/sshd'), `${options.pam.join('\n')}\n`);
     fs.writeFileSync(path.join(folder, 'passwd'), passwdFor(options.users));
     const [port] = await freePorts();
     const config = [
       ...(options.config ?? []),
-      `ListenAddress 127.0.0.1:${port}`,
+      ...['127.0.0.1', ...(options.addresses ?? [])].map((address) => `ListenAddress ${address}:${port}`),
       `HostKey ${folder}/host`,
       `AuthorizedKeysFile ${folder}/key.pub`,
       'UsePAM yes',
@@ -171,6 +178,25 @@ export class SshServer {
       ...more, // of an option that ssh is given twice the first counts
       ...options.flatMap((option) => ['-o', option]),
     ];
+  }
+
+  /**
+   * A session that runs a command to its end, from where `source` is; `key-of-users` for a source that is not root's.
+   * The command has no quotes of its own, since it passes a shell.
+   */
+  async sshFrom(source: Source, user: string, command: readonly string[], key: SshKey): Promise<SshAnswer> {
+    const at = fs.mkdtempSync(path.join(this.folder, 'from-'));
+    fs.chmodSync(at, 0o777);
+    const words = this.words(user).map((word) =>
+      word === path.join(this.folder, 'key') ? path.join(this.folder, key) : word,
+    );
+    const ssh = ['ssh', ...words, source.address, `'${command.join(' ')}'`].join(' ');
+    await source.start(
+      `timeout ${sessionMs / 1000} ${ssh} </dev/null >${at}/out 2>${at}/err; echo $? >${at}/code; mv ${at}/code ${at}/exit`,
+    );
+    await until(`${user} is answered`, () => fs.existsSync(`${at}/exit`));
+    const read = (name: string) => fs.readFileSync(path.join(at, name), 'utf8');
+    return { code: Number(read('exit')), stdout: read('out'), stderr: read('err') };
   }
 
   /** A session that runs a command to its end. */
