@@ -1,14 +1,20 @@
 // What goes wrong around a login, shown with a real sshd on a real Slurm. Each time: an answer within the budget, as
 // it is configured; one record that says why; nothing half done, by the kernel and by Slurm; and root gets in.
 
+import { execFile, execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { nestAs, shellAs } from '../support/own-steps.js';
 import { type Cluster, until, users } from './cluster.js';
+import { program } from './command.js';
 import { landingOf } from './differential/adopter.js';
+import { agentLine, jobSource, NodeWithoutSlurmd, type Source } from './differential/source.js';
 import { commandOf, inJob, jobOf, PamSite, sessionBoundMs, stepdOf, where } from './pam-site.js';
-import type { LoginRecord, SshAnswer, SshServer } from './ssh-server.js';
+import { Gate } from './session-gate.js';
+import { below, everybody, type Running, running } from './session-processes.js';
+import type { LoginRecord, OpenSession, SshAnswer, SshServer } from './ssh-server.js';
 
 const [alice, bob] = users;
 const uidOf = { [alice]: 1, [bob]: 2 } as const;
@@ -84,53 +90,6 @@ const untilNothingLeft = (server: SshServer) =>
     () => `nothing is left: ${left(server)}`,
     () => left(server).length === 0,
   );
-
-/**
- * Holds sessions up between their phases, by pam_exec, until it is opened. `elsewhere`: it moves them out of their job
- * before, in the freezer hierarchy alone, so that they do not stop with it.
- */
-class Gate {
-  readonly program: string;
-  readonly #folder: string;
-  readonly #elsewhere: string | undefined;
-
-  constructor(folder: string, { elsewhere }: { readonly elsewhere?: string } = {}) {
-    this.#folder = fs.mkdtempSync(path.join(folder, 'gate-'));
-    this.program = path.join(this.#folder, 'program');
-    this.#elsewhere = elsewhere === undefined ? undefined : `/sys/fs/cgroup/freezer/${elsewhere}`;
-    if (this.#elsewhere !== undefined) fs.mkdirSync(this.#elsewhere);
-    const lines = [
-      '#!/bin/sh',
-      ...(this.#elsewhere === undefined
-        ? []
-        : [`for one in $PPID $$; do echo $one >${this.#elsewhere}/cgroup.procs; done`]),
-      `: >${this.#folder}/waits-$$`,
-      `while [ ! -e ${this.#folder}/open ]; do sleep 0.05; done`,
-    ];
-    fs.writeFileSync(this.program, `${lines.join('\n')}\n`, { mode: 0o755 });
-  }
-
-  /** How many have come to it. */
-  get waiting(): number {
-    return fs.readdirSync(this.#folder).filter((name) => name.startsWith('waits-')).length;
-  }
-
-  open(): void {
-    fs.writeFileSync(`${this.#folder}/open`, '');
-  }
-
-  close(): void {
-    for (const name of fs.readdirSync(this.#folder)) if (name !== 'program') fs.rmSync(path.join(this.#folder, name));
-  }
-
-  async remove(): Promise<void> {
-    this.open();
-    const elsewhere = this.#elsewhere;
-    if (elsewhere === undefined) return;
-    await until('nobody is elsewhere', () => fs.readFileSync(`${elsewhere}/cgroup.procs`, 'utf8') === '');
-    fs.rmdirSync(elsewhere);
-  }
-}
 
 describe('a login while jobs are suspended', () => {
   it('one of two: refused and named, or put into the other, as it is configured', async () => {
@@ -250,6 +209,8 @@ describe('a login into a job that is at a limit', () => {
     const { stdout } = await expectIn(server, alice, jobId);
     expect(jobOf(stdout).hierarchies).toContain('pids');
     await untilNothingLeft(server); // the note of a login that was cut off goes with the next
+    await until('every session has ended', () => below(server).length === 0);
+    for (let folder = leaf; folder !== '/sys/fs/cgroup/pids'; folder = path.dirname(folder)) fs.rmdirSync(folder);
   });
 });
 
@@ -328,10 +289,7 @@ describe('a login whose helper fails', () => {
       await expectRootIn(servers.deny);
     }
     for (const server of Object.values(servers)) expect(left(server)).toEqual([]);
-    const hanging = fs
-      .readdirSync('/proc')
-      .filter((pid) => /^\d+$/.test(pid) && commandOf(Number(pid)) === 'sleep\x003555\0');
-    expect(hanging).toEqual([]);
+    expect(everybody().filter((pid) => commandOf(pid) === ['sleep', '3555', ''].join('\0'))).toEqual([]);
   });
 });
 
@@ -363,7 +321,7 @@ describe('a login where files fail', () => {
       }
       await expectRootIn(server);
       // One page each: the lock, what it notes, the record, the note between the phases.
-      for (const free of [1, 2, 3, pages]) {
+      for (const free of action === 'deny' ? [1, 2, 3, pages] : [2, pages]) {
         fill(free);
         const found = await login(server, alice);
         const isIn = found.code === 0 && jobOf(found.stdout).place !== 'outside';
@@ -446,38 +404,6 @@ describe('a login where files fail', () => {
   });
 });
 
-/** What runs below the sshd that listens. */
-function below(server: SshServer): readonly Running[] {
-  const all = fs
-    .readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .flatMap((name) => running(Number(name)) ?? []);
-  const found: Running[] = [];
-  for (let above = [server.pid]; above.length > 0; ) {
-    const next = all.filter(({ ppid }) => above.includes(ppid));
-    found.push(...next);
-    above = next.map(({ pid }) => pid);
-  }
-  return found;
-}
-
-interface Running {
-  readonly pid: number;
-  readonly ppid: number;
-  readonly uid: number;
-}
-
-/** Neither ended nor a zombie. */
-function running(pid: number): Running | undefined {
-  try {
-    const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
-    const [, state, ppid, uid] = /^State:\s(\S)[\s\S]*^PPid:\s(\d+)[\s\S]*^Uid:\s(\d+)/m.exec(status) ?? [];
-    return state === 'Z' || state === 'X' ? undefined : { pid, ppid: Number(ppid), uid: Number(uid) };
-  } catch {
-    return undefined;
-  }
-}
-
 const pause = (ms: number) => new Promise((fulfil) => setTimeout(fulfil, ms));
 
 describe('a login that is cut off', () => {
@@ -492,7 +418,7 @@ describe('a login that is cut off', () => {
   it('its job ends meanwhile, at any moment: never a session outside of a job, or half in one', async () => {
     const server = await serve([patient, ...strict, 'wait_for_job=0']);
     let jobId = await cluster.submit(alice, 'sleep 600');
-    for (const moment of await momentsOf(server, 7)) {
+    for (const moment of await momentsOf(server, 5)) {
       const before = server.records.length;
       const opened = server.open(alice, ['cat /proc/self/cgroup; exec sleep 555']);
       await pause(moment);
@@ -523,40 +449,291 @@ describe('a login that is cut off', () => {
     const jobId = await cluster.submit(alice, 'sleep 600');
     const server = await serve([patient, ...strict]);
     const isHelper = ({ pid }: Running) => commandOf(pid).includes(path.join(site.folder, 'helper'));
-    const moments = await momentsOf(server, 6);
+    const moments = await momentsOf(server, 4);
     for (const victim of ['monitor', 'helper'] as const) {
       for (const moment of moments) {
-        const answer = server.ssh(alice, where);
-        let pid: number | undefined;
-        const find = () => {
-          pid = below(server).find((one) => (victim === 'helper' ? isHelper(one) : one.ppid === server.pid))?.pid;
-          return pid !== undefined;
-        };
-        while (!find()) await pause(2);
+        const before = server.syslog.length;
+        let isOver = false;
+        const answer = server.ssh(alice, where).finally(() => {
+          isOver = true;
+        });
+        const find = () => below(server).find((one) => (victim === 'helper' ? isHelper(one) : one.ppid === server.pid));
+        let found = find();
+        for (; found === undefined && !isOver; found = find()) await pause(2);
         await pause(victim === 'helper' ? moment / 2 : moment);
-        const isThere = pid !== undefined && running(pid) !== undefined;
-        if (isThere && pid !== undefined) process.kill(pid, 'SIGKILL');
+        if (found !== undefined && running(found.pid) !== undefined) process.kill(found.pid, 'SIGKILL');
         const { code, stdout } = await answer;
         if (code === 0) expect(jobOf(stdout)).toEqual(inJob(jobId));
         else expect(code, server.log).toBe(255);
         if (code !== 0 && victim === 'helper')
-          expect(server.syslog.at(-2)).toMatch(/No decision for user daemon .*without a whole answer \(signal 9\)/);
+          expect(server.syslog.slice(before).join('\n')).toMatch(/No decision for user daemon .* \(signal 9\)/);
         // The helper of a login that was killed ends by itself.
-        await until('all of it has ended', () => below(server).length === 0 && !helpers().some(isOurs));
+        await until('all of it has ended', () => below(server).length === 0 && !everybody().some(isOurs));
         await expectIn(server, alice, jobId);
       }
     }
     await expectRootIn(server);
     await untilNothingLeft(server);
 
-    function helpers(): readonly number[] {
-      return fs
-        .readdirSync('/proc')
-        .filter((name) => /^\d+$/.test(name))
-        .map(Number);
-    }
     function isOurs(pid: number): boolean {
       return running(pid) !== undefined && isHelper({ pid, ppid: 0, uid: 0 });
     }
+  });
+});
+
+describe('a login that comes from somewhere', () => {
+  /** A job that starts what it is told. */
+  async function agentJob(user: keyof typeof uidOf): Promise<{ readonly jobId: number; readonly source: Source }> {
+    const fifo = path.join(site.folder, `agent-of-${user}-${performance.now()}`);
+    execFileSync('mkfifo', [fifo]);
+    fs.chownSync(fifo, uidOf[user], uidOf[user]);
+    return { jobId: await cluster.submit(user, agentLine(site.folder, fifo)), source: jobSource(fifo) };
+  }
+
+  it('from a job on this node: into that one if it is theirs, never into another user’s, however deep its tree', async () => {
+    const own = await agentJob(alice);
+    const others = await agentJob(bob);
+    const newest = await cluster.submit(alice, 'sleep 600');
+    // Up to 23.02 the directory of a step is its user's: it is made as deep as a path may be long.
+    const top = site.cgroup('freezer', { uid: uidOf[bob], jobId: others.jobId }, 'step_batch');
+    const [levels, name] = [300, 'nnnnnnnnn'];
+    nestAs(uidOf[bob], top, { levels, name });
+    try {
+      const server = await serve(['budget=20s', ...strict, 'callerid_timeout=2s']);
+      const from = async (source: Source) => jobOf((await server.sshFrom(source, alice, where, 'key-of-users')).stdout);
+      expect(await from(own.source)).toEqual(inJob(own.jobId));
+      expect(await from(others.source)).toEqual(inJob(newest));
+      const traces = server.records.map(({ trace }) => trace.join('\n'));
+      expect(traces).toEqual([
+        expect.stringContaining(`caller ID named job ${own.jobId}`),
+        expect.stringMatching(/caller ID (?:named job \d+: it belongs to uid 2|is unknown: )/),
+      ]);
+      await expectRootIn(server);
+      await untilNothingLeft(server);
+    } finally {
+      for (let level = levels; level > 0; level--) fs.rmdirSync(`${top}/${Array(level).fill(name).join('/')}`);
+    }
+  });
+
+  it('from a node whose slurmd refuses, drops, is late, or talks nonsense: answered in the budget, as configured', async () => {
+    await cluster.submit(alice, 'sleep 600');
+    const newest = await cluster.submit(alice, 'sleep 600');
+    const port = /^SlurmdPort=(\d+)$/m.exec(fs.readFileSync(cluster.conf, 'utf8'))?.[1] ?? '';
+    const node = await NodeWithoutSlurmd.make();
+    try {
+      const options = ['budget=20s', ...strict, 'callerid_timeout=1s'];
+      const here = { addresses: [node.address] };
+      const servers = {
+        newest: await serve([...options, 'action_unknown=newest'], here),
+        deny: await serve([...options, 'action_unknown=deny'], here),
+      };
+      // `$l` listens there. A queue that is full drops whoever comes.
+      const full = 'my @c = map { IO::Socket::INET->new(PeerAddr => "127.0.0.1:PORT", Blocking => 0) } 1 .. 8;';
+      const slurmds: Readonly<
+        Record<
+          string,
+          { readonly backlog: number; readonly does: string; readonly why: RegExp } | { readonly why: RegExp }
+        >
+      > = {
+        refuses: { why: /could not be asked: "Connection refused"/ },
+        drops: { backlog: 1, does: full, why: /did not answer within|timed out/ },
+        'is late': { backlog: 8, does: 'my @s; push @s, scalar $l->accept while 1;', why: /did not answer within/ },
+        'talks nonsense': {
+          backlog: 8,
+          does: 'while (my $s = $l->accept) { print $s "x" x 99; close $s }',
+          why: /could not be asked/,
+        },
+      };
+      for (const [name, slurmd] of Object.entries(slurmds)) {
+        const ready = path.join(site.folder, `slurmd-${name.replaceAll(' ', '-')}`);
+        if ('does' in slurmd) {
+          const program = `use IO::Socket::INET; my $l = IO::Socket::INET->new(LocalPort => PORT, Listen => ${slurmd.backlog}, ReuseAddr => 1) or die; open my $r, ">", "${ready}"; print $r $$; close $r; ${slurmd.does} sleep 600;`;
+          await node.start(`exec setpriv --pdeathsig KILL perl -e '${program.replaceAll('PORT', port)}'`);
+          await until(
+            `a slurmd that ${name} listens`,
+            () => fs.existsSync(ready) && fs.readFileSync(ready, 'utf8') !== '',
+          );
+        }
+        for (const [action, server] of Object.entries(servers)) {
+          const answer = await server.sshFrom(node, alice, where, 'key');
+          const record = server.records.at(-1);
+          expect([name, record?.trace.join('\n')]).toEqual([name, expect.stringMatching(slurmd.why)]);
+          if (action === 'newest') expect(jobOf(answer.stdout)).toEqual(inJob(newest));
+          else
+            expect([answer.code, record]).toEqual([
+              255,
+              expect.objectContaining({ action: 'deny', rule: 'source-unknown' }),
+            ]);
+          // MessageTimeout is 10 s.
+          expect(record?.totalMs).toBeLessThan(8000);
+          // It is remembered as silent for a minute.
+          fs.rmSync(`${server.state}/silent`, { recursive: true, force: true });
+        }
+        await expectRootIn(servers.deny);
+        if ('does' in slurmd) process.kill(Number(fs.readFileSync(ready, 'utf8')), 'SIGKILL');
+      }
+      for (const server of Object.values(servers)) await untilNothingLeft(server);
+    } finally {
+      node.close();
+    }
+  });
+});
+
+/** Of logins one after the other: LOGINS=1000 npm run test:slurm -- test/slurm/pam-failures.slurm.ts -t 'many' */
+const logins = Number(process.env['LOGINS'] ?? 20);
+/** So many stand open at once, and are looked up in one listing of Slurm's. */
+const atOnce = Math.max(8, Math.min(50, Math.ceil(logins / 4)));
+
+/**
+ * Prints its pid, and stays as long as the client does. What outlives its session stays in the job, and slurmstepd starts
+ * a thread for each of them whenever another session ends (Slurm 22.05; measured: 6,674 after 150 logins).
+ */
+const stay: readonly string[] = ['echo $$; exec cat'];
+
+/** That Slurm lists the sessions among the processes of that job, and that each is wholly there. */
+async function expectListed(sessions: readonly OpenSession[], jobId: number): Promise<void> {
+  const pids = sessions.map(({ code, stdout }) => [code, Number(stdout)] as const);
+  expect(pids.filter(([code, pid]) => code !== 0 || !(pid > 1))).toEqual([]);
+  const listed = await site.listed(jobId);
+  expect(pids.map(([, pid]) => pid).filter((pid) => !listed.includes(pid))).toEqual([]);
+  for (const [, pid] of pids) expect(landingOf(pid)).toMatchObject({ place: 'job', job: `job_${jobId}` });
+}
+
+describe('many logins', () => {
+  it(
+    `${logins} one after the other, ${atOnce} at once: each in the job, by Slurm’s own listing, and nothing is left`,
+    async () => {
+      const jobId = await cluster.submit(alice, 'sleep 6000');
+      const server = await serve([patient, ...strict]);
+      for (let done = 0; done < logins; ) {
+        const open: OpenSession[] = [];
+        for (; open.length < atOnce && done < logins; done++) open.push(await server.open(alice, stay));
+        await expectListed(open, jobId);
+        await Promise.all(open.map((session) => session.close()));
+      }
+      const sessions = await Promise.all(Array.from({ length: atOnce }, () => server.open(alice, stay)));
+      await expectListed(sessions, jobId);
+      await Promise.all(sessions.map((session) => session.close()));
+      expect(server.records.filter(({ action }) => action === 'allow')).toHaveLength(logins + atOnce);
+      await until('every session has ended', () => below(server).length === 0);
+      await expectRootIn(server);
+      await untilNothingLeft(server);
+    },
+    240_000 + 10_000 * logins,
+  );
+
+  it('at once while another user’s processes fork without end: all are answered, and in the job', async () => {
+    const jobId = await cluster.submit(alice, 'sleep 600');
+    const server = await serve([patient, ...strict]);
+    const bomb = `/sys/fs/cgroup/pids/${cluster.nodeName}-bomb`;
+    fs.mkdirSync(bomb);
+    const members = () =>
+      fs
+        .readFileSync(`${bomb}/cgroup.procs`, 'utf8')
+        .split('\n')
+        .map(Number)
+        .filter((pid) => pid > 1);
+    try {
+      fs.writeFileSync(`${bomb}/pids.max`, '40');
+      const fork = 'alarm 200; 1 while defined(my $child = fork) || 1';
+      const words = ['--reuid', String(uidOf[bob]), '--regid', '2', '--clear-groups', 'perl', '-e', fork];
+      execFile('/bin/sh', ['-c', `echo $$ >${bomb}/cgroup.procs; exec setpriv "$@"`, 'sh', ...words]);
+      await until('it is at its limit', () => Number(fs.readFileSync(`${bomb}/pids.current`, 'utf8')) === 40);
+      const sessions = await Promise.all(Array.from({ length: atOnce }, () => server.open(alice, stay)));
+      await expectListed(sessions, jobId);
+      await expectRootIn(server);
+      await Promise.all(sessions.map((session) => session.close()));
+      await until('every session has ended', () => below(server).length === 0);
+      expect(server.records.filter(({ action }) => action === 'allow')).toHaveLength(atOnce);
+      await expectRootIn(server);
+      await untilNothingLeft(server);
+    } finally {
+      fs.writeFileSync(`${bomb}/pids.max`, '0');
+      await until('the bomb has ended', () => {
+        for (const pid of members()) process.kill(pid, 'SIGKILL');
+        return members().length === 0;
+      });
+      fs.rmdirSync(bomb);
+    }
+  });
+});
+
+describe('a login while a user attacks', () => {
+  it('by leaves of his own in his extern step, which he freezes: root’s sshd is not put there', async () => {
+    const jobId = await cluster.submit(alice, 'sleep 600');
+    const its = { uid: 1, jobId };
+    const leaves = ['freezer', 'cpuset'].map((one) => site.cgroup(one, its, 'step_extern/task_0'));
+    shellAs(1, 'mkdir "$@"', ...leaves);
+    const server = await serve([patient, ...strict]);
+    const session = await server.open(alice, stay);
+    shellAs(1, 'echo FROZEN >$1/freezer.state', leaves[0] ?? '');
+    await expectIn(server, alice, jobId);
+    await expectListed([session], jobId);
+    const freezer = /^\d+:freezer:(.*)$/m.exec(fs.readFileSync(`/proc/${Number(session.stdout)}/cgroup`, 'utf8'))?.[1];
+    expect(freezer).toMatch(new RegExp(`/job_${jobId}/step_extern$`));
+    await session.close();
+    await until('the session has ended', () => below(server).length === 0);
+    await expectRootIn(server);
+    await untilNothingLeft(server);
+    for (const leaf of leaves) fs.rmdirSync(leaf);
+  });
+
+  it('by a process in halves of two of his jobs: the login goes wholly into one', async () => {
+    const first = await cluster.submit(alice, 'sleep 600');
+    const second = await cluster.submit(alice, 'sleep 600');
+    const halves = [
+      `${site.cgroup('freezer', { uid: 1, jobId: first }, 'step_batch')}/x`,
+      `${site.cgroup('cpuset', { uid: 1, jobId: second }, 'step_batch')}/x`,
+    ];
+    shellAs(1, 'mkdir "$@"; for one in cpus mems; do cat "$2/../cpuset.$one" >"$2/cpuset.$one"; done', ...halves);
+    shellAs(
+      1,
+      'for one in "$@"; do echo $$ >$one/cgroup.procs; done; sleep 600 </dev/null >/dev/null 2>&1 &',
+      ...halves,
+    );
+    const inHalves = () => halves.map((half) => fs.readFileSync(`${half}/cgroup.procs`, 'utf8').trim());
+    const [one, other] = inHalves();
+    expect([one, one]).toEqual([expect.stringMatching(/^\d+$/), other]);
+    const server = await serve([patient, ...strict, 'callerid_timeout=1s']);
+    await expectIn(server, alice, second);
+    await expectRootIn(server);
+    await untilNothingLeft(server);
+    process.kill(Number(one), 'SIGKILL');
+    await until('it has ended', () => inHalves().every((pids) => pids === ''));
+    for (const half of halves) fs.rmdirSync(half);
+  });
+
+  it('beside an adoption of the same sshd into another job, by force: it is wholly in one of them, or refused', async () => {
+    const first = await cluster.submit(alice, 'sleep 600');
+    const second = await cluster.submit(alice, 'sleep 600');
+    const whole = landingOf((await site.listed(first)).find((pid) => pid > 1) ?? 0).hierarchies;
+    expect(whole.length).toBeGreaterThanOrEqual(4);
+    // In sshd's own mounts, as the login: they see each other's locks.
+    const beside = path.join(site.folder, 'beside');
+    const command = `${process.execPath} ${program} adopt $PPID --uid 1 --job ${first} --force --node ${cluster.nodeName}`;
+    const text = `#!/bin/sh\n( sleep $(cat ${beside}.after); ${command}; : >${beside}.ended ) </dev/null >${beside}.said 2>&1 &\n`;
+    fs.writeFileSync(beside, text, { mode: 0o755 });
+    const server = await serve([patient, ...strict], {
+      before: { account: [`account required pam_exec.so quiet ${beside}`] },
+    });
+    for (const after of ['0', '0.05', '0.1', '0.2']) {
+      fs.writeFileSync(`${beside}.after`, after);
+      const session = await server.open(alice, stay);
+      await until('the other has ended', () => fs.existsSync(`${beside}.ended`));
+      fs.rmSync(`${beside}.ended`);
+      const said = fs.readFileSync(`${beside}.said`, 'utf8');
+      expect([0, 254, 255], said).toContain(session.code);
+      // Of one that is refused, sshd is just ending.
+      for (const { pid } of session.code === 0 ? below(server) : []) {
+        const { place, job, hierarchies } = landingOf(pid);
+        if (running(pid) === undefined) continue;
+        expect([place, hierarchies], said).toEqual(['job', whole]);
+        expect([`job_${first}`, `job_${second}`]).toContain(job);
+      }
+      await session.close();
+      await until('the session has ended', () => below(server).length === 0);
+    }
+    await expectRootIn(server);
+    await untilNothingLeft(server);
   });
 });

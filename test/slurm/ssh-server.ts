@@ -222,9 +222,10 @@ export class SshServer {
     const words = [...this.words(user, more), '127.0.0.1', ...command];
     const child = spawn(dieWithUs, [...dieWords, 'ssh', ...words], {
       ...{ cwd: '/', env: shellOnly },
-      stdio: ['ignore', 'pipe', 'ignore'],
+      stdio: ['pipe', 'pipe', 'ignore'], // its standard input stays open until it is closed
     });
     this.#children.add(child);
+    child.stdin.on('error', () => {});
     let stdout = '';
     child.stdout.on('data', (text) => (stdout += text));
     const closed = once(child, 'close').finally(() => this.#children.delete(child));
