@@ -18,26 +18,21 @@ let folder: string;
 let module: string;
 const servers: SshServer[] = [];
 
-beforeAll(async () => {
-  cluster = await startCluster(
-    { JobContainerType: 'job_container/tmpfs', PrologFlags: 'contain,x11' },
-    async ({ folder: its }) => {
-      fs.mkdirSync(path.join(its, 'containers'), { mode: 0o755 });
-      const conf = `AutoBasePath=true\nBasePath=${its}/containers\n`;
-      fs.writeFileSync(path.join(its, 'etc/job_container.conf'), conf);
-      return {};
-    },
-  );
-  folder = path.join(path.dirname(cluster.spool), 'pam');
-  fs.mkdirSync(folder, { mode: 0o755 });
-  module = await buildPamModule(folder);
-});
+/** A Slurm for the tests of one group. */
+const onCluster = (...given: Parameters<typeof startCluster>) => {
+  beforeAll(async () => {
+    cluster = await startCluster(...given);
+    folder = path.join(path.dirname(cluster.spool), 'pam');
+    fs.mkdirSync(folder, { mode: 0o755 });
+    module = await buildPamModule(folder);
+  });
+  afterAll(() => cluster?.stop());
+};
 afterEach(async () => {
   for (const server of servers.splice(0)) await server.close();
   await cluster.run('scancel', ['-u', alice]);
   await until('every job has ended', async () => (await cluster.run('squeue', ['-h'])).trim() === '');
 });
-afterAll(() => cluster?.stop());
 afterAll(keepLoginLog());
 
 const serve = async ({
@@ -74,10 +69,26 @@ const serveOther = async (): Promise<SshServer> => {
 
 describe('the namespace of mounts of a job (job_container/tmpfs)', () => {
   const look = ['ls /tmp'];
-  /** A job that has written into its own /tmp. */
+  onCluster({ JobContainerType: 'job_container/tmpfs' }, async ({ folder: its }) => {
+    fs.mkdirSync(path.join(its, 'containers'), { mode: 0o755 });
+    const conf = `AutoBasePath=true\nBasePath=${its}/containers\n`;
+    fs.writeFileSync(path.join(its, 'etc/job_container.conf'), conf);
+    return {};
+  });
+  /**
+   * A job that has written into its own /tmp. With this plugin slurmstepd of 22.05 dies now and then while it starts (one
+   * in three on an idle machine, measured; without it never): slurmctld holds the job, and it is let go again.
+   */
   const submit = async () => {
     const name = `scg-inside-${randomBytes(4).toString('hex')}`;
-    const jobId = await cluster.submit(alice, `touch /tmp/${name}; sleep 600`);
+    const words = ['--parsable', '-o', '/dev/null', '--chdir=/', `--wrap=touch /tmp/${name}; sleep 600`];
+    const jobId = Number(await cluster.run('sbatch', words, alice));
+    const step = `${cluster.spool}/${cluster.nodeName}_${jobId}.4294967291`;
+    await until('the job runs', async () => {
+      const reason = await cluster.run('squeue', ['-h', '-o', '%r']);
+      if (reason.includes('held')) await cluster.run('scontrol', ['release', String(jobId)]);
+      return fs.existsSync(step);
+    });
     return { jobId, name };
   };
 
@@ -110,6 +121,7 @@ describe('the namespace of mounts of a job (job_container/tmpfs)', () => {
 });
 
 describe('the X11 display of a job', () => {
+  onCluster({ PrologFlags: 'contain,x11' });
   const look = ['echo "display=$DISPLAY xauthority=$XAUTHORITY"'];
   const shown = (stdout: string) => /display=(\S*) xauthority=(\S*)/.exec(stdout)?.slice(1);
 
