@@ -58,7 +58,7 @@ export default defineConfig({
       {
         test: {
           name: 'slurm',
-          include: ['test/slurm/**/*.slurm.ts'],
+          include: ['test/slurm/**/*.slurm.ts', ...(process.env['BY_HAND'] === '1' ? ['test/slurm/**/*.hand.ts'] : [])],
           globalSetup: [built],
           testTimeout: 4 * minute,
           hookTimeout: 4 * minute,
