@@ -27,7 +27,7 @@ static bool is_x11(int fd) {
 		struct sockaddr any;
 		struct sockaddr_in four;
 		struct sockaddr_in6 six;
-	} address;
+	} address = { .any = { .sa_family = AF_UNSPEC } };
 	socklen_t length = sizeof address;
 	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || !listens)
 		return false;

@@ -249,7 +249,7 @@ static bool join(const struct space spaces[MOST], int count, bool mount_only, ch
 	}
 	/* A change of the mounts has left us in "/", which will do where there is no such folder. */
 	if (known && chdir(folder) != 0)
-		known = false;
+		errno = 0;
 	return code == 0;
 }
 
