@@ -314,7 +314,10 @@ function ask({ trace }: Login, fact: FactName): AskDecision {
   return { action: 'ask', fact, reason: `Still to find out: ${questions[fact]}`, trace };
 }
 
-/** Only where something says that a job is about to come: else every user without a job would wait in vain. */
+/**
+ * Only where something says that a job is about to come: else every user without a job would wait in vain. Without such
+ * a sign it is looked again for the time in which there is none.
+ */
 function waitForSome(login: Login, here: JobsHere): WaitDecision | AskDecision | undefined {
   const { facts, trace } = login;
   const waiting = () => wait(login, 'Waiting for a job of the user to start on this node');
@@ -324,10 +327,16 @@ function waitForSome(login: Login, here: JobsHere): WaitDecision | AskDecision |
   if (here.unknownOwnerOpen.length > 0 || here.unknownOwnerStarting.length > 0) return waiting();
   if (leftToWait(login) === 0) return waiting(); // says so in the trace
   if (facts.prolog === undefined) return ask(login, 'prolog');
-  if ('known' in facts.prolog) return facts.prolog.known === 'runs' ? waiting() : undefined;
-  trace.push(`it is unknown whether a job is just starting: ${facts.prolog.unknown}`);
-  return undefined;
+  if ('known' in facts.prolog && facts.prolog.known === 'runs') return waiting();
+  if ('unknown' in facts.prolog) trace.push(`it is unknown whether a job is just starting: ${facts.prolog.unknown}`);
+  // The Prolog may have just ended: then its slurmstepd starts, and nothing shows that.
+  const unseenMs = Math.min(stepdStartMs - (facts.waitedMs ?? 0), leftToWait(login));
+  if (!(unseenMs > 0)) return undefined;
+  return { action: 'wait', for: 'jobs', forMs: unseenMs, reason: 'Looking again for a job that just starts', trace };
 }
+
+/** In which slurmstepd starts, makes its socket and its cgroups (measured: below 0.3 s). */
+const stepdStartMs = 300;
 
 function leftToWait({ facts, options }: Login): number {
   const left = Math.min(options.waitForJobMs, options.budgetMs) - Math.max(0, facts.waitedMs ?? 0);

@@ -258,13 +258,17 @@ onKernels((kernel) => {
       );
     }
 
-    inWorld(kernel, 'refuses at once where no job is about to start', async (world) => {
+    inWorld(kernel, 'refuses after 0.3 s where no job is about to start', async (world) => {
       await world.box.addJob({ jobId: 101, uid: bob });
-      const sleep = () => Promise.reject(new Error('it waits'));
-      const node = await world.node({ ...world.host, sleep });
+      let waitedMs = 0;
+      const sleep = async (ms: number) => {
+        waitedMs += ms;
+      };
+      const node = await world.node({ ...world.host, sleep, now: () => waitedMs });
       const request = { uid: alice, pid: await world.session() };
       const admission = await admitSession(request, { node, options: options({ waitForJobMs: 3000 }) });
       expect(admission).toMatchObject({ action: 'deny', rule: 'no-jobs' });
+      expect(waitedMs).toBe(300);
     });
 
     inWorld(kernel, 'waits for a job that is just starting', async (world) => {

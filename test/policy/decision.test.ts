@@ -101,9 +101,14 @@ describe('decideAdoption() without a job', () => {
     expect(afterWaiting(coming, 100)).toEqual({ ...v1, prolog: { known: 'runs' }, waitedMs: 100 });
   });
 
-  it('does not wait without a sign of a job, nor for what it cannot tell', () => {
-    expect(decide({ ...none, prolog: { known: 'none' } })).toMatchObject(refused);
-    const blind = decide({ ...none, prolog: { unknown: 'EMFILE' } });
+  it('waits no longer than slurmstepd takes to start without a sign of a job, nor for what it cannot tell', () => {
+    const seen: AdoptionFacts = { ...none, prolog: { known: 'none' } };
+    // As long as a slurmstepd may be starting, which nothing shows.
+    expect(decide(seen)).toMatchObject({ action: 'wait', forMs: 300 });
+    expect(decide({ ...seen, waitedMs: 100 })).toMatchObject({ action: 'wait', forMs: 200 });
+    expect(decide(seen, { waitForJobMs: 50 })).toMatchObject({ action: 'wait', forMs: 50 });
+    expect(decide({ ...seen, waitedMs: 300 })).toMatchObject(refused);
+    const blind = decide({ ...none, prolog: { unknown: 'EMFILE' }, waitedMs: 300 });
     expect(blind).toMatchObject(refused);
     expect(blind.trace).toContain('it is unknown whether a job is just starting: EMFILE');
   });

@@ -196,8 +196,8 @@ async function startHeld(scene: Scene): Promise<() => Promise<void>> {
 
 function letStart(scene: Scene): void {
   const held = heldBy(clusterFolder(scene.site), 'Prolog', only(scene).jobId);
-  // Late enough for the login to have looked once.
-  setTimeout(() => fs.rmSync(held, { force: true }), 300);
+  // Late enough for the login to have looked once, on a busy machine too.
+  setTimeout(() => fs.rmSync(held, { force: true }), 2000);
 }
 
 async function endHeld(scene: Scene): Promise<() => Promise<void>> {
