@@ -5,7 +5,7 @@ import { execFile, execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, type TestContext } from 'vitest';
 import { nestAs, shellAs } from '../support/own-steps.js';
 import { type Cluster, until, users } from './cluster.js';
 import { program } from './command.js';
@@ -91,6 +91,11 @@ const untilNothingLeft = (server: SshServer) =>
     () => left(server).length === 0,
   );
 
+/** What depends on which of two comes first, or takes long: BY_HAND=1 runs it, too. */
+function byHand(name: string, act: (context: TestContext) => Promise<void>): void {
+  if (process.env['BY_HAND'] === '1') it(name, act);
+}
+
 describe('a login while jobs are suspended', () => {
   it('one of two: refused and named, or put into the other, as it is configured', async () => {
     const running = await cluster.submit(alice, 'sleep 600');
@@ -106,57 +111,64 @@ describe('a login while jobs are suspended', () => {
     await untilNothingLeft(server);
   });
 
-  it('suspended between the phases: the session waits with its job, others get in, and it goes on with it', async () => {
-    const jobId = await cluster.submit(alice, 'sleep 600');
-    await cluster.submit(bob, 'sleep 600');
-    const gate = new Gate(site.folder);
-    const server = await serve([patient, ...strict], {
-      before: { session: [`session required pam_exec.so quiet ${gate.program}`] },
-      config: ['MaxStartups 2:100:2'],
-    });
-    const answers = [1, 2, 3].map(() => server.ssh(alice, where));
-    await until('all three are between the phases', () => gate.waiting === 3);
-    await site.suspend({ uid: 1, jobId });
-    gate.open();
-    await expectRootIn(server);
-    expect((await login(server, bob)).code).toBe(0);
-    await expectRefused(server, alice, { rule: 'suspended', why: `job ${jobId}` });
-    await site.resume(jobId);
-    for (const { code, stdout } of await Promise.all(answers)) expect([code, jobOf(stdout)]).toEqual([0, inJob(jobId)]);
-    await untilNothingLeft(server);
-  });
+  byHand(
+    'suspended between the phases: the session waits with its job, others get in, and it goes on with it',
+    async () => {
+      const jobId = await cluster.submit(alice, 'sleep 600');
+      await cluster.submit(bob, 'sleep 600');
+      const gate = new Gate(site.folder);
+      const server = await serve([patient, ...strict], {
+        before: { session: [`session required pam_exec.so quiet ${gate.program}`] },
+        config: ['MaxStartups 2:100:2'],
+      });
+      const answers = [1, 2, 3].map(() => server.ssh(alice, where));
+      await until('all three are between the phases', () => gate.waiting === 3);
+      await site.suspend({ uid: 1, jobId });
+      gate.open();
+      await expectRootIn(server);
+      expect((await login(server, bob)).code).toBe(0);
+      await expectRefused(server, alice, { rule: 'suspended', why: `job ${jobId}` });
+      await site.resume(jobId);
+      for (const { code, stdout } of await Promise.all(answers))
+        expect([code, jobOf(stdout)]).toEqual([0, inJob(jobId)]);
+      await untilNothingLeft(server);
+    },
+  );
 
-  it('suspended between the phases, and moved out of the job: not put back, action_adopt_failure decides', async () => {
-    const jobId = await cluster.submit(alice, 'sleep 600');
-    const gate = new Gate(site.folder, { elsewhere: `${cluster.nodeName}-elsewhere` });
-    try {
-      for (const action of ['deny', 'allow']) {
-        gate.close();
-        const server = await serve([patient, `action_adopt_failure=${action}`], {
-          before: { session: [`session required pam_exec.so quiet ${gate.program}`] },
-        });
-        const answer = login(server, alice);
-        await until('it is between the phases', () => gate.waiting === 1);
-        await site.suspend({ uid: 1, jobId });
-        gate.open();
-        const { code, stdout, records, said } = await answer;
-        await expectRootIn(server);
-        await site.resume(jobId);
-        const last = records.at(-1);
-        expect([records.length, last?.action], server.log).toEqual([2, action]);
-        expect(`${last?.reason}\n${last?.trace.join('\n')}`).toContain('suspended');
-        expect(said.join('\n')).toContain('suspended');
-        if (action === 'deny')
-          expect([code, stdout]).toEqual([254, expect.stringMatching(/^Access denied .*suspended\n$/)]);
-        // It says of itself that it is in no job; where the other module has moved it, it stays.
-        else expect([code, jobOf(stdout)]).toEqual([0, expect.objectContaining({ variable: '' })]);
-        if (action === 'allow') expect(stdout).toContain(`freezer:/${cluster.nodeName}-elsewhere`);
-        await untilNothingLeft(server);
+  byHand(
+    'suspended between the phases, and moved out of the job: not put back, action_adopt_failure decides',
+    async () => {
+      const jobId = await cluster.submit(alice, 'sleep 600');
+      const gate = new Gate(site.folder, { elsewhere: `${cluster.nodeName}-elsewhere` });
+      try {
+        for (const action of ['deny', 'allow']) {
+          gate.close();
+          const server = await serve([patient, `action_adopt_failure=${action}`], {
+            before: { session: [`session required pam_exec.so quiet ${gate.program}`] },
+          });
+          const answer = login(server, alice);
+          await until('it is between the phases', () => gate.waiting === 1);
+          await site.suspend({ uid: 1, jobId });
+          gate.open();
+          const { code, stdout, records, said } = await answer;
+          await expectRootIn(server);
+          await site.resume(jobId);
+          const last = records.at(-1);
+          expect([records.length, last?.action], server.log).toEqual([2, action]);
+          expect(`${last?.reason}\n${last?.trace.join('\n')}`).toContain('suspended');
+          expect(said.join('\n')).toContain('suspended');
+          if (action === 'deny')
+            expect([code, stdout]).toEqual([254, expect.stringMatching(/^Access denied .*suspended\n$/)]);
+          // It says of itself that it is in no job; where the other module has moved it, it stays.
+          else expect([code, jobOf(stdout)]).toEqual([0, expect.objectContaining({ variable: '' })]);
+          if (action === 'allow') expect(stdout).toContain(`freezer:/${cluster.nodeName}-elsewhere`);
+          await untilNothingLeft(server);
+        }
+      } finally {
+        await gate.remove();
       }
-    } finally {
-      await gate.remove();
-    }
-  });
+    },
+  );
 
   it('as many as MaxStartups, and more, refused at once: another user and root still get in', async () => {
     const jobId = await cluster.submit(alice, 'sleep 600');
@@ -172,7 +184,7 @@ describe('a login while jobs are suspended', () => {
 });
 
 describe('a login into a job that is at a limit', () => {
-  it('of memory: answered in time, and the session is in the job', async () => {
+  byHand('of memory: answered in time, and the session is in the job', async () => {
     const jobId = await cluster.submit(alice, `perl -e '$x = "a" x 60e6; sleep 600'; exec sleep 600`);
     const its = { uid: 1, jobId };
     const memory = site.cgroup('memory', its);
@@ -191,7 +203,7 @@ describe('a login into a job that is at a limit', () => {
     await untilNothingLeft(server);
   });
 
-  it('of processes: answered in time, without a session, and nothing of it is left', async () => {
+  byHand('of processes: answered in time, without a session, and nothing of it is left', async () => {
     const jobId = await cluster.submit(alice, 'sleep 600');
     const its = { uid: 1, jobId };
     // Slurm uses no pids hierarchy on v1, as it does on v2: it is made as Slurm makes the others.
@@ -387,21 +399,24 @@ describe('a login where files fail', () => {
     }
   });
 
-  it("Slurm's configuration is on a file system that does not answer: adopted by what the kernel says, in the budget", async (context) => {
-    if (!fs.existsSync('/dev/fuse')) return context.skip('this kernel has no FUSE');
-    const jobId = await cluster.submit(alice, 'sleep 600');
-    const conf = path.dirname(cluster.conf);
-    // Nobody reads what the kernel asks of descriptor 3, which is held until sshd ends.
-    const mounts = [
-      `( exec 3<>/dev/fuse; mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 none ${conf}; : >"$0/mounted"; exec setpriv --pdeathsig KILL sleep 3600 ) &`,
-      'while [ ! -e "$0/mounted" ]; do sleep 0.05; done',
-    ];
-    const server = await serve(['budget=20s', ...strict], { mounts });
-    expect(fs.readFileSync(`/proc/${server.pid}/mountinfo`, 'utf8')).toMatch(new RegExp(` ${conf} .* - fuse `));
-    await expectIn(server, alice, jobId);
-    await expectRootIn(server);
-    await untilNothingLeft(server);
-  });
+  byHand(
+    "Slurm's configuration is on a file system that does not answer: adopted by what the kernel says, in the budget",
+    async (context) => {
+      if (!fs.existsSync('/dev/fuse')) return context.skip('this kernel has no FUSE');
+      const jobId = await cluster.submit(alice, 'sleep 600');
+      const conf = path.dirname(cluster.conf);
+      // Nobody reads what the kernel asks of descriptor 3, which is held until sshd ends.
+      const mounts = [
+        `( exec 3<>/dev/fuse; mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 none ${conf}; : >"$0/mounted"; exec setpriv --pdeathsig KILL sleep 3600 ) &`,
+        'while [ ! -e "$0/mounted" ]; do sleep 0.05; done',
+      ];
+      const server = await serve(['budget=20s', ...strict], { mounts });
+      expect(fs.readFileSync(`/proc/${server.pid}/mountinfo`, 'utf8')).toMatch(new RegExp(` ${conf} .* - fuse `));
+      await expectIn(server, alice, jobId);
+      await expectRootIn(server);
+      await untilNothingLeft(server);
+    },
+  );
 });
 
 const pause = (ms: number) => new Promise((fulfil) => setTimeout(fulfil, ms));
@@ -415,7 +430,7 @@ describe('a login that is cut off', () => {
     return Array.from({ length: count }, (_, at) => (took * at) / (count - 1));
   }
 
-  it('its job ends meanwhile, at any moment: never a session outside of a job, or half in one', async () => {
+  byHand('its job ends meanwhile, at any moment: never a session outside of a job, or half in one', async () => {
     const server = await serve([patient, ...strict, 'wait_for_job=0']);
     let jobId = await cluster.submit(alice, 'sleep 600');
     for (const moment of await momentsOf(server, 5)) {
@@ -445,7 +460,7 @@ describe('a login that is cut off', () => {
     await untilNothingLeft(server);
   });
 
-  it('its sshd or its helper is killed, at any moment: nothing is left, and the next goes in', async () => {
+  byHand('its sshd or its helper is killed, at any moment: nothing is left, and the next goes in', async () => {
     const jobId = await cluster.submit(alice, 'sleep 600');
     const server = await serve([patient, ...strict]);
     const isHelper = ({ pid }: Running) => commandOf(pid).includes(path.join(site.folder, 'helper'));
@@ -622,7 +637,7 @@ describe('many logins', () => {
     240_000 + 10_000 * logins,
   );
 
-  it('at once while another user’s processes fork without end: all are answered, and in the job', async () => {
+  byHand('at once while another user’s processes fork without end: all are answered, and in the job', async () => {
     const jobId = await cluster.submit(alice, 'sleep 600');
     const server = await serve([patient, ...strict]);
     const bomb = `/sys/fs/cgroup/pids/${cluster.nodeName}-bomb`;
@@ -703,39 +718,42 @@ describe('a login while a user attacks', () => {
     for (const half of halves) fs.rmdirSync(half);
   });
 
-  it('beside an adoption of the same sshd into another job, by force: it is wholly in one of them, or refused', async () => {
-    const first = await cluster.submit(alice, 'sleep 600');
-    const second = await cluster.submit(alice, 'sleep 600');
-    const whole = landingOf((await site.listed(first)).find((pid) => pid > 1) ?? 0).hierarchies;
-    expect(whole.length).toBeGreaterThanOrEqual(4);
-    // In sshd's own mounts, as the login: they see each other's locks.
-    const beside = path.join(site.folder, 'beside');
-    const command = `${process.execPath} ${program} adopt $PPID --uid 1 --job ${first} --force --node ${cluster.nodeName}`;
-    const text = `#!/bin/sh\n( sleep $(cat ${beside}.after); ${command}; : >${beside}.ended ) </dev/null >${beside}.said 2>&1 &\n`;
-    fs.writeFileSync(beside, text, { mode: 0o755 });
-    const server = await serve([patient, ...strict], {
-      before: { account: [`account required pam_exec.so quiet ${beside}`] },
-    });
-    for (const after of ['0', '0.05', '0.1', '0.2']) {
-      fs.writeFileSync(`${beside}.after`, after);
-      const session = await server.open(alice, stay);
-      await until('the other has ended', () => fs.existsSync(`${beside}.ended`));
-      fs.rmSync(`${beside}.ended`);
-      const said = fs.readFileSync(`${beside}.said`, 'utf8');
-      expect([0, 254, 255], said).toContain(session.code);
-      // Of one that is refused, sshd is just ending.
-      for (const { pid } of session.code === 0 ? below(server) : []) {
-        const { place, job, hierarchies } = landingOf(pid);
-        if (running(pid) === undefined) continue;
-        expect([place, hierarchies], said).toEqual(['job', whole]);
-        expect([`job_${first}`, `job_${second}`]).toContain(job);
+  byHand(
+    'beside an adoption of the same sshd into another job, by force: it is wholly in one of them, or refused',
+    async () => {
+      const first = await cluster.submit(alice, 'sleep 600');
+      const second = await cluster.submit(alice, 'sleep 600');
+      const whole = landingOf((await site.listed(first)).find((pid) => pid > 1) ?? 0).hierarchies;
+      expect(whole.length).toBeGreaterThanOrEqual(4);
+      // In sshd's own mounts, as the login: they see each other's locks.
+      const beside = path.join(site.folder, 'beside');
+      const command = `${process.execPath} ${program} adopt $PPID --uid 1 --job ${first} --force --node ${cluster.nodeName}`;
+      const text = `#!/bin/sh\n( sleep $(cat ${beside}.after); ${command}; : >${beside}.ended ) </dev/null >${beside}.said 2>&1 &\n`;
+      fs.writeFileSync(beside, text, { mode: 0o755 });
+      const server = await serve([patient, ...strict], {
+        before: { account: [`account required pam_exec.so quiet ${beside}`] },
+      });
+      for (const after of ['0', '0.05', '0.1', '0.2']) {
+        fs.writeFileSync(`${beside}.after`, after);
+        const session = await server.open(alice, stay);
+        await until('the other has ended', () => fs.existsSync(`${beside}.ended`));
+        fs.rmSync(`${beside}.ended`);
+        const said = fs.readFileSync(`${beside}.said`, 'utf8');
+        expect([0, 254, 255], said).toContain(session.code);
+        // Of one that is refused, sshd is just ending.
+        for (const { pid } of session.code === 0 ? below(server) : []) {
+          const { place, job, hierarchies } = landingOf(pid);
+          if (running(pid) === undefined) continue;
+          expect([place, hierarchies], said).toEqual(['job', whole]);
+          expect([`job_${first}`, `job_${second}`]).toContain(job);
+        }
+        await session.close();
+        await until('the session has ended', () => below(server).length === 0);
       }
-      await session.close();
-      await until('the session has ended', () => below(server).length === 0);
-    }
-    await expectRootIn(server);
-    await untilNothingLeft(server);
-  });
+      await expectRootIn(server);
+      await untilNothingLeft(server);
+    },
+  );
 });
 
 /** The kernel refuses a limit below what it cannot free just then. */
