@@ -95,6 +95,9 @@ const untilNothingLeft = (server: SshServer) =>
 function byHand(name: string, act: (context: TestContext) => Promise<void>): void {
   if (process.env['BY_HAND'] === '1') it(name, act);
 }
+function describeByHand(name: string, act: () => void): void {
+  if (process.env['BY_HAND'] === '1') describe(name, act);
+}
 
 describe('a login while jobs are suspended', () => {
   it('one of two: refused and named, or put into the other, as it is configured', async () => {
@@ -183,7 +186,7 @@ describe('a login while jobs are suspended', () => {
   });
 });
 
-describe('a login into a job that is at a limit', () => {
+describeByHand('a login into a job that is at a limit', () => {
   byHand('of memory: answered in time, and the session is in the job', async () => {
     const jobId = await cluster.submit(alice, `perl -e '$x = "a" x 60e6; sleep 600'; exec sleep 600`);
     const its = { uid: 1, jobId };
@@ -421,7 +424,7 @@ describe('a login where files fail', () => {
 
 const pause = (ms: number) => new Promise((fulfil) => setTimeout(fulfil, ms));
 
-describe('a login that is cut off', () => {
+describeByHand('a login that is cut off', () => {
   /** Moments of a login, from its beginning to its end, by how long one takes here. */
   async function momentsOf(server: SshServer, count: number): Promise<readonly number[]> {
     const begun = performance.now();
