@@ -6,74 +6,36 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { keepLoginLog } from '../support/login-log.js';
-import { type Cluster, startCluster, until, users } from './cluster.js';
-import { buildPamModule, moduleWords } from './differential/pam-module.js';
-import { locate, moduleFolders } from './differential/pam-stack.js';
-import { SshServer } from './ssh-server.js';
+import { type Cluster, until, users } from './cluster.js';
+import { PamSite } from './pam-site.js';
+import type { SshServerOptions } from './ssh-server.js';
 
 const [alice] = users;
+let site: PamSite;
 let cluster: Cluster;
-let folder: string;
-let module: string;
-const servers: SshServer[] = [];
 
-/** A Slurm for the tests of one group. */
-const onCluster = (...given: Parameters<typeof startCluster>) => {
-  beforeAll(async () => {
-    cluster = await startCluster(...given);
-    folder = path.join(path.dirname(cluster.spool), 'pam');
-    fs.mkdirSync(folder, { mode: 0o755 });
-    module = await buildPamModule(folder);
-  });
-  afterAll(() => cluster?.stop());
-};
-afterEach(async () => {
-  for (const server of servers.splice(0)) await server.close();
-  await cluster.run('scancel', ['-u', alice]);
-  await until('every job has ended', async () => (await cluster.run('squeue', ['-h'])).trim() === '');
-});
-afterAll(keepLoginLog());
-
-const serve = async ({
-  options = [],
-  config = [],
-  session = true,
-}: {
-  readonly options?: readonly string[];
-  readonly config?: readonly string[];
-  readonly session?: boolean;
-} = {}): Promise<SshServer> => {
-  const words = moduleWords({ cluster, folder, module }, ['action_adopt_failure=deny', 'budget=60s', ...options]);
-  const pam = [
-    'auth required pam_permit.so',
-    'account required pam_permit.so',
-    `account required ${words}`,
-    'session required pam_permit.so',
-    ...(session ? [`session required ${words}`] : []),
-  ];
-  const server = await SshServer.start({ folder, users, pam, config });
-  servers.push(server);
-  return server;
-};
-
-/** The same sshd with pam_slurm_adopt. */
-const serveOther = async (): Promise<SshServer> => {
-  const pam = ['auth required pam_permit.so', 'session required pam_permit.so'];
-  const other = locate('pam_slurm_adopt.so', moduleFolders) ?? expect.unreachable('no pam_slurm_adopt.so');
-  const account = `account required ${other} nodename=${cluster.nodeName} action_adopt_failure=deny`;
-  const server = await SshServer.start({ folder, users, pam: [...pam, account], env: { SLURM_CONF: cluster.conf } });
-  servers.push(server);
-  return server;
-};
-
-describe('the namespace of mounts of a job (job_container/tmpfs)', () => {
-  const look = ['ls /tmp'];
-  onCluster({ JobContainerType: 'job_container/tmpfs' }, async ({ folder: its }) => {
+beforeAll(async () => {
+  site = await PamSite.start({ JobContainerType: 'job_container/tmpfs' }, async ({ folder: its }) => {
     fs.mkdirSync(path.join(its, 'containers'), { mode: 0o755 });
     const conf = `AutoBasePath=true\nBasePath=${its}/containers\n`;
     fs.writeFileSync(path.join(its, 'etc/job_container.conf'), conf);
     return {};
   });
+  cluster = site.cluster;
+});
+afterEach(() => site.clear());
+afterAll(() => cluster?.stop());
+afterAll(keepLoginLog());
+
+const serve = (options: readonly string[] = [], more: Partial<SshServerOptions> = {}) =>
+  site.serve({ pam: site.stack(['action_adopt_failure=deny', 'budget=60s', ...options]), ...more });
+
+/** Without our session line. */
+const accountOnly = (options: readonly string[]) =>
+  site.stack(['action_adopt_failure=deny', 'budget=60s', ...options]).slice(0, -1);
+
+describe('the namespace of mounts of a job (job_container/tmpfs)', () => {
+  const look = ['ls /tmp'];
   /**
    * A job that has written into its own /tmp. With this plugin slurmstepd of 22.05 dies now and then while it starts (one
    * in three on an idle machine, measured; without it never): slurmctld holds the job, and it is let go again.
@@ -96,13 +58,13 @@ describe('the namespace of mounts of a job (job_container/tmpfs)', () => {
     const server = await serve();
     await until('the job has its file', async () => (await server.ssh(alice, look)).stdout.includes(name));
     expect(fs.existsSync(`/tmp/${name}`)).toBe(false); // not the machine's
-    const control = ['-o', 'ControlMaster=auto', '-o', `ControlPath=${folder}/c`, '-o', 'ControlPersist=20'];
+    const control = ['-o', 'ControlMaster=auto', '-o', `ControlPath=${site.folder}/c`, '-o', 'ControlPersist=20'];
     for (let time = 0; time < 2; time++) expect((await server.ssh(alice, look, control)).stdout).toContain(name);
-    await server.run('ssh', ['-O', 'exit', '-o', `ControlPath=${folder}/c`, '127.0.0.1']);
+    await server.run('ssh', ['-O', 'exit', '-o', `ControlPath=${site.folder}/c`, '127.0.0.1']);
     const sftp = ['sftp', [...server.words(alice, ['-b', '-'], '-P'), '127.0.0.1'], 'ls /tmp\n'] as const;
     expect((await server.run(...sftp)).stdout).toContain(name);
     // As it does.
-    const other = await (await serveOther()).ssh(alice, look);
+    const other = await (await site.serveOther()).ssh(alice, look);
     expect([other.code, other.stdout.includes(name)]).toEqual([0, true]);
   });
 
@@ -110,11 +72,11 @@ describe('the namespace of mounts of a job (job_container/tmpfs)', () => {
     const { name } = await submit();
     const joined = await serve();
     await until('the job has its file', async () => (await joined.ssh(alice, look)).stdout.includes(name));
-    const apart = await (await serve({ options: ['join_container=false'] })).ssh(alice, look);
+    const apart = await (await serve(['join_container=false'])).ssh(alice, look);
     expect([apart.code, apart.stdout.includes(name)]).toEqual([0, false]);
-    const without = await (await serve({ session: false })).ssh(alice, look);
+    const without = await (await serve([], { pam: accountOnly([]) })).ssh(alice, look);
     expect([without.code, without.stdout.includes(name)]).toEqual([0, false]);
-    const atOnce = await (await serve({ options: ['join_container=account'], session: false })).ssh(alice, look);
+    const atOnce = await (await serve([], { pam: accountOnly(['join_container=account']) })).ssh(alice, look);
     expect([atOnce.code, atOnce.stdout.includes(name)]).toEqual([0, true]);
   });
 });

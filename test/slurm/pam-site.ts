@@ -7,6 +7,7 @@ import { expect } from 'vitest';
 import { type Cluster, startCluster, until, users } from './cluster.js';
 import { type Landing, landingIn } from './differential/adopter.js';
 import { buildPamModule, moduleWords } from './differential/pam-module.js';
+import { locate, moduleFolders } from './differential/pam-stack.js';
 import { SshServer, type SshServerOptions } from './ssh-server.js';
 
 /** Prints where the session is, and what the module has set. */
@@ -42,8 +43,8 @@ export class PamSite {
     this.#module = its.module;
   }
 
-  static async start(): Promise<PamSite> {
-    const cluster = await startCluster();
+  static async start(...given: Parameters<typeof startCluster>): Promise<PamSite> {
+    const cluster = await startCluster(...given);
     try {
       const folder = path.join(path.dirname(cluster.spool), 'pam');
       fs.mkdirSync(folder, { mode: 0o755 });
@@ -69,6 +70,14 @@ export class PamSite {
       'session required pam_permit.so',
       `session required ${words}`,
     ];
+  }
+
+  /** The same sshd with pam_slurm_adopt. */
+  async serveOther(): Promise<SshServer> {
+    const other = locate('pam_slurm_adopt.so', moduleFolders) ?? expect.unreachable('no pam_slurm_adopt.so');
+    const account = `account required ${other} nodename=${this.cluster.nodeName} action_adopt_failure=deny`;
+    const pam = ['auth required pam_permit.so', 'session required pam_permit.so', account];
+    return this.serve({ pam, env: { SLURM_CONF: this.cluster.conf } });
   }
 
   async serve(options: Partial<SshServerOptions> = {}): Promise<SshServer> {

@@ -6,73 +6,31 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { keepLoginLog } from '../support/login-log.js';
-import { type Cluster, startCluster, until, users } from './cluster.js';
-import { buildPamModule, moduleWords } from './differential/pam-module.js';
-import { locate, moduleFolders } from './differential/pam-stack.js';
-import { SshServer } from './ssh-server.js';
+import { type Cluster, until, users } from './cluster.js';
+import { PamSite } from './pam-site.js';
+import type { SshServer, SshServerOptions } from './ssh-server.js';
 
 const [alice] = users;
+let site: PamSite;
 let cluster: Cluster;
-let folder: string;
-let module: string;
-const servers: SshServer[] = [];
 
-/** A Slurm for the tests of one group. */
-const onCluster = (...given: Parameters<typeof startCluster>) => {
-  beforeAll(async () => {
-    cluster = await startCluster(...given);
-    folder = path.join(path.dirname(cluster.spool), 'pam');
-    fs.mkdirSync(folder, { mode: 0o755 });
-    module = await buildPamModule(folder);
-  });
-  afterAll(() => cluster?.stop());
-};
-afterEach(async () => {
-  for (const server of servers.splice(0)) await server.close();
-  await cluster.run('scancel', ['-u', alice]);
-  await until('every job has ended', async () => (await cluster.run('squeue', ['-h'])).trim() === '');
+beforeAll(async () => {
+  site = await PamSite.start({ PrologFlags: 'contain,x11' });
+  cluster = site.cluster;
 });
+afterEach(() => site.clear());
+afterAll(() => cluster?.stop());
 afterAll(keepLoginLog());
 
-const serve = async ({
-  options = [],
-  config = [],
-  session = true,
-}: {
-  readonly options?: readonly string[];
-  readonly config?: readonly string[];
-  readonly session?: boolean;
-} = {}): Promise<SshServer> => {
-  const words = moduleWords({ cluster, folder, module }, ['action_adopt_failure=deny', 'budget=60s', ...options]);
-  const pam = [
-    'auth required pam_permit.so',
-    'account required pam_permit.so',
-    `account required ${words}`,
-    'session required pam_permit.so',
-    ...(session ? [`session required ${words}`] : []),
-  ];
-  const server = await SshServer.start({ folder, users, pam, config });
-  servers.push(server);
-  return server;
-};
-
-/** The same sshd with pam_slurm_adopt. */
-const serveOther = async (): Promise<SshServer> => {
-  const pam = ['auth required pam_permit.so', 'session required pam_permit.so'];
-  const other = locate('pam_slurm_adopt.so', moduleFolders) ?? expect.unreachable('no pam_slurm_adopt.so');
-  const account = `account required ${other} nodename=${cluster.nodeName} action_adopt_failure=deny`;
-  const server = await SshServer.start({ folder, users, pam: [...pam, account], env: { SLURM_CONF: cluster.conf } });
-  servers.push(server);
-  return server;
-};
+const serve = (options: readonly string[] = [], more: Partial<SshServerOptions> = {}) =>
+  site.serve({ pam: site.stack(['action_adopt_failure=deny', 'budget=60s', ...options]), ...more });
 
 describe('the X11 display of a job', () => {
-  onCluster({ PrologFlags: 'contain,x11' });
   const look = ['echo "display=$DISPLAY xauthority=$XAUTHORITY"'];
   const shown = (stdout: string) => /display=(\S*) xauthority=(\S*)/.exec(stdout)?.slice(1);
 
   it('is the session’s, and gives way to that of ssh -X', async () => {
-    const own = path.join(folder, 'x11'); // xauth makes a lock beside its file
+    const own = path.join(site.folder, 'x11'); // xauth makes a lock beside its file
     fs.mkdirSync(own);
     fs.chownSync(own, 1, 1);
     const cookies = path.join(own, 'cookies');
@@ -93,21 +51,21 @@ describe('the X11 display of a job', () => {
     await until('its extern step is there', () => fs.existsSync(socket));
 
     // The user's home is not the user's here, where xauth would wait for its lock: neither side keeps a cookie.
-    const deaf = path.join(folder, 'xauth');
+    const deaf = path.join(site.folder, 'xauth');
     fs.writeFileSync(deaf, '#!/bin/sh\nexec cat >/dev/null\n', { mode: 0o755 });
     const config = ['X11Forwarding yes', 'X11UseLocalhost yes', `XAuthLocation ${deaf}`];
-    const server = await serve({ config });
+    const server = await serve([], { config });
     const [display, xauthority] = shown((await server.ssh(alice, look)).stdout) ?? [];
     expect([display, xauthority], server.log).toEqual([
       expect.stringMatching(/^localhost:\d+\.0$/),
       expect.stringMatching(/^\//),
     ]);
-    expect(shown((await (await serveOther()).ssh(alice, look)).stdout)).toEqual([display, xauthority]);
+    expect(shown((await (await site.serveOther()).ssh(alice, look)).stdout)).toEqual([display, xauthority]);
     // The client need not reach a display for sshd to make one.
     const [ofSsh, cookiesOfSsh] = shown((await forwarded(server)).stdout) ?? [];
     expect([ofSsh, cookiesOfSsh], server.log).toEqual([expect.stringMatching(/^localhost:\d+\.0$/), '']);
     expect(ofSsh).not.toBe(display);
-    const [without] = shown((await (await serve({ options: ['disable_x11=1'] })).ssh(alice, look)).stdout) ?? [];
+    const [without] = shown((await (await serve(['disable_x11=1'])).ssh(alice, look)).stdout) ?? [];
     expect(without).toBe('');
     fs.rmSync(`/run/slurm-cgroups/adoptions/${jobId}`, { recursive: true, force: true });
 
