@@ -11,7 +11,7 @@ import { Cgroup } from './cgroup.js';
 import { thawAt } from './freezer.js';
 import { directoryOf, type Hierarchies, hierarchyOfKey } from './hierarchies.js';
 import { bootIdOf, isOwnerRunning, type NoteOwner, ownerIn, selfAsOwner } from './note-owner.js';
-import { type CgroupPath, cgroupPath } from './path.js';
+import { type CgroupPath, cgroupPath, pathBelow, rootPath } from './path.js';
 import { isThere } from './process.js';
 
 /** A user who could write to it could have any cgroup thawed. */
@@ -66,18 +66,20 @@ export function writeFrozenNote(host: Host, cgroup: Cgroup, held: Pick<Directory
  * was made anew, or a note of an earlier boot, is only forgotten; what a living process froze is left to it, also where
  * it lives in a container: its pid there is another process here.
  *
+ * @param within only what is in this cgroup of each hierarchy: the rest is another's to thaw.
  * @returns the directories that were thawed.
  */
 export async function thawLeftovers(
   host: Host,
   hierarchies: Hierarchies,
-  deadline: Deadline,
+  { deadline, within = rootPath }: { readonly deadline: Deadline; readonly within?: CgroupPath },
 ): Promise<readonly string[]> {
   const thawed: string[] = [];
   const pace = new Pace(host, deadline);
   for (const name of notesIn(host)) {
     const file = `${folder}/${name}`;
     const note = readNote(host, file);
+    if (note !== undefined && !isWithin(note, within)) continue;
     if (note === undefined ? isBeingWritten(host, name) : await isOwnerRunning(host, note, pace)) continue;
     const ofThisBoot = note === undefined || note.bootId !== bootIdOf(host) ? undefined : note;
     if (ofThisBoot !== undefined && !isInView(hierarchies, ofThisBoot)) continue;
@@ -96,6 +98,12 @@ function isBeingWritten(host: Host, name: string): boolean {
   const [, pid, startTime] = /-(\d+)-(\d+)-\d+$/.exec(name) ?? [];
   if (pid === undefined || startTime === undefined) return false;
   return isThere(host, { pid: Number(pid), startTime: BigInt(startTime) });
+}
+
+/** Where a note names no path, it says nothing: anyone forgets it. */
+function isWithin(note: Note, within: CgroupPath): boolean {
+  const path = pathIn(note);
+  return path === undefined || pathBelow(path, within) !== undefined;
 }
 
 /** What this run has not mounted, or only a part of, is not gone: the note is left to one that sees it. */

@@ -64,7 +64,8 @@ export async function cleanJob(job: JobName, options: CleanOptions): Promise<Cle
   const { node, dryRun = false, timeoutMs = defaults.timeoutMs, signal } = options;
   const notes: string[] = [];
   if (!dryRun) {
-    const thawed = await thawLeftovers(node.host, node.hierarchies, deadlineIn(node.host, timeoutMs, signal));
+    const deadline = deadlineIn(node.host, timeoutMs, signal);
+    const thawed = await thawLeftovers(node.host, node.hierarchies, { deadline, ...defined({ within: node.within }) });
     notes.push(...noteOn(thawed, (names) => `thawed ${names}, which an earlier run that was killed had frozen`));
   }
   const plan = await planJob(job, options);

@@ -23,6 +23,8 @@ export interface SlurmNode {
   readonly host: Host;
   readonly hierarchies: Hierarchies;
   readonly tops: readonly LocatedTop[];
+  /** Only what is in this cgroup of each hierarchy was looked for, and only there may anything be changed. */
+  readonly within?: CgroupPath;
   /** NodeName: as given, else as Slurm's trees, slurmd or the configuration name it. `undefined`: several share this machine. */
   readonly nodeName: string | undefined;
   readonly configuration: SlurmConfiguration | undefined;
@@ -134,6 +136,7 @@ export async function readNode(options: ReadNodeOptions = {}): Promise<SlurmNode
     host,
     hierarchies,
     tops,
+    ...defined({ within }),
     nodeName: nodeNames.length === 1 ? nodeNames[0] : undefined,
     configuration,
     ...defined({ configurationError, nodeNameError }),

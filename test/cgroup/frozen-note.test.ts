@@ -17,8 +17,6 @@ import { firstPidNamespace, inPidNamespace, seenFrom } from '../support/pid-name
 const host = liveHost();
 const folder = '/run/slurm-cgroups/frozen';
 
-const thawAll = (on: Host = host) => thawLeftovers(on, discoverHierarchies(), deadlineIn(on, 60_000));
-
 /** A process that has ended: what it froze is left over. */
 function deadPid(): number {
   return Number(spawnSync('/bin/sh', ['-c', 'echo $$'], { encoding: 'utf8' }).stdout);
@@ -42,6 +40,9 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('Notes of what was frozen (needs
     directory.close();
     await sandbox.remove();
   });
+  // In the sandbox alone: what other tests' killed runs froze is theirs to find.
+  const thawAll = (on: Host = host, within = sandbox.within) =>
+    thawLeftovers(on, discoverHierarchies(), { deadline: deadlineIn(on, 60_000), within });
   const inode = () => host.stat(cgroup.directory)?.ino.toString() ?? '';
   const notes = () => fs.readdirSync(folder).filter((name) => name.includes(`-${inode()}-`));
   const leaveNote = (change: Readonly<Record<string, unknown>>) => {
@@ -56,6 +57,14 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('Notes of what was frozen (needs
     expect(isToldToFreeze(host, cgroup)).toBe(true);
     expect(await thawAll()).toContain(cgroup.directory);
     expect([isToldToFreeze(host, cgroup), notes()]).toEqual([false, []]);
+  });
+
+  it('leaves what was frozen elsewhere than in the cgroup that was named', async () => {
+    leaveNote({});
+    await freeze(host, { cgroup, directory }, { timeoutMs: 1000 });
+    expect(await thawAll(host, cgroupPath(`${sandbox.within}-other`))).toEqual([]);
+    expect([isToldToFreeze(host, cgroup), notes().length]).toEqual([true, 1]);
+    expect(await thawAll()).toEqual([cgroup.directory]);
   });
 
   it.each([
@@ -138,7 +147,8 @@ describe.skipIf(!canUseCgroups && mayBeSkipped)('Notes of what was frozen (needs
       unlink: (path) => host.unlink(at(path)),
     };
     const all = discoverHierarchies();
-    const thawSeen = (seen: typeof all.all) => thawLeftovers(apart, { ...all, all: seen }, deadlineIn(apart, 60_000));
+    const thawSeen = (seen: typeof all.all) =>
+      thawLeftovers(apart, { ...all, all: seen }, { deadline: deadlineIn(apart, 60_000) });
     try {
       writeFrozenNote(apart, cgroup, directory);
       const [name = ''] = fs.readdirSync(own);
