@@ -128,7 +128,17 @@ const allowed: readonly (readonly [file: string, imports: readonly string[]])[] 
   ['src/adopt/fine.ts', ['../policy/decision.js', '../jobs/stepd/ask.js', '../cgroup/move.js']],
   ['src/cleanup/fine.ts', ['../jobs/node.js', '../cgroup/killing.js', './strays/find.js']],
   ['src/cleanup/strays/fine.ts', ['../../jobs/node.js', '../../cgroup/killing.js', '../report.js']],
-  ['src/doctor/fine.ts', ['../policy/options.js', '../jobs/node.js', '../cgroup/cgroup.js', '../machine/host.js']],
+  [
+    'src/doctor/fine.ts',
+    [
+      '../policy/options.js',
+      '../policy/pam-line.js',
+      '../policy/config-file.js',
+      '../jobs/node.js',
+      '../cgroup/cgroup.js',
+      '../machine/host.js',
+    ],
+  ],
   ['src/serve/fine.ts', ['../adopt/session.js', '../cleanup/ending.js', 'fs-extra']],
   ['src/serve/server.ts', ['node:net']],
   ['src/cli/fine.ts', ['../jobs/node.js', 'node:process', 'commander']],

@@ -5,6 +5,7 @@ import { Cgroup } from '../cgroup/cgroup.js';
 import { frozenAt } from '../cgroup/freezer.js';
 import { childPath } from '../cgroup/path.js';
 import { askCallerId } from '../jobs/caller/ask.js';
+import { externStepFlags } from '../jobs/config/values.js';
 import { cgroupOf, discoverJobs } from '../jobs/discovery.js';
 import { withExternTimes } from '../jobs/extern-times.js';
 import type { Job } from '../jobs/job.js';
@@ -232,8 +233,13 @@ function isListening(node: SlurmNode, { jobId, nodeName }: Job): boolean {
   );
 }
 
+/** slurmd starts a job's extern step before any other, so one that has others alone has lost it. */
+function isPastItsStart({ configuration }: SlurmNode, { steps }: Job): boolean {
+  return steps.length > 0 && externStepFlags(configuration?.prologFlags).length > 0;
+}
+
 function stateOf(node: SlurmNode, job: Job): JobState | undefined {
-  if (job.extern === undefined) return { job, state: 'starting' };
+  if (job.extern === undefined) return { job, state: isPastItsStart(node, job) ? 'ending' : 'starting' };
   if (job.uid === undefined && isDeserted(node, job) && !isListening(node, job)) return { job, state: 'deserted' };
   const frozen = job.extern.cgroups.some((cgroup) => {
     const step = cgroupOf(node, cgroup);

@@ -3,6 +3,7 @@
 
 import { at } from '../jobs/config/place.js';
 import type { SlurmConfiguration } from '../jobs/config/read.js';
+import { externStepFlags } from '../jobs/config/values.js';
 import { type Finding, fail, ok, warn } from './check.js';
 
 /** The checks of a configuration, by name. */
@@ -16,11 +17,10 @@ export const configChecks: readonly (readonly [name: string, find: (read: SlurmC
 
 const restart = 'then restart slurmctld and slurmd';
 
-/** Without Contain there are no extern steps. X11 and RunInJob imply it (RunInJob: 24.05 on). */
+/** Without Contain, or what means it too, there are no extern steps. */
 function prologFlags({ prologFlags: flags, places }: SlurmConfiguration): Finding {
   const where = at(places.get('prologFlags'));
-  const containing = flags?.filter((flag) => ['contain', 'x11', 'runinjob'].includes(flag)) ?? [];
-  if (containing.length === 0) {
+  if (externStepFlags(flags).length === 0) {
     const said = flags === undefined ? 'not set' : `${flags.join(',')} does not include Contain${where}`;
     return fail(
       `${said}: jobs have no extern step, so no session can be adopted`,

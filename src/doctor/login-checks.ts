@@ -2,10 +2,12 @@
 // does to an adopted session was measured (Debian 12 and 13, systemd 257 and 262).
 
 import { at } from '../jobs/config/place.js';
+import type { SlurmConfiguration } from '../jobs/config/read.js';
 import type { Host } from '../machine/host.js';
 import { type Check, check, type Finding, fail, ok, warn } from './check.js';
-import { etcFiles } from './etc-files.js';
+import { type EtcFiles, etcFiles } from './etc-files.js';
 import { type LogindState, logindState, readRemoveIpc, type YesNo } from './logind.js';
+import { auditSession, moduleLines, namespaces, siteFile, siteOptions } from './module-checks.js';
 import {
   adopterCheck,
   isAdopter,
@@ -19,19 +21,36 @@ import { pamModules } from './pam-modules.js';
 import { type PamLine, readPamStack } from './pam-stack.js';
 import { type KnownSshd, readSshds } from './running-sshd.js';
 
-export async function loginChecks(host: Host): Promise<readonly Check[]> {
-  const files = etcFiles(host);
+export interface LoginChecksOptions {
+  /** Slurm's, where it was read: whether jobs have namespaces of their own. */
+  readonly configuration?: SlurmConfiguration | undefined;
+  /** Default: those of the host. */
+  readonly files?: EtcFiles;
+}
+
+export async function loginChecks(
+  host: Host,
+  { configuration, files = etcFiles(host) }: LoginChecksOptions = {},
+): Promise<readonly Check[]> {
   const sshds = readSshds(host, files);
   const service = sshds
     .catch(() => []) // the check of sshd says why
     .then((found) => readPamStack(files, found[0]?.pamServiceName ?? 'sshd'))
     .then((lines) => (lines === undefined ? undefined : withModules(lines, pamModules(files))));
   for (const one of [sshds, service]) one.catch(() => {}); // each check that needs it says why
+  const ours = await service.then(moduleLines, () => undefined);
   return Promise.all([
     check('sshd', async () => usePam(await sshds)),
     check('PAM', async () => adopterCheck(await service)),
     check('pam_systemd', async () => pamSystemd(await service, logindState(host))),
     check('RemoveIPC', async () => removeIpc(await readRemoveIpc(files), logindState(host), await service)),
+    ...(ours === undefined
+      ? []
+      : [
+          check('site file', () => siteFile(files)),
+          check('audit session', () => auditSession(ours)),
+          check('namespaces', async () => namespaces(ours, { configuration, site: await siteOptions(files) })),
+        ]),
   ]);
 }
 

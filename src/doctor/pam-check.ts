@@ -2,8 +2,9 @@
 // refusal count, and does it know its options.
 
 import { at } from '../jobs/config/place.js';
-import { quote, SlurmCgroupsError, someOf } from '../machine/errors.js';
+import { quote, someOf } from '../machine/errors.js';
 import { parseOptions } from '../policy/options.js';
+import { mistakeIn, parsePamLine } from '../policy/pam-line.js';
 import { type Finding, fail, ok, warn } from './check.js';
 import type { UserKind } from './pam-answers.js';
 import type { ModuleState, PamModules } from './pam-modules.js';
@@ -153,23 +154,29 @@ function withoutEffect(first: PamLine, reaches: Reaches): Finding | undefined {
   );
 }
 
-/** pam_slurm_adopt ignores an option or a value that it does not know, and logs it at every login. */
+/** pam_slurm_adopt ignores what it does not know, and logs it at every login; our own module takes it for a failure. */
 function strangeOptions(lines: readonly PamLine[]): Finding | undefined {
   for (const line of lines) {
     if (line.module === 'pam_exec') continue;
-    for (const word of line.args) {
-      try {
-        parseOptions([word]);
-      } catch (error) {
-        if (!(error instanceof SlurmCgroupsError)) throw error;
-        return warn(
-          `${nameOf(line)} does not know ${quote(word)}: it is ignored, and the default applies`,
-          error.message.split(': ').at(-1) ?? error.message,
+    const isOurs = line.module === 'pam_slurm_cgroups';
+    for (const word of isOurs ? wordsForHelper(line.args) : line.args) {
+      const mistake = mistakeIn(word, isOurs ? parsePamLine : parseOptions);
+      if (mistake === undefined) continue;
+      const remedy = mistake.split(': ').at(-1) ?? mistake;
+      if (isOurs)
+        return fail(
+          `${nameOf(line)} does not know ${quote(word)}: each login is answered by action_generic_failure`,
+          remedy,
         );
-      }
+      return warn(`${nameOf(line)} does not know ${quote(word)}: it is ignored, and the default applies`, remedy);
     }
   }
   return undefined;
+}
+
+/** The module keeps these for itself. */
+export function wordsForHelper(words: readonly string[]): readonly string[] {
+  return words.filter((word) => !/^(?:helper|socket)=/i.test(word));
 }
 
 function forWhom(reaches: Reaches): string {

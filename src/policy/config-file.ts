@@ -3,7 +3,8 @@
 
 import { ConfigError, quote } from '../machine/errors.js';
 import type { Rule } from './answer.js';
-import { type AdoptionOptions, defaultOptions, type OptionSpec, optionTable, parseOptions } from './options.js';
+import { type AdoptionOptions, type OptionSpec, optionTable } from './options.js';
+import { mistakeIn, parsePamLine, profileNames } from './pam-line.js';
 
 /** What a site says beside the options. */
 export interface SiteConfiguration {
@@ -12,24 +13,8 @@ export interface SiteConfiguration {
   readonly messages: Readonly<Partial<Record<Rule, string>>>;
 }
 
-/** `strict`: every action is `deny`. `lenient`: the actions of pam_slurm_adopt, which are the defaults. */
-const profiles = {
-  strict: {
-    actionNoJobs: 'deny',
-    actionUnknown: 'deny',
-    actionAdoptFailure: 'deny',
-    actionGenericFailure: 'deny',
-    actionSuspended: 'deny',
-  },
-  lenient: {
-    actionNoJobs: defaultOptions.actionNoJobs,
-    actionUnknown: defaultOptions.actionUnknown,
-    actionAdoptFailure: defaultOptions.actionAdoptFailure,
-    actionGenericFailure: defaultOptions.actionGenericFailure,
-    actionSuspended: defaultOptions.actionSuspended,
-  },
-} as const satisfies Readonly<Record<string, Partial<AdoptionOptions>>>;
-const profileNames = Object.keys(profiles) as readonly (keyof typeof profiles)[];
+/** Where a login looks for it. */
+export const configurationFile = '/etc/slurm-cgroups/config.json';
 
 /** The module reads them itself, before it asks anybody: they stand on the PAM line alone. */
 export const optionsOfModule: readonly string[] = [
@@ -58,28 +43,6 @@ const rulesOfRefusals = [
 ] as const satisfies readonly Rule[];
 
 const longestMessage = 400;
-
-/**
- * The words of a PAM line, as `parseOptions` reads them, and `profile=strict` or `profile=lenient` among them, which
- * sets every action. An action of its own counts more, wherever it stands: so the module has it.
- *
- * @throws ConfigError (ERR_CONFIG), one line that names the word.
- */
-export function parsePamLine(words: readonly string[], base: AdoptionOptions = defaultOptions): AdoptionOptions {
-  const [options, others] = [[base], [] as string[]];
-  for (const word of words) {
-    const [, name] = /^profile=(.*)$/is.exec(word) ?? [];
-    if (name === undefined) others.push(word);
-    else options.push({ ...base, ...profileCalled(name) });
-  }
-  return parseOptions(others, options.at(-1));
-}
-
-function profileCalled(name: string): Partial<AdoptionOptions> {
-  const known = profileNames.find((one) => one === name.toLowerCase());
-  if (known !== undefined) return profiles[known];
-  throw new ConfigError(`Cannot take ${quote(name)} for profile: allowed are ${profileNames.join(', ')}`);
-}
 
 /**
  * Reads the file.
@@ -138,17 +101,6 @@ function isRight(word: string, mistakes: string[]): boolean {
   const mistake = mistakeIn(word);
   if (mistake !== undefined) mistakes.push(mistake);
   return mistake === undefined;
-}
-
-/** What is wrong with a word of the PAM line; `undefined`: nothing. */
-export function mistakeIn(word: string): string | undefined {
-  try {
-    parsePamLine([word]);
-    return undefined;
-  } catch (error) {
-    if (error instanceof ConfigError) return error.message;
-    throw error;
-  }
 }
 
 /** JSON has numbers, and true and false, for which the PAM line has words. */

@@ -87,12 +87,27 @@ describe('withFact()', () => {
     ]);
   });
 
-  it('of the jobs: one without an extern step is starting', async () => {
+  it.each([
+    [undefined, 'starting'],
+    [[], 'starting'],
+    [['alloc'], 'starting'],
+    [['contain', 'nohold'], 'ending'],
+    [['x11'], 'ending'],
+  ])('of the jobs, with PrologFlags %s: one that has other steps and no extern step is %s', async (flags, state) => {
     const source = await tree({
       hierarchies: ['memory'],
-      directories: ['memory/slurm/uid_1001/job_1/step_batch', 'memory/slurm/uid_1001/job_2/step_extern'],
+      directories: [
+        'memory/slurm/uid_1001/job_1/step_batch',
+        'memory/slurm/uid_1001/job_2/step_extern',
+        'memory/slurm/uid_1001/job_3',
+      ],
     });
-    expect((await withFact({}, 'jobs', source)).states).toMatchObject([{ job: { jobId: 1 }, state: 'starting' }]);
+    const configuration = { files: [], nodes: [], places: new Map(), notes: [], prologFlags: flags };
+    const node = { ...source.node, ...(flags === undefined ? {} : { configuration }) };
+    expect((await withFact({}, 'jobs', { ...source, node })).states).toMatchObject([
+      { job: { jobId: 1 }, state },
+      { job: { jobId: 3 }, state: 'starting' },
+    ]);
   });
 
   it('of the jobs: one of an unknown owner with no process at slurmstepd’s place is deserted', async () => {

@@ -3,14 +3,9 @@ import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ConfigError } from '../../src/machine/errors.js';
-import {
-  configSchema,
-  optionsOfFile,
-  optionsOfModule,
-  parseConfigFile,
-  parsePamLine,
-} from '../../src/policy/config-file.js';
+import { configSchema, optionsOfFile, optionsOfModule, parseConfigFile } from '../../src/policy/config-file.js';
 import { defaultOptions, formatOptions } from '../../src/policy/options.js';
+import { parsePamLine } from '../../src/policy/pam-line.js';
 
 const denies = {
   actionNoJobs: 'deny',

@@ -161,7 +161,7 @@ async function examine(host: Host, words: Words, machine: Finding | undefined): 
       ...defined({ unread }),
     }),
     externChecks(node),
-    loginChecks(host),
+    loginChecks(host, { configuration: node.configuration }),
   ]);
   const ofMachine = machine === undefined ? [] : [await check('machine', () => machine)];
   return { node, checks: [...ofNode, ...ofSteps, ...ofLogins, ...ofMachine] };

@@ -23,15 +23,15 @@ import { ConfigError, quote, SlurmCgroupsError } from '../../machine/errors.js';
 import { configFiles } from '../../machine/guarded-files.js';
 import type { Host } from '../../machine/host.js';
 import { inputIsTerminal, liveHost, readInput, writeError, writeOutput } from '../../machine/live-host.js';
-import { mistakeIn, parseConfigFile, parsePamLine, type SiteConfiguration } from '../../policy/config-file.js';
+import { configurationFile, parseConfigFile, type SiteConfiguration } from '../../policy/config-file.js';
 import { defaultOptions } from '../../policy/options.js';
+import { mistakeIn, parsePamLine } from '../../policy/pam-line.js';
 import { nodeOptions, requireChosen } from '../context.js';
 import { usageError } from '../exit.js';
 import { logLogin } from '../login-log.js';
 import { type CommandSpec, flagValue, type Words, withinFlag } from '../spec.js';
 import { visible } from '../terminal/output.js';
 
-const configurationFile = '/etc/slurm-cgroups/config.json';
 /** A configuration is a page. */
 const longestConfiguration = 65_536;
 

@@ -81,6 +81,11 @@ export const readKeys: ReadonlySet<string> = new Set([
   'taskplugin',
 ]);
 
+/** Those of PrologFlags with which slurmd starts an extern step on each node of a job (RunInJob: 24.05 on). */
+export function externStepFlags(flags: readonly string[] | undefined): readonly string[] {
+  return flags?.filter((flag) => ['contain', 'x11', 'runinjob'].includes(flag)) ?? [];
+}
+
 /**
  * The settings as values.
  *
