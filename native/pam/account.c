@@ -6,14 +6,17 @@
 #include <stdlib.h>
 
 #include "display.h"
+#include "undo.h"
 
 static int account_with(struct login *login, struct papers *papers) {
 	struct outcome outcome;
 	const struct reply *reply = &papers->reply;
 	if (!self_read(&login->self))
 		return login_fail(login, "/proc/self cannot be read", "mount /proc");
-	if (!login_ask(login, "account", NULL, papers, &outcome))
+	if (!login_ask(login, "account", NULL, papers, &outcome)) {
+		undo_moves(login, reply);
 		return login_fail_unanswered(login, &outcome);
+	}
 	if (reply->action != ACTION_IGNORE) /* another module's, or one that the user chose; ignored is as if we were not there */
 		login_unset(login, "SLURM_JOB_ID");
 	if (reply->action == ACTION_DENY)

@@ -20,9 +20,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	size_t length = reply_length(text, size);
 	if (length > size)
 		abort();
-	/* Both the message at the begin, as from the stream, and the whole, as from a record. */
-	for (int whole = 0; whole < 2; whole++) {
-		if (reply_parse(text, whole ? size : length, &reply) != NULL)
+	/* The message at the begin, as from the stream, the whole, as from a record, and what came before its sender died. */
+	for (int how = 0; how < 3; how++) {
+		bool good = how == 2 ? reply_parse_begun(text, size, &reply) : reply_parse(text, how == 1 ? size : length, &reply) == NULL;
+		if (!good)
 			continue;
 		for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
 			for (const char *value = NULL; (value = reply_next(&reply, keys[i], value)) != NULL;)

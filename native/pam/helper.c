@@ -100,6 +100,13 @@ static void hear_answer(struct talk *talk, const struct helper *helper, const st
 		snprintf(outcome->note, sizeof outcome->note, "The helper answered, then ended with %s", end);
 }
 
+/* What it had said before it was killed. */
+static void hear_begun(struct talk *talk, struct reply *reply) {
+	while (talk->stream >= 0 && talk->heard_length < sizeof talk->heard && talk_hear(talk) == HEARD_MORE)
+		;
+	reply_parse_begun(talk->heard, talk->heard_length, reply);
+}
+
 /* The fork, with every signal blocked: a handler of the caller's must not run in the child. */
 static pid_t start(const struct helper *helper, int talk, int errors) {
 	sigset_t all, before;
@@ -153,8 +160,10 @@ static void start_and_hear(struct talk *talk, const struct helper *helper, const
 			         "/proc/%d/stack",
 			         (int)talk->pid, (int)talk->pid);
 		}
-		if (!outcome->answered)
+		if (!outcome->answered) {
+			hear_begun(talk, reply);
 			add_said(talk, outcome);
+		}
 	}
 	talk_close(&talk->stream);
 	talk_close(&talk->errors);
@@ -173,6 +182,7 @@ static void catch_up(const struct sigaction *handler) {
 void helper_ask(const struct helper *helper, const struct request *request, struct reply *reply, struct outcome *outcome) {
 	struct sigaction standard = { .sa_handler = SIG_DFL }, before;
 	*outcome = (struct outcome){ .answered = false };
+	*reply = (struct reply){ .used = 0 };
 	if (clock_ms() >= helper->deadline) {
 		because(outcome, "the budget was used up before the helper could be started");
 		return;

@@ -9,5 +9,7 @@
 #define PROTOCOL_LONGEST_LINE 4096
 #define PROTOCOL_LONGEST_MESSAGE 65536
 #define PROTOCOL_LOGINS "/run/slurm-cgroups/logins"
+#define PROTOCOL_ADOPTIONS "/run/slurm-cgroups/adoptions"
+#define PROTOCOL_AUDIT ".audit"
 
 #endif

@@ -11,37 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "state.h"
 #include "trust.h"
-
-/* The descriptor of PROTOCOL_LOGINS; -1 with `*why` NULL where it is not there. */
-static int open_folder(const char **why) {
-	static const char path[] = PROTOCOL_LOGINS;
-	char part[sizeof path];
-	int folder = AT_FDCWD;
-	*why = NULL;
-	/* /run is the system's; below it each folder is looked at: /run/slurm-cgroups, then logins in it. */
-	size_t last = (size_t)(strrchr(path, '/') - path);
-	memcpy(part, path, sizeof path);
-	part[last] = '\0';
-	for (const char *name = part; name != NULL; name = name == part ? path + last + 1 : NULL) {
-		int next = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		int code = errno;
-		if (folder != AT_FDCWD)
-			close(folder);
-		if (next < 0) {
-			if (code != ENOENT)
-				*why = "its folder cannot be opened";
-			return -1;
-		}
-		folder = next;
-		if (!trust_open(folder, S_IFDIR)) {
-			close(folder);
-			*why = "its folder is not root's alone";
-			return -1;
-		}
-	}
-	return folder;
-}
 
 static void name_of(const struct self *self, char name[64]) {
 	snprintf(name, 64, "%llu-%llu", (unsigned long long)self->pid, (unsigned long long)self->start);
@@ -82,7 +53,7 @@ static const char *read_record(int fd, const struct self *self, struct reply *re
 
 enum record record_read(const struct self *self, struct reply *reply, const char **why) {
 	char name[64];
-	int folder = open_folder(why);
+	int folder = state_folder(PROTOCOL_LOGINS, why);
 	if (folder < 0)
 		return *why == NULL ? RECORD_NONE : RECORD_BAD;
 	name_of(self, name);
@@ -102,7 +73,7 @@ enum record record_read(const struct self *self, struct reply *reply, const char
 bool record_remove(const struct self *self) {
 	char name[64];
 	const char *why;
-	int folder = open_folder(&why);
+	int folder = state_folder(PROTOCOL_LOGINS, &why);
 	if (folder < 0)
 		return false;
 	name_of(self, name);

@@ -127,6 +127,17 @@ static bool take_namespaces(const char *value, struct reply *reply) {
 	return unknown || at_once;
 }
 
+/* The folder is a part of a path: the id of a job, or its SLUID. */
+static bool take_audit(const char *value, struct reply *reply) {
+	static const char allowed[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+	const char *blank = strchr(value, ' ');
+	if (blank == NULL || !number_read(value, (size_t)(blank - value), UINT32_MAX, &reply->sshd_session))
+		return false;
+	size_t length = strspn(blank + 1, allowed);
+	reply->adoptions = blank + 1;
+	return length > 0 && length <= 32 && blank[1 + length] == '\0';
+}
+
 static bool take_log(const char *value, struct reply *reply) {
 	(void)reply;
 	return value[0] >= '0' && value[0] <= '7' && value[1] == ' ';
@@ -158,7 +169,7 @@ static const struct key {
 	{ "job", true, take_job },               { "counted", true, take_counted }, { "display", true, take_display },
 	{ "xauthority", true, take_xauthority }, { "log", false, take_log },        { "message", false, take_message },
 	{ "cgroup", false, take_cgroup },        { "from", false, take_from },      { "failure", true, take_failure },
-	{ "stepd", true, take_stepd },           { "namespaces", false, take_namespaces },
+	{ "stepd", true, take_stepd },           { "namespaces", false, take_namespaces }, { "audit", true, take_audit },
 };
 enum { KEYS = sizeof keys / sizeof *keys };
 
@@ -206,6 +217,25 @@ static const char *take_line(const char *line, size_t length, struct reply *repl
 	return NULL; /* a key of a later version */
 }
 
+/* The lines up to `end`, or up to the last whole one. NULL, and where it came to: `*at` is behind them. */
+static const char *take_lines(const char *text, size_t length, struct reply *reply, size_t *at, unsigned *seen) {
+	for (;;) {
+		const char *line = text + *at;
+		const char *end = memchr(line, '\n', length - *at);
+		if (end == NULL)
+			return "it ends in the middle";
+		size_t size = (size_t)(end - line);
+		if (size > PROTOCOL_LONGEST_LINE)
+			return "a line is too long";
+		*at += size + 1;
+		if (size == 3 && memcmp(line, "end", 3) == 0)
+			return NULL;
+		const char *wrong = take_line(line, size, reply, seen);
+		if (wrong != NULL)
+			return wrong;
+	}
+}
+
 const char *reply_parse(const char *text, size_t length, struct reply *reply) {
 	unsigned seen = 0;
 	*reply = (struct reply){ .used = 0 };
@@ -214,26 +244,29 @@ const char *reply_parse(const char *text, size_t length, struct reply *reply) {
 	size_t at = header_length(text, length);
 	if (at == 0)
 		return "it begins with no header that is known here";
-	for (;;) {
-		const char *line = text + at;
-		const char *end = memchr(line, '\n', length - at);
-		if (end == NULL)
-			return "it ends in the middle";
-		size_t size = (size_t)(end - line);
-		if (size > PROTOCOL_LONGEST_LINE)
-			return "a line is too long";
-		at += size + 1;
-		if (size == 3 && memcmp(line, "end", 3) == 0)
-			break;
-		const char *wrong = take_line(line, size, reply, &seen);
-		if (wrong != NULL)
-			return wrong;
-	}
+	const char *wrong = take_lines(text, length, reply, &at, &seen);
+	if (wrong != NULL)
+		return wrong;
 	if (at != length)
 		return "something follows its end";
 	if ((seen & 1u) == 0) /* `action`, the first of the keys */
 		return "it has no action";
 	return NULL;
+}
+
+bool reply_parse_begun(const char *text, size_t length, struct reply *reply) {
+	unsigned seen = 0;
+	*reply = (struct reply){ .used = 0 };
+	size_t at = length > PROTOCOL_LONGEST_MESSAGE ? 0 : header_length(text, length);
+	if (at == 0)
+		return false;
+	const char *last = memrchr(text, '\n', length);
+	size_t whole = (size_t)(last - text) + 1; /* the header has one */
+	take_lines(text, whole, reply, &at, &seen);
+	if (at == whole)
+		return true;
+	*reply = (struct reply){ .used = 0 }; /* a line that is not as it has to be: nothing of it is used */
+	return false;
 }
 
 bool reply_in_job(const struct reply *reply) {

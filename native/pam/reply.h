@@ -13,7 +13,7 @@
 /* Points into itself: not to be copied. */
 struct reply {
 	enum action action;
-	const char *reason; /* this and the next four: NULL where the line is absent */
+	const char *reason; /* this and the next four, and `adoptions`: NULL where the line is absent */
 	const char *job;
 	const char *display;
 	const char *xauthority;
@@ -21,6 +21,8 @@ struct reply {
 	uint64_t stepd_version;
 	bool spaces_unknown; /* the job has namespaces, and nobody to ask for them */
 	bool spaces_at_once; /* they are joined in the account phase: there is no session phase */
+	const char *adoptions; /* the folder of the job's records of adoptions; NULL: this one is not recorded */
+	uint64_t sshd_session; /* the audit session of sshd itself */
 	uint64_t pid, start; /* 0: no line `process` */
 	bool counted;
 	enum action failure; /* of a session that is not in its job; ACTION_IGNORE: no line `failure` */
@@ -33,6 +35,9 @@ size_t reply_length(const char *text, size_t length);
 
 /* `text` has to be one whole message. NULL: it is, and `reply` holds it; else what is wrong with it. */
 const char *reply_parse(const char *text, size_t length, struct reply *reply);
+
+/* The same for what came of a message before its helper ended: its whole lines. False: they say nothing. */
+bool reply_parse_begun(const char *text, size_t length, struct reply *reply);
 
 /* Whether the session is in a job by what it says, be it one whose id is not known. */
 bool reply_in_job(const struct reply *reply);

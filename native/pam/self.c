@@ -33,6 +33,14 @@ static ssize_t read_file(const char *path, char *text, size_t size) {
 	}
 }
 
+bool self_number(const char *path, uint64_t *number) {
+	char text[32];
+	ssize_t length = read_file(path, text, sizeof text);
+	if (length > 0 && text[length - 1] == '\n')
+		length--;
+	return length > 0 && number_read(text, (size_t)length, UINT64_MAX, number);
+}
+
 static uint64_t count_threads(void) {
 	uint64_t count = 0;
 	struct dirent *entry;

@@ -15,6 +15,9 @@ struct self {
 
 bool self_read(struct self *self);
 
+/* A file of /proc that holds one number. */
+bool self_number(const char *path, uint64_t *number);
+
 /* Whether this process is in every cgroup that the reply names. It names none: no. */
 bool self_placed(const struct reply *reply);
 

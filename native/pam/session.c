@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <syslog.h>
 
+#include "audit.h"
 #include "display.h"
 #include "record.h"
 #include "say.h"
+#include "undo.h"
 
 /* The kernel says that it is in its job. */
 static int stay_in_job(struct login *login, const struct reply *record, const struct reply *speaker) {
@@ -21,6 +23,7 @@ static int stay_in_job(struct login *login, const struct reply *record, const st
 	/* The account phase may have run in a process of its own. */
 	if (record->display != NULL)
 		display_yield(login->pamh, record->display);
+	audit_note(login, record);
 	/* What we do from here on is done as in the job: nothing is started any more. */
 	int joined = record->spaces_at_once ? PAM_SUCCESS : login_join(login, record, false);
 	if (joined == PAM_SUCCESS)
@@ -67,8 +70,10 @@ static int return_to_job(struct login *login, struct papers *papers) {
 		bool speaks = answered && reply_next(reply, "message", NULL) != NULL;
 		return stay_in_job(login, record, speaks ? reply : record);
 	}
-	if (!answered)
+	if (!answered) {
+		undo_moves(login, reply);
 		return login_fail_unanswered(login, &outcome);
+	}
 	if (reply->action == ACTION_ALLOW && reply_in_job(reply))
 		return fail_unplaced(login, reply);
 	say_log(login->pamh, LOG_WARNING, "The session of user %s was moved out of %s by another module and is not in it: %s",

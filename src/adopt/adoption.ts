@@ -86,6 +86,8 @@ export interface AdoptOptions {
    * registered.
    */
   readonly isCounted?: boolean;
+  /** Called when the first move is about to be made, if one is needed: where the process stands is not changed yet. */
+  readonly onMoving?: () => void;
   /**
    * Keeps a record of the adoption into a job, for the end of that job (jobs/adoptions.ts): written before the first
    * move, removed where the process is not adopted. Only for the jobs of this node's Slurm, never for those of a
@@ -345,6 +347,7 @@ async function moveAndProve(
   openRecord(adoption, session);
   note(adoption, session);
   const wasThere = session.complete;
+  if (!wasThere) adoption.options.onMoving?.();
   const failure = await moveAll(adoption, session, route);
   const frozen = whyFrozen(adoption);
   if (frozen !== undefined) return takeBack(adoption, frozen);

@@ -71,7 +71,12 @@ export interface LoginReply {
   readonly stepd?: { readonly version: number; readonly path: string };
   /** unknown: the job has some, and nobody can be asked; account: that of mounts is joined at once, and no other. */
   readonly namespaces: readonly ('unknown' | 'account')[];
+  /** For the note of the login's audit session: that of sshd itself, which proves nothing, and the folder of the record. */
+  readonly audit?: { readonly sshdSession: number; readonly folder: string };
 }
+
+/** What a login is told before the first move: the process, and where it was. */
+export type BegunLogin = Required<Pick<LoginReply, 'process' | 'from'>>;
 
 /** What a reply has beside its action and its reason where the session is in no job. */
 export const bareReply: Omit<LoginReply, 'action' | 'reason'> = {
@@ -120,14 +125,16 @@ const mostLog = 40;
 /**
  * A reply as the module reads it. What is too long is cut or left out, so that the message is never refused for it:
  * texts for people are cut, a path that does not fit is left out.
+ *
+ * @param begun what was sent of it already (formatBegunReply): the rest, and the end.
  */
-export function formatLoginReply(reply: LoginReply): string {
+export function formatLoginReply(reply: LoginReply, begun = ''): string {
   const { process, jobId } = reply;
-  const lines: readonly (readonly [key: string, value: string])[] = [
+  const lines: Lines = [
     ['action', reply.action],
     ['reason', reply.reason.slice(0, longestText)],
     ...reply.messages.slice(0, mostMessages).map((line) => ['message', line.slice(0, longestText)] as const),
-    ...(process === undefined ? [] : ([['process', `${process.pid} ${process.startTime}`]] as const)),
+    ...(process === undefined ? [] : processLine(process)),
     ...(jobId === undefined ? [] : ([['job', String(jobId)]] as const)),
     ...(reply.isCounted ? ([['counted', '1']] as const) : []),
     ...(reply.failure === undefined ? [] : ([['failure', reply.failure]] as const)),
@@ -137,7 +144,7 @@ export function formatLoginReply(reply: LoginReply): string {
         ({ controllers, path }) =>
           ['cgroup', `${controllers.length === 0 ? '-' : controllers.join(',')} ${path}`] as const,
       ),
-    ...reply.from.filter(isPlainPath).map((directory) => ['from', directory] as const),
+    ...fromLines(reply.from),
     ...(reply.display === undefined ? [] : ([['display', reply.display]] as const)),
     ...[reply.xauthority ?? []]
       .flat()
@@ -148,12 +155,31 @@ export function formatLoginReply(reply: LoginReply): string {
       .filter(({ path }) => isPlainPath(path))
       .map(({ version, path }) => ['stepd', `${version} ${path}`] as const),
     ...reply.namespaces.map((word) => ['namespaces', word] as const),
+    ...(reply.audit === undefined ? [] : ([['audit', `${reply.audit.sshdSession} ${reply.audit.folder}`]] as const)),
     ...reply.log
       .slice(0, mostLog)
       .map(({ severity, line }) => ['log', `${severity} ${line.slice(0, longestText)}`] as const),
   ];
-  return formatMessage(loginProtocol.answer, lines);
+  if (begun === '') return formatMessage(loginProtocol.answer, lines);
+  const sent = new Set(begun.split('\n'));
+  const rest = lines.filter(([key, value]) => !sent.has(`${key} ${escaped(value)}`));
+  return restOfMessage(begun, writtenOf(rest));
 }
+
+/** The begin of a reply, which is sent before the first move: a module whose helper dies then puts the process back. */
+export function formatBegunReply({ process, from }: BegunLogin): string {
+  const most = loginProtocol.longestMessage / 2;
+  const lines = writtenOf([...processLine(process), ...fromLines(from)]);
+  const head = `${loginProtocol.answer} ${loginProtocol.version}\n`;
+  return lines.reduce((text, line) => (sizeOf(text) + sizeOf(line) < most ? `${text}${line}` : text), head);
+}
+
+type Lines = readonly (readonly [key: string, value: string])[];
+
+const processLine = ({ pid, startTime }: BegunLogin['process']): Lines => [['process', `${pid} ${startTime}`]];
+
+const fromLines = (from: readonly string[]): Lines =>
+  from.filter(isPlainPath).map((directory) => ['from', directory] as const);
 
 const mostMessages = 10;
 
@@ -203,7 +229,16 @@ export function parseLoginReply(text: string): LoginReply {
       if (word === 'unknown' || word === 'account') return word;
       throw new ParseError(`Cannot read the reply: ${quote(word)} says nothing of namespaces`);
     }),
+    ...auditIn(message.optional('audit')),
   };
+}
+
+function auditIn(value: string | undefined): Pick<LoginReply, 'audit'> {
+  if (value === undefined) return {};
+  const [, session, folder] = /^(\d{1,10}) ([0-9a-zA-Z]{1,32})$/.exec(value) ?? [];
+  if (session === undefined || folder === undefined)
+    throw new ParseError(`Cannot read the reply: ${quote(value)} says nothing of an audit session`);
+  return { audit: { sshdSession: Number(session), folder } };
 }
 
 function stepdIn(value: string | undefined): Pick<LoginReply, 'stepd'> {
@@ -215,19 +250,22 @@ function stepdIn(value: string | undefined): Pick<LoginReply, 'stepd'> {
 }
 
 /** A message of these lines; for tests and tools that play the module. */
-export function formatMessage(
-  header: string,
-  lines: readonly (readonly [key: string, value: string])[],
-  version: number = loginProtocol.version,
-): string {
-  const written = lines
-    .map(([key, value]) => `${key} ${escaped(value)}`)
-    .filter((line) => sizeOf(line) < loginProtocol.longestLine);
-  // What comes last matters least: lines for syslog, which the record has too.
-  const first = `${header} ${version}`;
+export function formatMessage(header: string, lines: Lines, version: number = loginProtocol.version): string {
+  const head = `${header} ${version}\n`;
+  return `${head}${restOfMessage(head, writtenOf(lines))}`;
+}
+
+function writtenOf(lines: Lines): string[] {
+  return lines
+    .map(([key, value]) => `${key} ${escaped(value)}\n`)
+    .filter((line) => sizeOf(line) <= loginProtocol.longestLine);
+}
+
+/** What follows `begun`, with its end. What comes last matters least: lines for syslog, which the record has too. */
+function restOfMessage(begun: string, lines: string[]): string {
   for (;;) {
-    const text = [first, ...written].join('\n') + endOfMessage;
-    if (sizeOf(text) <= loginProtocol.longestMessage || written.pop() === undefined) return text;
+    const text = `${lines.join('')}end\n`;
+    if (sizeOf(begun) + sizeOf(text) <= loginProtocol.longestMessage || lines.pop() === undefined) return text;
   }
 }
 

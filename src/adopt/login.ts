@@ -5,7 +5,7 @@
 import { directoryOf } from '../cgroup/hierarchies.js';
 import { hierarchyKey, type Membership } from '../cgroup/membership.js';
 import { filesOf, holdProcess, type ProcessIdentity } from '../cgroup/process.js';
-import { sessionIdOf } from '../jobs/adoptions.js';
+import { recordFolderOf, sessionIdOf } from '../jobs/adoptions.js';
 import { type Job, nameOfJob } from '../jobs/job.js';
 import { placeOf } from '../jobs/membership-in-job.js';
 import type { SlurmNode } from '../jobs/node.js';
@@ -20,7 +20,7 @@ import type { AdoptionOptions } from '../policy/options.js';
 import { noSetting, settingOf } from './job-setting.js';
 import { readLoginNote } from './login-note.js';
 import { type LoginProcess, processOfLogin } from './login-process.js';
-import { type LoginReply, type LoginRequest, parseLoginReply } from './login-protocol.js';
+import { type BegunLogin, type LoginReply, type LoginRequest, parseLoginReply } from './login-protocol.js';
 import { type Answer, inJob, notInJob, plainReply, type SiteMessages, settingIn, severities } from './login-words.js';
 import { ownJobAround } from './own-job.js';
 import { type AdoptionRecord, Recorder } from './record.js';
@@ -29,6 +29,8 @@ import { admitSession, decideSession, type SessionOptions } from './session.js';
 export interface LoginOptions extends Pick<SessionOptions, 'signal'> {
   /** Whether the epilog is left a record of the adoption (`AdoptOptions.recorded`): on a node of Slurm's, not in a sandbox. */
   readonly isRecorded?: boolean;
+  /** Called once, before the first move: whoever hears it can put the process back where this program is killed. */
+  readonly onMoving?: (begun: BegunLogin) => void;
   readonly node: SlurmNode;
   readonly options: AdoptionOptions;
   readonly messages: SiteMessages;
@@ -67,6 +69,8 @@ export async function answerLogin(request: LoginRequest, login: LoginOptions): P
       found.asksItself && request.phase === 'account' ? await jobAround(request, found.process, within) : undefined;
     if (around !== undefined) return staying(request, { process: found.process, before, job: around, login: within });
     let setting = noSetting;
+    const sshdSession = sshdSessionOf(host, found.process);
+    let hasBegun = false;
     const admitted = await admitSession(sessionOf(request, found.process.pid), {
       ...{ node: login.node, options },
       ...defined({ signal: login.signal }),
@@ -80,14 +84,19 @@ export async function answerLogin(request: LoginRequest, login: LoginOptions): P
               setting = await settingOf(login.node, job, { options, deadline });
             },
           }),
-      ...(login.isRecorded === true ? { recorded: defined({ sshdSession: sshdSessionOf(host, found.process) }) } : {}),
+      ...(login.isRecorded === true ? { recorded: defined({ sshdSession }) } : {}),
+      onMoving: () => {
+        if (!hasBegun) login.onMoving?.({ process: found.process, from: directoriesOf(login.node, before) });
+        hasBegun = true;
+      },
     });
     // Before anything is made of it: the log has the answer that the module is given.
     const record = request.phase === 'session' ? { ...admitted, ...answerOfSession(admitted, options) } : admitted;
     const said = adjustOom(host, found.process, { record, options });
     const lines = [...said, ...setting.notes];
     const reply = replyOf({ request, process: found.process, before, record, login: within, said: lines });
-    return { reply: { ...reply, ...settingIn(setting, options) }, record };
+    const audit = login.isRecorded === true ? auditIn(record, sshdSession) : {};
+    return { reply: { ...reply, ...settingIn(setting, options), ...audit }, record };
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error;
     return failed(request, error, { login: within, process: found.process });
@@ -148,6 +157,13 @@ function sshdSessionOf(host: Host, { pid }: ProcessIdentity): number | undefined
     const { ppid } = withHeld(holdProcess(host, pid), (held) => held.stat());
     return sessionIdOf(filesOf(host, ppid));
   });
+}
+
+/** In most stacks pam_loginuid is run behind us: the module notes what it set beside the record of the adoption. */
+function auditIn({ target, action }: AdoptionRecord, sshdSession: number | undefined): Pick<LoginReply, 'audit'> {
+  const folder = target?.kind === 'job' ? recordFolderOf(target) : undefined;
+  if (action !== 'allow' || sshdSession === undefined || folder === undefined) return {};
+  return { audit: { sshdSession, folder } };
 }
 
 /**

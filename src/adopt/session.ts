@@ -38,6 +38,8 @@ export interface SessionOptions {
   readonly isCounted?: boolean;
   /** As in AdoptOptions. */
   readonly asksItself?: boolean;
+  /** As in AdoptOptions; once for each job that is tried. */
+  readonly onMoving?: AdoptOptions['onMoving'];
   /** As in AdoptOptions. */
   readonly recorded?: AdoptOptions['recorded'];
   /** Called with the job once the session is in it; its time is the login's. */
@@ -205,7 +207,17 @@ const ofTheProcess: ReadonlySet<string> = new Set([
 
 async function attempt(login: Login, pid: number, { target, rule }: AdoptDecision): Promise<AdoptionResult> {
   const { session, options, deadline } = login;
-  const { node, descendants = false, force = false, signal, onProven, isCounted, asksItself, recorded } = session;
+  const {
+    node,
+    descendants = false,
+    force = false,
+    signal,
+    onProven,
+    onMoving,
+    isCounted,
+    asksItself,
+    recorded,
+  } = session;
   // A named job that failed is refused, whatever the options say.
   const isLetIn = options.actionAdoptFailure === 'allow' && rule !== 'named';
   try {
@@ -222,7 +234,7 @@ async function attempt(login: Login, pid: number, { target, rule }: AdoptDecisio
           onProven(result);
         },
       }),
-      ...defined({ isCounted, asksItself, recorded }),
+      ...defined({ onMoving, isCounted, asksItself, recorded }),
     });
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError) || ofTheProcess.has(error.code)) throw error;

@@ -1,6 +1,7 @@
 // Which processes were adopted into a job of this node: a file for each below /run/slurm-cgroups/adoptions, written
 // before the first move, completed after the proof, removed with the job. A login leaves it for the end of the job, which
-// is to find what the session started and what has left the job's cgroups since.
+// is to find what the session started and what has left the job's cgroups since. Beside it the module notes the audit session
+// of the login, where that is set only after the account phase.
 
 import { bootIdOf } from '../cgroup/note-owner.js';
 import type { ProcessFiles, ProcessIdentity } from '../cgroup/process.js';
@@ -172,8 +173,13 @@ export async function readAdoptions(host: Host, job: NamesOfJob, deadline: Deadl
       const own = { bootId: bootIdOf(host), pidNamespace: host.readlink('/proc/self/ns/pid') };
       const held = host.open(directory);
       try {
-        const found = held.entries('', mostOfJob + 1);
-        if (found.length > mostOfJob) unknown.push(`there are more than ${mostOfJob} records in ${quote(directory)}`);
+        // A record, and what the module noted beside it.
+        const found = held.entries('', 2 * mostOfJob + 1);
+        const ofRecords = found.filter(({ name }) => !name.endsWith(auditEnding));
+        if (found.length > 2 * mostOfJob || ofRecords.length > mostOfJob)
+          unknown.push(`there are more than ${mostOfJob} records in ${quote(directory)}`);
+        const audits = new Map<string, number>();
+        const records: AdoptedSession[] = [];
         for (const { name } of found) {
           if (name === fullMark) {
             unknown.push(`not every adoption is recorded: there was no room for more than ${mostOfJob}`);
@@ -185,11 +191,21 @@ export async function readAdoptions(host: Host, job: NamesOfJob, deadline: Deadl
             break;
           }
           if (name.endsWith(nextEnding)) continue; // its writer is at it, or was killed
+          if (name.endsWith(auditEnding)) {
+            const noted = auditNoteIn(host, held, name);
+            if (noted === 'malformed') malformed.push(name);
+            else if (noted !== 'gone') audits.set(name.slice(0, -auditEnding.length), noted);
+            continue;
+          }
           const record = recordIn(host, held, name);
           if (record === 'gone') continue;
           if (record === 'malformed') malformed.push(name);
           else if (record.bootId !== own.bootId || record.pidNamespace !== own.pidNamespace) foreign.push(name);
-          else sessions.push(record);
+          else records.push(record);
+        }
+        for (const record of records) {
+          const { auditSession = audits.get(`${record.pid}-${record.startTime}`) } = record;
+          sessions.push({ ...record, ...defined({ auditSession }) });
         }
       } finally {
         held.close();
@@ -257,6 +273,11 @@ function jobOfFolder(name: string): JobName | undefined {
   return parseJobName(/^\d/.test(name) ? `job_${name}` : name);
 }
 
+/** The name of the folder in which the adoptions into a job are recorded. */
+export function recordFolderOf(job: NamesOfJob): string | undefined {
+  return foldersOf(job)[0]?.slice(folder.length + 1);
+}
+
 /** By the id, and by the SLUID, as a login has known the job; the first is the one that is written to. */
 function foldersOf({ jobId, sluid }: NamesOfJob): readonly string[] {
   const names = [...(jobId === undefined ? [] : [String(jobId)]), ...(sluid === undefined ? [] : [sluid])];
@@ -273,7 +294,7 @@ function requireRoom(
   host: Host,
   { directory, name, job }: { readonly directory: string; readonly name: string; readonly job: NamesOfJob },
 ): boolean {
-  const records = ifThere(() => host.names(directory));
+  const records = ifThere(() => host.names(directory))?.filter((one) => !one.endsWith(auditEnding));
   const isAgain = records?.includes(name) === true;
   const isFull =
     records === undefined
@@ -300,6 +321,8 @@ function earlierOf(host: Host, directory: string, record: AdoptedSession): Adopt
 }
 
 const nextEnding = '.next';
+/** native/pam/protocol.h has the same. */
+export const auditEnding = '.audit';
 /** The name of no record: stands where one could not be written for want of room. */
 const fullMark = 'full';
 
@@ -334,16 +357,30 @@ function removeIfEmpty(host: Host, directory: string): boolean {
   }
 }
 
-/** In a folder that only root can write: what is looked at cannot be exchanged by another user before it is read. */
 function recordIn(host: Host, held: Directory, name: string): AdoptedSession | 'gone' | 'malformed' {
-  const stat = held.stat(name);
-  if (stat === undefined) return 'gone';
-  const isRoots = isRegularFile(stat) && stat.uid === BigInt(host.self().uid) && !othersCanWrite(stat);
-  if (!isRoots || stat.size > longestRecord) return 'malformed';
-  const text = ifThere(() => held.read(name));
+  const text = textIn(host, held, name);
+  const record = text === undefined ? undefined : parseRecord(text);
   if (text === undefined) return 'gone';
-  const record = parseRecord(text);
   return record !== undefined && name === `${record.pid}-${record.startTime}` ? record : 'malformed';
+}
+
+/** What the module wrote (native/pam/audit.c): the audit session that pam_loginuid set behind the account phase. */
+function auditNoteIn(host: Host, held: Directory, name: string): number | 'gone' | 'malformed' {
+  const text = textIn(host, held, name);
+  if (text === undefined) return 'gone';
+  const session = numberIn(text);
+  return session === undefined || session >= unset ? 'malformed' : session;
+}
+
+/**
+ * In a folder that only root can write: what is looked at cannot be exchanged by another user before it is read. Empty:
+ * it is not as it has to be. `undefined`: it is gone.
+ */
+function textIn(host: Host, held: Directory, name: string): string | undefined {
+  const stat = held.stat(name);
+  if (stat === undefined) return undefined;
+  const isRoots = isRegularFile(stat) && stat.uid === BigInt(host.self().uid) && !othersCanWrite(stat);
+  return !isRoots || stat.size > longestRecord ? '' : ifThere(() => held.read(name));
 }
 
 function parseRecord(text: string): AdoptedSession | undefined {

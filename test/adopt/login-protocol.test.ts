@@ -3,6 +3,7 @@ import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  formatBegunReply,
   formatLoginReply,
   formatMessage,
   type LoginReply,
@@ -10,7 +11,9 @@ import {
   parseLoginReply,
   parseLoginRequest,
 } from '../../src/adopt/login-protocol.js';
+import { auditEnding } from '../../src/jobs/adoptions.js';
 import { ParseError } from '../../src/machine/errors.js';
+import { stateFolder } from '../../src/machine/state-folder.js';
 
 const root = path.resolve(import.meta.dirname, '../..');
 const header = fs.readFileSync(path.join(root, 'native/pam/protocol.h'), 'utf8');
@@ -40,12 +43,18 @@ describe('loginProtocol', () => {
       constant('PROTOCOL_ANSWER'),
       constant('PROTOCOL_LONGEST_LINE'),
       constant('PROTOCOL_LONGEST_MESSAGE'),
+      constant('PROTOCOL_LOGINS'),
+      constant('PROTOCOL_ADOPTIONS'),
+      constant('PROTOCOL_AUDIT'),
     ]).toEqual([
       String(loginProtocol.version),
       loginProtocol.request,
       loginProtocol.answer,
       String(loginProtocol.longestLine),
       String(loginProtocol.longestMessage),
+      stateFolder('logins'),
+      stateFolder('adoptions'),
+      auditEnding,
     ]);
   });
 });
@@ -151,6 +160,10 @@ const anyReply: fc.Arbitrary<LoginReply> = fc.record(
     xauthority: anyName.map((text) => `/tmp/${text}`),
     stepd: fc.record({ version: fc.nat(65_535), path: anyName.map((text) => `/var/${text}`) }),
     namespaces: fc.subarray(['unknown', 'account'] as const),
+    audit: fc.record({
+      sshdSession: fc.nat(0xffff_ffff),
+      folder: fc.constantFrom('102', 's9BNM865MKYJ00'),
+    }),
   },
   { requiredKeys: ['action', 'reason', 'log', 'messages', 'isCounted', 'cgroups', 'from', 'namespaces'] },
 );
@@ -162,6 +175,43 @@ describe('formatLoginReply()', () => {
         expect(parseLoginReply(formatLoginReply(reply))).toEqual(reply);
       }),
     );
+  });
+
+  it('is whole behind its begin, which is sent before the first move', () => {
+    fc.assert(
+      fc.property(anyReply, ({ process = { pid: 5, startTime: 6n }, ...rest }) => {
+        const reply: LoginReply = { ...rest, process };
+        const begun = formatBegunReply({ process, from: reply.from });
+        const sent = begun + formatLoginReply(reply, begun);
+        const sorted = ({ from, ...other }: LoginReply) => ({ ...other, from: [...new Set(from)].sort() });
+        expect(sorted(parseLoginReply(sent))).toEqual(sorted(reply));
+        expect(begun.split('\n').length).toBe(reply.from.length + 3);
+      }),
+    );
+  });
+
+  it('stays a message behind the longest begin, and keeps what the module needs', () => {
+    const process = { pid: 5, startTime: 6n };
+    const from = Array.from({ length: 40 }, (_, at) => `/sys/${at}${'x'.repeat(3000)}`);
+    const begun = formatBegunReply({ process, from });
+    expect(Buffer.byteLength(begun)).toBeLessThanOrEqual(loginProtocol.longestMessage / 2);
+    const reply: LoginReply = {
+      ...{ action: 'deny', reason: '%'.repeat(1000), messages: ['%'.repeat(1000)], isCounted: false, namespaces: [] },
+      ...{
+        process,
+        cgroups: [],
+        from: [],
+        log: Array.from({ length: 40 }, () => ({ severity: 6, line: '%'.repeat(1000) })),
+      },
+    };
+    const sent = begun + formatLoginReply(reply, begun);
+    expect(Buffer.byteLength(sent)).toBeLessThanOrEqual(loginProtocol.longestMessage);
+    expect(parseLoginReply(sent)).toMatchObject({
+      action: 'deny',
+      process,
+      reason: reply.reason,
+      messages: reply.messages,
+    });
   });
 
   it('cuts what is too long, and stays a message', () => {

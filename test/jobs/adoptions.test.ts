@@ -110,6 +110,32 @@ describe('openAdoptionRecord()', () => {
     expect((await read()).sessions).toMatchObject([{ auditSession: 8 }]);
   });
 
+  it('has the audit session that the module noted beside it; its own counts more', async () => {
+    open().complete({});
+    plant(`${file}.audit`, '9\n');
+    expect(await read()).toEqual({ sessions: [expect.objectContaining({ pid: 4711, auditSession: 9 })], notes: [] });
+    open().complete({ auditSession: 8 });
+    expect((await read()).sessions).toMatchObject([{ auditSession: 8 }]);
+    expect(await remove()).toBeUndefined();
+    expect(state.left()).toEqual(['adoptions/']);
+  });
+
+  it.each([
+    ['no number', 'nine\n', 0o600],
+    ['nothing', '', 0o600],
+    ['no session at all', '4294967295\n', 0o600],
+    ['what others can write', '9\n', 0o666],
+  ])('believes no note of an audit session that holds %s', async (_, text, mode) => {
+    open().complete({});
+    plant(`${file}.audit`, text, mode);
+    const { sessions, notes } = await read();
+    expect(sessions.map(({ auditSession }) => auditSession)).toEqual([undefined]);
+    expect(notes).toEqual([expect.stringContaining('not as this program writes them: "4711-123456.audit"')]);
+    // A note without a record says nothing.
+    fs.unlinkSync(`${state.folder}/${file}`);
+    expect((await read()).sessions).toEqual([]);
+  });
+
   it('takes no other file for the record of an earlier adoption', async () => {
     const earlier = open();
     earlier.complete({ auditSession: 7 });

@@ -3,7 +3,9 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { describe, expect } from 'vitest';
-import { allowed, type Login, line, longestMs, Programs, reply } from './programs.js';
+import type { Cgroup } from '../../src/cgroup/cgroup.js';
+import type { TestCgroups } from '../support/test-cgroups.js';
+import { allowed, type Login, line, longestMs, Programs, recorded, reply } from './programs.js';
 
 const programs = new Programs(['module', 'login']);
 const rootTest = (name: string, act: () => Promise<void>) => programs.test(name, true, act);
@@ -598,4 +600,72 @@ rootTest('a hundred logins of one process leave nothing behind', async () => {
   expect(new Set(login.answers)).toEqual(new Set(['ignored']));
   expect(login.answers.length).toBe(100);
   unchanged(login);
+});
+
+describe('a helper that had begun to move the session', () => {
+  const said = (...from: readonly Cgroup[]) =>
+    ['slurm-cgroups-answer 1', 'process @PID@ @START@', ...from.map(({ directory }) => `from ${directory}`), ''].join(
+      '|',
+    );
+  const places = (login: Login) => login.lines.filter((text) => /^\d+:freezer:/.test(text));
+  /** In two cgroups of one hierarchy: where it was, and the job. */
+  const around = (area: TestCgroups) => {
+    const top = area.at('freezer');
+    return [area.mkdir(top, 'before'), area.mkdir(top, 'job')] as const;
+  };
+
+  for (const [part, words, why] of [
+    ['begins', ['budget=60s'], 'ended without a whole answer (signal 9)'],
+    ['lingers', ['budget=700ms'], 'no answer within 700 ms and was killed'],
+  ] as const)
+    programs.kernelTest(
+      `and then ${part === 'begins' ? 'died' : 'hung'}: it is put back`,
+      ['freezer'],
+      async (area) => {
+        const [before, job] = around(area);
+        for (const call of ['account', 'open']) {
+          const record =
+            call === 'open' ? recorded('action allow', 'process @PID@ @START@', 'job 5', 'cgroup freezer /5') : [];
+          const steps = [`cgroup=${before.directory}`, ...record, `part=${part} ${job.directory} ${said(before)}`];
+          const login = await programs.login(line(...words), ...steps, `call=${call}`, 'helper', 'places');
+          expect([login.answers, places(login)]).toEqual([['ignored'], [expect.stringMatching(`:${before.path}$`)]]);
+          expect(login.log).toEqual([
+            expect.stringMatching(
+              /^4 The helper had begun to move process \d+ into a job: it is back in the cgroups it came from$/,
+            ),
+            expect.stringContaining(why),
+          ]);
+          expect(login.has('helper is gone')).toBe(true);
+          unchanged(login);
+        }
+      },
+    );
+
+  programs.kernelTest('where a cgroup that it came from is gone: the log names it', ['freezer'], async (area) => {
+    const [before, job] = around(area);
+    const gone = `${said(before)}from ${before.directory}/gone|`;
+    const login = await programs.login(line(), `part=begins ${job.directory} ${gone}`, 'call=account', 'places');
+    expect(places(login)).toEqual([expect.stringMatching(`:${before.path}$`)]);
+    expect(login.log[0]).toMatch(
+      /^3 The helper had begun to move process \d+ into a job, and 1 of the cgroups it came from cannot be entered again \(.*\/gone: No such file or directory\)$/,
+    );
+  });
+
+  programs.kernelTest(
+    'another process than this one is not touched, and nothing after a line that is wrong',
+    ['freezer'],
+    async (area) => {
+      const [before, job] = around(area);
+      for (const text of ['process 1 @START@', 'process @PID@ @START@|action perhaps']) {
+        const begun = `slurm-cgroups-answer 1|${text}|from ${before.directory}|`;
+        const login = await programs.login(line(), `part=begins ${job.directory} ${begun}`, 'call=account', 'places');
+        expect([login.log.length, places(login)]).toEqual([1, [expect.stringMatching(`:${job.path}$`)]]);
+      }
+    },
+  );
+
+  rootTest('and that answers in the end: the begin is a part of its answer', async () => {
+    const login = await programs.login(line(), `part=answer ${allowed}`, 'call=account');
+    expect([login.answers, login.environment]).toEqual([['success'], expect.arrayContaining(['SLURM_JOB_ID=5'])]);
+  });
 });

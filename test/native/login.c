@@ -6,7 +6,7 @@
  *   words=PAM WORDS        the PAM line (before the first call)      user=NAME service=NAME rhost=NAME
  *   renamed=NAME           the service, once PAM is started: a name that no file can have
  *   part=TEXT              what the puppet does                      pamenv=NAME=VALUE      env=NAME=VALUE (our own)
- *   file=PATH=TEXT         writes a file (0600; @PID@ and @START@ are ours, `|` a line end)
+ *   file=PATH=TEXT         writes a file (0600; @PID@, @START@, @SESSION@ are ours, `|` a line end)
  *   mkdir=PATH chmod=MODE=PATH chown=UID=PATH link=TARGET=PATH unlink=PATH   (PATH may hold @PID@ and @START@)
  *   sigchld=ignore|handler|nowait   sigpipe   handlers (for all signals)   alarm=MS (again and again)   alarms (came?)
  *   as=MB nofile=N limits (soft ones)   closed (0 to 2 are)   open=N (more descriptors)   threads=N   cwd=PATH
@@ -15,6 +15,8 @@
  *   leaves=MS (a child of ours ends then)   ended (how many did our handler for SIGCHLD see?)
  *   listen=PORT (on 127.0.0.1)   child (a process is forked: what PAM environment has it?)   hostname
  *   stepd=PROGRAM=VERSION=PART (stepd.c, at /run/test/spool/n_5.4294967292)   folder (where are we?)
+ *   loginuid=UID (as pam_loginuid sets it)   session (its audit session)   places (our cgroups)
+ *   show=PATH (a file of one line; PATH may hold @PID@ and @START@)
  *   die (a child that logs in is killed)   saw (what the puppet saw)   has=PATH   helper, grandchild (does it live?)
  *
  * Says, line by line: `log SEVERITY TEXT`, `user STYLE TEXT`, `result CALL NUMBER MILLISECONDS`, `pamenv NAME=VALUE`, and
@@ -99,7 +101,7 @@ static int converse(int count, const struct pam_message **messages, struct pam_r
 	return *replies == NULL ? PAM_BUF_ERR : PAM_SUCCESS;
 }
 
-/* `text` with @PID@ and @START@, and `|` as a line end. */
+/* `text` with @PID@, @START@ and @SESSION@ (our audit session), and `|` as a line end. */
 static const char *filled(const char *text, int lines) {
 	static char buffer[70000];
 	struct self self;
@@ -113,6 +115,11 @@ static const char *filled(const char *text, int lines) {
 		} else if (strncmp(text, "@START@", 7) == 0) {
 			used += (size_t)snprintf(buffer + used, 64, "%llu", (unsigned long long)self.start);
 			text += 7;
+		} else if (strncmp(text, "@SESSION@", 9) == 0) {
+			uint64_t session = 0;
+			self_number("/proc/self/sessionid", &session);
+			used += (size_t)snprintf(buffer + used, 64, "%llu", (unsigned long long)session);
+			text += 9;
 		} else {
 			buffer[used++] = lines && *text == '|' ? '\n' : *text;
 			text++;
@@ -620,6 +627,20 @@ static void do_step(char *step) {
 		fprintf(out, "ended %d\n", (int)ended);
 	} else if (strcmp(step, "child") == 0) {
 		look_in_child();
+	} else if ((value = behind(step, "loginuid")) != NULL) {
+		int fd = open("/proc/self/loginuid", O_WRONLY | O_CLOEXEC);
+		if (fd < 0 || write(fd, value, strlen(value)) < 0)
+			die("set the loginuid");
+		close(fd);
+	} else if ((value = behind(step, "show")) != NULL) {
+		fprintf(out, "show ");
+		print_file(filled(value, 0));
+	} else if (strcmp(step, "session") == 0) {
+		fprintf(out, "session ");
+		print_file("/proc/self/sessionid");
+		fprintf(out, "\n");
+	} else if (strcmp(step, "places") == 0) {
+		print_file("/proc/self/cgroup");
 	} else if (strcmp(step, "hostname") == 0) {
 		char name[256] = "";
 		gethostname(name, sizeof name - 1);

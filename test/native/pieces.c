@@ -58,7 +58,7 @@ static const char full[] = HEAD
 	"message You are in job 5\nmessage \nprocess 31335 882100\njob 5\ncounted 1\nfailure deny\n"
 	"cgroup memory /slurm/uid_1001/job_5/step_extern/task_0\ncgroup cpu,cpuacct /slurm\ncgroup - /\n"
 	"from /sys/fs/cgroup/memory/system.slice/ssh.service\nfrom /sys/fs/cgroup/unified\n"
-	"display localhost:52.0\nxauthority /tmp/x y\nstepd 9728 /var/spool/slurmd/n_5.4294967292\nnamespaces account\nlater-key what%7Fever\nend\n";
+	"display localhost:52.0\nxauthority /tmp/x y\nstepd 9728 /var/spool/slurmd/n_5.4294967292\nnamespaces account\naudit 4294967295 s9BNM865MKYJ00\nlater-key what%7Fever\nend\n";
 
 static void test_numbers(void) {
 	static const struct { const char *text; int good; uint64_t value; } rows[] = {
@@ -203,6 +203,7 @@ static void test_replies(void) {
 	check(strcmp(reply.display, "localhost:52.0") == 0 && strcmp(reply.xauthority, "/tmp/x y") == 0);
 	check(strcmp(reply.stepd, "/var/spool/slurmd/n_5.4294967292") == 0 && reply.stepd_version == 9728);
 	check(reply.spaces_at_once && !reply.spaces_unknown);
+	check(reply.sshd_session == UINT32_MAX && strcmp(reply.adoptions, "s9BNM865MKYJ00") == 0);
 	check(has("log", 0, "6 Connection by user alice: process 31335 adopted into job 5") && has("log", 1, "7 50% done\nnext") && has("log", 2, NULL));
 	check(has("message", 0, "You are in job 5") && has("message", 1, "") && has("message", 2, NULL));
 	check(has("cgroup", 1, "cpu,cpuacct /slurm") && has("from", 1, "/sys/fs/cgroup/unified") && has("from", 2, NULL));
@@ -219,7 +220,7 @@ static void test_replies(void) {
 		"action ignore\n", "action allow\nreason \n", "action allow\ncounted 0\n", "action allow\njob 4294967295\n",
 		"x y\nx y\naction deny\n", "action deny\nmessage %00\nlog 0 \n", "a-b \naction allow\n", "action deny\nmessage end\n",
 		"action deny\nmessage \xff\xfe\n", "action allow\nprocess 2147483647 0\n", "action allow\nfailure allow\n",
-		"failure deny\naction allow\n", "action allow\nnamespaces unknown\nnamespaces account\n", "action allow\nstepd 0 /a\n",
+		"action allow\naudit 0 5\n", "failure deny\naction allow\n", "action allow\nnamespaces unknown\nnamespaces account\n", "action allow\nstepd 0 /a\n",
 	};
 	static const char *const bad[] = {
 		"", "action\n", "action \n", "action Allow\n", "action allow \n", "action allow\naction allow\n", "reason x\n",
@@ -233,7 +234,9 @@ static void test_replies(void) {
 		"action allow\ndisplay \n", "action allow\ndisplay a%0Ab\n", "action allow\nxauthority a%00\n",
 		"action allow\nstepd /a\n", "action allow\nstepd 1 a\n", "action allow\nstepd 1 /a/\n", "action allow\nstepd 65536 /a\n",
 		"action allow\nstepd 1 /a%0A\n", "action allow\nstepd 1 /a\nstepd 1 /a\n", "action allow\nnamespaces all\n",
-		"action deny\n\n", "action deny\n x\n", "action deny\nKey x\n", "action deny\nk_y x\n", "action deny\nkey\n",
+		"action allow\naudit 5\n", "action allow\naudit 5 \n", "action allow\naudit 4294967296 5\n", "action allow\naudit -1 5\n",
+		"action allow\naudit 5 ..\n", "action allow\naudit 5 5/6\n", "action allow\naudit 5 5 \n", "action allow\naudit 5 5\naudit 5 5\n",
+		"action allow\naudit 5 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n", "action deny\n\n", "action deny\n x\n", "action deny\nKey x\n", "action deny\nk_y x\n", "action deny\nkey\n",
 		"action deny\nmessage a\tb\n", "action deny\nmessage \x7f\n", "action deny\r\n", "action deny\nmessage %\n",
 		"action deny\nmessage %0\n", "action deny\nmessage %0a\n", "action deny\nmessage %41\n", "action deny\nmessage %GG\n",
 		"action deny\nunknown %zz\n", "action deny\nend\nend\n", "action allow\nfailure ignore\n", "action allow\nfailure \n",
@@ -283,6 +286,31 @@ static void test_replies(void) {
 		memcpy(big + used, "end\n", 4);
 		check(used + 4 == PROTOCOL_LONGEST_MESSAGE + (size_t)over);
 		check((parse(big, used + 4) == NULL) == !over);
+	}
+}
+
+/* What came of a message before its sender was killed: its whole lines, or nothing. */
+static void test_begun(void) {
+	static const char start[] = HEAD "process 31335 882100\nfrom /a\nfrom /b\n";
+	for (size_t length = 0; length < sizeof full - 1; length++) {
+		char *copy = malloc(length > 0 ? length : 1);
+		if (copy == NULL)
+			abort();
+		memcpy(copy, full, length);
+		bool begun = reply_parse_begun(copy, length, &reply);
+		check(begun == (length >= sizeof HEAD - 1));
+		check(begun || (reply.used == 0 && reply.pid == 0));
+		free(copy);
+	}
+	check(reply_parse_begun(start, sizeof start - 1, &reply) && reply.pid == 31335 && reply.start == 882100);
+	check(has("from", 0, "/a") && has("from", 1, "/b") && has("from", 2, NULL));
+	/* The last line has not come whole. */
+	check(reply_parse_begun(start, sizeof start - 2, &reply) && has("from", 0, "/a") && has("from", 1, NULL));
+	static const char *const bad[] = { "", "x\n", "slurm-cgroups-answer 9\nprocess 5 5\n", HEAD "process 5\n", HEAD "process 5 5\nfrom x\n",
+		HEAD "process 5 5\nprocess 5 5\n", HEAD "process 5 5\nend\nfrom /a\n", HEAD "process 5 5\n\n" };
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		check_for(!reply_parse_begun(bad[i], strlen(bad[i]), &reply), bad[i]);
+		check_for(reply.pid == 0 && reply.used == 0, bad[i]);
 	}
 }
 
@@ -469,6 +497,7 @@ int main(int argc, char **argv) {
 	test_options();
 	test_requests();
 	test_replies();
+	test_begun();
 	test_stats();
 	test_places();
 	test_plain();

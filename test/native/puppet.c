@@ -132,6 +132,17 @@ static void answer(const char *text) {
 	send_text(out);
 }
 
+static int move_login(const char *directory) {
+	char file[4200], pid[64];
+	value_of("pid", pid);
+	snprintf(file, sizeof file, "%s/cgroup.procs", directory);
+	int procs = open(file, O_WRONLY);
+	int moved = procs >= 0 && write(procs, pid, strlen(pid)) > 0;
+	if (procs >= 0)
+		close(procs);
+	return moved;
+}
+
 static void ignore_all(void) {
 	for (int number = 1; number < 65; number++)
 		if (number != SIGALRM) /* the end of a puppet that a broken module left */
@@ -196,18 +207,27 @@ int main(int count, char **words) {
 			usleep(1000);
 		}
 	} else if (strcmp(part, "adopts") == 0) { /* moves the login to the first word, then answers with the rest */
-		char *rest = strchr(text, ' '), file[4200], pid[64];
+		char *rest = strchr(text, ' ');
 		if (rest == NULL)
 			return 9;
 		*rest = '\0';
 		read_request();
-		value_of("pid", pid);
-		snprintf(file, sizeof file, "%s/cgroup.procs", text);
-		int procs = open(file, O_WRONLY);
-		if (procs < 0 || write(procs, pid, strlen(pid)) < 0)
+		if (!move_login(text))
 			return 9;
-		close(procs);
 		answer(rest + 1);
+	} else if (strcmp(part, "begins") == 0 || strcmp(part, "lingers") == 0) { /* says the rest, moves the login, is killed or hangs */
+		char *rest = strchr(text, ' ');
+		if (rest == NULL)
+			return 9;
+		*rest = '\0';
+		read_request();
+		answer(rest + 1);
+		if (!move_login(text))
+			return 9;
+		if (strcmp(part, "begins") == 0)
+			raise(SIGKILL);
+		for (;;)
+			pause();
 	} else if (strcmp(part, "code") == 0) { /* answers, and exits with 7 */
 		read_request();
 		answer(text);

@@ -432,3 +432,49 @@ describe('a session that another module moved', () => {
     },
   );
 });
+
+describe('the audit session of a session that is in its job', () => {
+  const adoptions = '/run/slurm-cgroups/adoptions';
+  const note = `${adoptions}/5/@PID@-@START@.audit`;
+  const made = [`mkdir=${adoptions}`, `mkdir=${adoptions}/5`];
+  const withAudit = (audit: string) =>
+    recorded('action allow', 'message You are in job 5', ours, 'job 5', ...here(), `audit ${audit}`);
+  const sessionOf = ({ lines }: Login) =>
+    /^session (\d+)$/.exec(lines.find((text) => text.startsWith('session ')) ?? '')?.[1];
+  const shown = ({ lines }: Login) => /^show (\d+)$/.exec(lines.find((text) => text.startsWith('show ')) ?? '')?.[1];
+
+  rootTest('is noted beside the record of its adoption', async () => {
+    const steps = [...withAudit('4294967295 5'), ...made, 'loginuid=1', 'session', 'call=open', `show=${note}`];
+    const login = await programs.login(line(), ...steps);
+    expect([login.answers, login.log, shown(login)]).toEqual([['success'], [], sessionOf(login)]);
+    unchanged(login);
+    // Again, in a process that has another's: what is there stays.
+    const again = await programs.login(line(), ...steps, 'call=open');
+    expect([again.answers, again.log]).toEqual([['success', 'success'], []]);
+  });
+
+  for (const [name, audit, steps] of [
+    ['none is set', '4294967295 5', made],
+    ['it is another user’s', '4294967295 5', [...made, 'loginuid=2']],
+    ['nothing is recorded of the job any more', '4294967295 5', ['loginuid=1']],
+  ] as const)
+    rootTest(`is not noted where ${name}`, async () => {
+      const login = await programs.login(line(), ...withAudit(audit), ...steps, 'call=open', `has=${note}`);
+      expect([login.answers, login.log, login.has(`has ${note}: no`)]).toEqual([['success'], [], true]);
+    });
+
+  rootTest('is not noted where it is sshd’s own', async () => {
+    const steps = ['loginuid=1', ...withAudit('@SESSION@ 5'), ...made, 'call=open', `has=${note}`];
+    const login = await programs.login(line(), ...steps);
+    expect([login.answers, login.log, login.has(`has ${note}: no`)]).toEqual([['success'], [], true]);
+  });
+
+  rootTest('is not noted in a folder that is not root’s alone, and the log says so', async () => {
+    const steps = [...made, `chmod=777=${adoptions}/5`, 'loginuid=1', 'call=open', `has=${note}`];
+    const login = await programs.login(line(), ...withAudit('4294967295 5'), ...steps);
+    expect([login.answers, login.has(`has ${note}: no`)]).toEqual([['success'], true]);
+    expect(login.log).toEqual([
+      "4 The audit session of user daemon is not recorded with the adoption into 5: its folder is not root's alone",
+    ]);
+  });
+});

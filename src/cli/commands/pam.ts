@@ -2,11 +2,12 @@
 // here is loaded at every login. Under pam_exec, which gives no request, the environment of PAM is one.
 
 import process from 'node:process';
-import { type AnsweredLogin, answerLogin, leftOf } from '../../adopt/login.js';
+import { type AnsweredLogin, answerLogin, type LoginOptions, leftOf } from '../../adopt/login.js';
 import { forgetLogin, noteLogin } from '../../adopt/login-note.js';
 import {
   bareReply,
   endOfMessage,
+  formatBegunReply,
   formatLoginReply,
   type LoginRequest,
   loginProtocol,
@@ -72,8 +73,13 @@ export async function runPam(words: Words): Promise<number> {
     );
   const request = isByModule ? readRequest() : await requestOfPamExec(host, words.operands);
   if (request === undefined) return 0;
-  const { reply, record } = await answerTo(host, request, words);
-  if (isByModule) writeOutput(formatLoginReply(reply));
+  let begun = '';
+  const { reply, record } = await answerTo(host, request, words, (its) => {
+    if (!isByModule) return;
+    begun = formatBegunReply(its);
+    writeOutput(begun);
+  });
+  if (isByModule) writeOutput(formatLoginReply(reply, begun));
   else writeOutput(reply.action === 'deny' ? reply.messages.map((line) => `${line}\n`).join('') : '');
   // Behind the answer, which the journal must not make late; the module waits for the end of this program, too.
   const unlogged = await logLogin(host, record);
@@ -87,7 +93,12 @@ function readRequest(): LoginRequest {
 }
 
 /** The site's configuration, then the PAM line, then the login itself. A mistake in either is a generic failure. */
-async function answerTo(host: Host, request: LoginRequest, words: Words): Promise<AnsweredLogin> {
+async function answerTo(
+  host: Host,
+  request: LoginRequest,
+  words: Words,
+  onMoving: LoginOptions['onMoving'] & {},
+): Promise<AnsweredLogin> {
   let site: SiteConfiguration;
   try {
     site = await configurationOf(host, request, flagValue(words, 'config') ?? configurationFile);
@@ -100,7 +111,7 @@ async function answerTo(host: Host, request: LoginRequest, words: Words): Promis
   // No epilog runs in a sandbox, so nothing is recorded for one.
   const isSandbox = words.flags.has(withinFlag.name);
   const node = isSandbox ? await nodeWithin(host, words, its) : await nodeForLogin(host, its);
-  return kept(host, await answerLogin(request, { node, options, messages, isRecorded: !isSandbox }));
+  return kept(host, await answerLogin(request, { node, options, messages, isRecorded: !isSandbox, onMoving }));
 }
 
 /**
