@@ -217,13 +217,15 @@ static const char *take_line(const char *line, size_t length, struct reply *repl
 	return NULL; /* a key of a later version */
 }
 
-/* The lines up to `end`, or up to the last whole one. NULL, and where it came to: `*at` is behind them. */
+static const char unfinished[] = "it ends in the middle";
+
+/* The lines up to `end`: NULL; or what is wrong: `unfinished`, where all of them are as they have to be, and no end came. */
 static const char *take_lines(const char *text, size_t length, struct reply *reply, size_t *at, unsigned *seen) {
 	for (;;) {
 		const char *line = text + *at;
 		const char *end = memchr(line, '\n', length - *at);
 		if (end == NULL)
-			return "it ends in the middle";
+			return unfinished;
 		size_t size = (size_t)(end - line);
 		if (size > PROTOCOL_LONGEST_LINE)
 			return "a line is too long";
@@ -260,12 +262,9 @@ bool reply_parse_begun(const char *text, size_t length, struct reply *reply) {
 	size_t at = length > PROTOCOL_LONGEST_MESSAGE ? 0 : header_length(text, length);
 	if (at == 0)
 		return false;
-	const char *last = memrchr(text, '\n', length);
-	size_t whole = (size_t)(last - text) + 1; /* the header has one */
-	take_lines(text, whole, reply, &at, &seen);
-	if (at == whole)
+	if (take_lines(text, length, reply, &at, &seen) == unfinished)
 		return true;
-	*reply = (struct reply){ .used = 0 }; /* a line that is not as it has to be: nothing of it is used */
+	*reply = (struct reply){ .used = 0 }; /* a line that is not as it has to be, or an end: nothing of it is used */
 	return false;
 }
 

@@ -36,7 +36,7 @@ size_t reply_length(const char *text, size_t length);
 /* `text` has to be one whole message. NULL: it is, and `reply` holds it; else what is wrong with it. */
 const char *reply_parse(const char *text, size_t length, struct reply *reply);
 
-/* The same for what came of a message before its helper ended: its whole lines. False: they say nothing. */
+/* The same for what came of a message before its helper ended: its whole lines. False: there is nothing to use. */
 bool reply_parse_begun(const char *text, size_t length, struct reply *reply);
 
 /* Whether the session is in a job by what it says, be it one whose id is not known. */
