@@ -4,6 +4,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { readAdoptions } from '../../src/jobs/adoptions.js';
+import { deadlineIn } from '../../src/machine/deadline.js';
+import { liveHost } from '../../src/machine/live-host.js';
 import { keepLoginLog } from '../support/login-log.js';
 import { type Cluster, until, users } from './cluster.js';
 import { landingIn } from './differential/adopter.js';
@@ -44,6 +47,18 @@ describe('ssh through the PAM module', () => {
     const listed = () => site.listed(jobId);
     await until('the session is listed', async () => (await listed()).some((pid) => commandOf(pid).includes('333')));
     expect((await listed()).filter((pid) => commandOf(pid).includes('333'))).toHaveLength(1);
+  });
+
+  it('notes its audit session, which pam_loginuid sets after the account phase', async () => {
+    const jobId = await cluster.submit(alice, 'sleep 600');
+    const server = await site.serve({ pam: site.stack([], { session: ['session required pam_loginuid.so'] }) });
+    const { code, stdout } = await server.ssh(alice, ['cat /proc/self/sessionid; echo; cat /proc/self/loginuid']);
+    const [session, user] = stdout.split('\n').map(Number);
+    expect([code, user], server.log).toEqual([0, 1]);
+    const { sessions } = await readAdoptions(liveHost(), { jobId }, deadlineIn(liveHost(), 60_000));
+    expect(sessions).toContainEqual(
+      expect.objectContaining({ uid: 1, state: 'adopted', auditSession: session }), // the kernel gives no number twice
+    );
   });
 
   it('refuses a user without a job, and says why', async () => {
