@@ -21,8 +21,11 @@ export interface JobSetting {
 
 export const noSetting: JobSetting = { namespaces: 'none', notes: [] };
 
-/** How long slurmstepd may take for it. It has just answered: this is for one that is stopped in between. */
-const askMs = 500;
+/**
+ * How long slurmstepd may take for it: a part of what the login has left, and this at least. It has just answered, so this
+ * is for a machine that is busy, and for one that is stopped in between.
+ */
+const ask = { leastMs: 500, part: 0.25 };
 
 /** Whether jobs of this node can have it; where the configuration is not known, they can. */
 function wantedOf({ configuration }: Pick<SlurmNode, 'configuration'>, options: AdoptionOptions) {
@@ -44,7 +47,7 @@ export async function settingOf(
   const wanted = wantedOf(node, options);
   if (!wanted.x11 && !wanted.namespaces) return noSetting;
   const namespaces = wanted.namespaces && wanted.hasPlugin ? 'unknown' : 'none';
-  const left = deadline.part(askMs);
+  const left = deadline.part(Math.max(ask.leastMs, deadline.leftMs() * ask.part));
   const reached = await reachExternStepd(node, job, left);
   if (reached.outcome !== 'ready') {
     const why = reached.outcome === 'ending' ? reached.error.message : reached.why;
