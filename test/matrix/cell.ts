@@ -71,6 +71,7 @@ export async function runCell(cell: Cell): Promise<CellResult> {
           ...(cell.jobIdPaths ? ['CgroupJobIdPaths=yes'] : []),
         ].join('\n'),
         ...(cell.configless ? { CONFIGLESS: '1' } : {}),
+        ...(cell.container ? { CONTAINER: cell.container } : {}),
         ...(cell.accounting ? { ACCOUNTING: '1' } : {}),
         MATRIX_CELL: JSON.stringify({
           nodes: 1,

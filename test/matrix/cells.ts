@@ -17,6 +17,8 @@ export interface Cell {
   readonly jobIdPaths?: true;
   /** slurmd has its configuration from slurmctld; that of slurmctld is SlurmUser's, not root's. */
   readonly configless?: true;
+  /** The plugin that gives each job a /tmp of its own, in a namespace of mounts. */
+  readonly container?: 'job_container/tmpfs' | 'namespace/tmpfs';
   /** slurmdbd with a MariaDB (bare, on forky's root): what Slurm counted of a session is asked for. */
   readonly accounting?: true;
 }
@@ -34,7 +36,14 @@ export const cells: readonly Cell[] = [
   { name: '22.05 hybrid', slurm: '22.05', kernel: '6.1', boot: 'bare', cgroup: 'hybrid' },
   { name: '22.05 v2', slurm: '22.05', kernel: '6.1', boot: 'bare', cgroup: 'v2', ignoreSystemd: true },
   { name: '24.11 v1', slurm: '24.11', kernel: '6.1', boot: 'bare', cgroup: 'v1', configless: true },
-  { name: '24.11 v2 systemd', slurm: '24.11', kernel: '6.12', boot: 'systemd', cgroup: 'v2' },
+  {
+    name: '24.11 v2 systemd',
+    slurm: '24.11',
+    kernel: '6.12',
+    boot: 'systemd',
+    cgroup: 'v2',
+    container: 'job_container/tmpfs',
+  },
   {
     name: '24.11 v2 two nodes',
     slurm: '24.11',
@@ -55,7 +64,15 @@ export const cells: readonly Cell[] = [
     ignoreSystemd: true,
     accounting: true,
   },
-  { name: '26.05 v2 CgroupJobIdPaths', slurm: '26.05', kernel: '7.2', boot: 'systemd', cgroup: 'v2', jobIdPaths: true },
+  {
+    name: '26.05 v2 CgroupJobIdPaths',
+    slurm: '26.05',
+    kernel: '7.2',
+    boot: 'systemd',
+    cgroup: 'v2',
+    jobIdPaths: true,
+    container: 'namespace/tmpfs',
+  },
   {
     name: '26.05 v2 two nodes',
     slurm: '26.05',

@@ -6,11 +6,13 @@
 #   NODES         1 (vm), or 2 (vm1 in the network of this machine, vm2 in one of its own: two slurmd)
 #   CGCONF_EXTRA  lines for cgroup.conf
 #   CONFIGLESS    1: slurmd has its configuration from slurmctld, and /etc/slurm has none
+#   CONTAINER     job_container/tmpfs (up to 25.05) or namespace/tmpfs: each job has a /tmp of its own
 #   ACCOUNTING    1: slurmdbd, with the database that lies ready in this root (bare alone)
 # Ends with 1 and the logs where no node gets idle.
 set -u
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C
 boot=${BOOT:-bare} cg=${CG:-v2} nodes=${NODES:-1} configless=${CONFIGLESS:-} accounting=${ACCOUNTING:-}
+container=${CONTAINER:-}
 conf=/etc/slurm
 [ -z "$configless" ] || conf=/etc/slurm-ctld
 base=/var/spool/lab logs=/var/log/lab
@@ -85,6 +87,7 @@ MessageTimeout=60
 SlurmdTimeout=0
 ${configless:+SlurmctldParameters=enable_configless
 LaunchParameters=ulimit_pam_adopt}
+${container:+$(container_key)=$container}
 ${accounting:+AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 JobAcctGatherFrequency=task=1}
@@ -97,6 +100,10 @@ CONF
   # A node that is idle may take several jobs on one CPU: a cell needs six at a time, and has two CPUs.
   echo 'PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:8'
 }
+
+container_key() { case $container in namespace/*) echo NamespaceType ;; *) echo JobContainerType ;; esac }
+
+container_conf() { printf 'AutoBasePath=true\nBasePath=%s\n' $base/containers; }
 
 cgroup_conf() {
   case $cg in
@@ -219,6 +226,7 @@ slurm_conf >$conf/slurm.conf
 cgroup_conf >$conf/cgroup.conf
 mknod -m 666 /dev/lab0 c 1 7 || fail 'no device'
 gres_conf >$conf/gres.conf
+[ -z "$container" ] || container_conf >$conf/job_container.conf
 # slurmctld's is SlurmUser's where nobody else reads it; what slurmd reads must be root's.
 [ -z "$configless" ] || chown -R slurm: $conf
 case $boot in systemd) start_services ;; *) start_bare ;; esac

@@ -16,7 +16,8 @@ import { agentLine, jobSource, Outside, type Source } from '../../slurm/differen
 import { moduleFolder, moduleHere } from './module.js';
 import { cell, directoriesOf, directoryNameOf, node, nodeName, readOr, run, stepdsOf, submit, until } from './slurm.js';
 
-const folder = '/tmp/lab-differential';
+/** Not below /tmp: a job may have one of its own, and a login that joins its namespace of mounts has it too. */
+const folder = '/run/lab-differential';
 
 /** What a job's script runs in the background so that connections can begin in that job. */
 export function agent(name: string): string {

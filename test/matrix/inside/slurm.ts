@@ -31,6 +31,8 @@ export interface InsideCell {
   readonly ignoreSystemd: boolean;
   readonly configless: boolean;
   readonly accounting: boolean;
+  /** Jobs have namespaces of this plugin. */
+  readonly container?: string;
   /** Also what takes long, and differs by no more than the release. */
   readonly full: boolean;
 }
