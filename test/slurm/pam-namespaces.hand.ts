@@ -1,5 +1,7 @@
 // The namespace of mounts that job_container/tmpfs makes, joined by sessions of a real sshd. Not a part of the tests that
-// run by themselves: with this plugin slurmstepd of 22.05 dies now and then while it starts. BY_HAND=1 npm run test:slurm -- pam-namespaces
+// run by themselves: with this plugin slurmstepd of 22.05 dies now and then while it starts. That of
+// 24.11 and 26.05 does not: two cells of the matrix have it (test/matrix/inside/spaces.ts).
+// BY_HAND=1 npm run test:slurm -- pam-namespaces
 
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';

@@ -92,7 +92,7 @@ export class SshServer {
     fs.copyFileSync(path.join(folder, 'key'), path.join(folder, 'key-of-users'));
     fs.chmodSync(path.join(folder, 'key-of-users'), 0o644);
     fs.mkdirSync(path.join(folder, 'pam.d'));
-    fs.writeFileSync(path.join(folder, 'pam.d/sshd'), `${options.pam.join('\n')}\n`);
+    writeStack(folder, options.pam);
     fs.writeFileSync(path.join(folder, 'passwd'), passwdFor(options.users));
     const [port] = await freePorts();
     const config = [
@@ -134,6 +134,11 @@ export class SshServer {
       () => fs.existsSync(log) && fs.readFileSync(log, 'utf8').includes('Server listening'),
     );
     return new SshServer({ folder, port, sshd, syslog });
+  }
+
+  /** From the next connection on it has these lines for /etc/pam.d/sshd. */
+  setPam(lines: readonly string[]): void {
+    writeStack(this.folder, lines);
   }
 
   /** What sshd has said. */
@@ -262,6 +267,10 @@ export class SshServer {
     this.#syslog?.close();
     fs.rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+function writeStack(folder: string, lines: readonly string[]): void {
+  fs.writeFileSync(path.join(folder, 'pam.d/sshd'), `${lines.join('\n')}\n`);
 }
 
 /** A system log: syslog(3) takes a stream where /dev/log is none for datagrams, which Node cannot hear. */

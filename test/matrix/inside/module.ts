@@ -8,7 +8,7 @@ import type { Cluster } from '../../slurm/cluster.js';
 import { landingIn } from '../../slurm/differential/adopter.js';
 import { moduleWords } from '../../slurm/differential/pam-module.js';
 import { SshServer } from '../../slurm/ssh-server.js';
-import { cell, directoryNameOf, listPids } from './slurm.js';
+import { cell, commOf, directoryNameOf, listPids, until } from './slurm.js';
 
 /** Root's alone, as is all above it. */
 export const moduleFolder = '/run/lab-module';
@@ -48,10 +48,14 @@ export function describeModuleLogins(cluster: () => Promise<Cluster>, bobs: () =
       const before = (await listPids()).filter((one) => one.jobId === bobs() && one.stepId === 'extern').length;
       server.start('bob', ['exec sleep 3617']);
       const ofJob = async () => (await listPids()).filter((one) => one.jobId === bobs() && one.stepId === 'extern');
-      const isThere = async () => (await ofJob()).filter(({ pid }) => wordsOf(pid).includes('3617')).length;
-      for (let left = 200; left > 0 && (await isThere()) === 0; left--)
+      const found = async () => (await ofJob()).filter(({ pid }) => wordsOf(pid).includes('3617'));
+      for (let left = 200; left > 0 && (await found()).length === 0; left--)
         await new Promise((fulfil) => setTimeout(fulfil, 200));
-      expect([await isThere(), (await ofJob()).length > before]).toEqual([1, true]);
+      const [session, ...more] = await found();
+      expect([more.length, (await ofJob()).length > before]).toEqual([0, true]);
+      // Joined where jobs have mounts of their own. Else it has those of its sshd.
+      const mounts = mountsOf(cell.container ? await taskOf(bobs()) : server.pid);
+      expect(mountsOf(session?.pid ?? 0), server.log).toBe(mounts);
 
       const refused = await server.ssh('carol', ['true']);
       expect([refused.code, refused.stderr]).toEqual([
@@ -62,6 +66,22 @@ export function describeModuleLogins(cluster: () => Promise<Cluster>, bobs: () =
       await server.close();
     }
   });
+}
+
+/** Its namespace of mounts. */
+export function mountsOf(pid: number): string {
+  return fs.readlinkSync(`/proc/${pid}/ns/mnt`);
+}
+
+/** What the job's script sleeps by. */
+export async function taskOf(jobId: number): Promise<number> {
+  let task: number | undefined;
+  await until(`the task of job ${jobId} is listed`, async () => {
+    const batch = (await listPids(jobId)).filter(({ stepId }) => stepId === 'batch');
+    task = batch.map(({ pid }) => pid).find((pid) => commOf(pid) === 'sleep');
+    return task !== undefined;
+  });
+  return task ?? expect.unreachable();
 }
 
 function wordsOf(pid: number): string {

@@ -44,6 +44,7 @@ import {
   until,
   withoutNames,
 } from './slurm.js';
+import { describeNamespaces } from './spaces.js';
 
 /** Where a recording of this node is left for those outside. */
 const out = '/lab/out';
@@ -279,6 +280,11 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
   compareAdopters(() => ({ first, second, "bob's": bobs }));
   if (cell.boot === 'systemd' || cell.slurm === '20.11')
     describeModuleLogins(
+      async () => (await siteHere()).cluster,
+      () => bobs,
+    );
+  if (cell.container)
+    describeNamespaces(
       async () => (await siteHere()).cluster,
       () => bobs,
     );
