@@ -63,7 +63,7 @@ export function compareAdopters(jobs: () => Jobs): void {
 type Scene = Map<string, number>;
 
 async function compare(row: Row, jobs: Scene, outside: Source): Promise<void> {
-  const site = { ...(await siteHere()), hangsAfterMs: row.by === 'ssh' ? 60_000 : 12_000 };
+  const site = { ...(await siteHere()), hangsAfterMs: row.by === 'ssh' ? 60_000 : 8000 };
   const login: Login = {
     user: row.user ?? 'alice',
     service: row.service ?? 'sshd',
