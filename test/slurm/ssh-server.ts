@@ -24,6 +24,8 @@ export interface SshServerOptions {
   readonly addresses?: readonly string[];
   /** More of sshd's own environment. */
   readonly env?: NodeJS.ProcessEnv;
+  /** How long a session may take before it counts as hanging. Default: a minute. */
+  readonly sessionMs?: number;
   /** Its /run/slurm-cgroups and the log that its modules write to are its own: `state`, `records` and `syslog`. */
   readonly isApart?: boolean;
   /** Lines of shell that its mount namespace is set up with, before sshd starts there. `$0` is `folder` of the server. */
@@ -39,6 +41,7 @@ export interface LoginRecord {
   readonly rule: string;
   readonly reason: string;
   readonly trace: readonly string[];
+  readonly adoption?: { readonly accounting: string };
   readonly totalMs: number;
 }
 
@@ -61,14 +64,12 @@ export interface SshAnswer {
 
 export type SshKey = 'key' | 'key-of-users';
 
-/** How long a session may take before it counts as hanging. */
-const sessionMs = 60_000;
-
 export class SshServer {
   readonly port: number;
   readonly folder: string;
   readonly #sshd: ChildProcess;
   readonly #syslog: Syslog | undefined;
+  readonly #sessionMs: number;
   readonly #children = new Set<ChildProcess>();
 
   private constructor(its: {
@@ -76,11 +77,13 @@ export class SshServer {
     readonly port: number;
     readonly sshd: ChildProcess;
     readonly syslog: Syslog | undefined;
+    readonly sessionMs: number;
   }) {
     this.folder = its.folder;
     this.port = its.port;
     this.#sshd = its.sshd;
     this.#syslog = its.syslog;
+    this.#sessionMs = its.sessionMs;
   }
 
   static async start(options: SshServerOptions): Promise<SshServer> {
@@ -123,7 +126,9 @@ export class SshServer {
       'mount --bind "$0/passwd" /etc/passwd',
       'exec /usr/sbin/sshd -D -E "$0/log" -f "$0/sshd_config"',
     ].join('\n');
-    const enter = ['unshare', '-m', '--propagation', 'private', 'sh', '-ec', script, folder];
+    // As a slave it sees what is mounted later: with logind each user's /run/user/UID, without which pam_systemd sets no
+    // XDG_RUNTIME_DIR (measured).
+    const enter = ['unshare', '-m', '--propagation', 'slave', 'sh', '-ec', script, folder];
     const sshd = spawn(dieWithUs, [...dieWords, ...enter], {
       cwd: '/',
       env: { ...shellOnly, ...options.env },
@@ -133,7 +138,7 @@ export class SshServer {
       () => `sshd listens: ${fs.existsSync(log) ? fs.readFileSync(log, 'utf8') : ''}`,
       () => fs.existsSync(log) && fs.readFileSync(log, 'utf8').includes('Server listening'),
     );
-    return new SshServer({ folder, port, sshd, syslog });
+    return new SshServer({ folder, port, sshd, syslog, sessionMs: options.sessionMs ?? 60_000 });
   }
 
   /** From the next connection on it has these lines for /etc/pam.d/sshd. */
@@ -197,7 +202,7 @@ export class SshServer {
     );
     const ssh = ['ssh', ...words, source.address, `'${command.join(' ')}'`].join(' ');
     await source.start(
-      `timeout ${sessionMs / 1000} ${ssh} </dev/null >${at}/out 2>${at}/err; echo $? >${at}/code; mv ${at}/code ${at}/exit`,
+      `timeout ${this.#sessionMs / 1000} ${ssh} </dev/null >${at}/out 2>${at}/err; echo $? >${at}/code; mv ${at}/code ${at}/exit`,
     );
     await until(`${user} is answered`, () => fs.existsSync(`${at}/exit`));
     const read = (name: string) => fs.readFileSync(path.join(at, name), 'utf8');
@@ -210,7 +215,11 @@ export class SshServer {
   }
 
   async run(program: string, words: readonly string[], input = ''): Promise<SshAnswer> {
-    const child = spawn(dieWithUs, [...dieWords, program, ...words], { cwd: '/', env: shellOnly, timeout: sessionMs });
+    const child = spawn(dieWithUs, [...dieWords, program, ...words], {
+      cwd: '/',
+      env: shellOnly,
+      timeout: this.#sessionMs,
+    });
     this.#children.add(child);
     let [stdout, stderr] = ['', ''];
     child.stdout.on('data', (text) => (stdout += text));
@@ -235,7 +244,7 @@ export class SshServer {
     child.stdout.on('data', (text) => (stdout += text));
     const closed = once(child, 'close').finally(() => this.#children.delete(child));
     const isOver = () => child.exitCode !== null || child.signalCode !== null;
-    const late = setTimeout(() => child.kill('SIGKILL'), sessionMs);
+    const late = setTimeout(() => child.kill('SIGKILL'), this.#sessionMs);
     await until(`${user} is answered`, () => stdout.includes('\n') || isOver());
     clearTimeout(late);
     return {

@@ -13,6 +13,7 @@ import { newestJob } from '../../../src/policy/newest.js';
 import { describeAccounting } from './accounting.js';
 import { describeAttacks } from './attacks.js';
 import { agent, compareAdopters, siteHere } from './differential.js';
+import { describeLogind } from './login.js';
 import { describeModuleLogins } from './module.js';
 import {
   cell,
@@ -278,16 +279,11 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
   });
 
   compareAdopters(() => ({ first, second, "bob's": bobs }));
-  if (cell.boot === 'systemd' || cell.slurm === '20.11')
-    describeModuleLogins(
-      async () => (await siteHere()).cluster,
-      () => bobs,
-    );
-  if (cell.container)
-    describeNamespaces(
-      async () => (await siteHere()).cluster,
-      () => bobs,
-    );
+  const cluster = async () => (await siteHere()).cluster;
+  if (cell.boot === 'systemd' || cell.slurm === '20.11') describeModuleLogins(cluster, () => bobs);
+  if (cell.container) describeNamespaces(cluster, () => bobs);
+  // Each where it is shown, and no more: a login takes an emulated machine seconds.
+  if (cell.boot === 'systemd' && !cell.jobIdPaths) describeLogind(cluster);
 
   if (isThorough)
     it('newestJob() is the later job also where the clock was set back before it', async () => {

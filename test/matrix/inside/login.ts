@@ -1,0 +1,74 @@
+// Logins through the PAM module that are not like others: logind takes the session out of its job.
+
+import { expect, it } from 'vitest';
+import type { Cluster } from '../../slurm/cluster.js';
+import { landingOf } from '../../slurm/differential/adopter.js';
+import { moduleWords } from '../../slurm/differential/pam-module.js';
+import { SshServer, type SshServerOptions } from '../../slurm/ssh-server.js';
+import { moduleFolder, moduleHere } from './module.js';
+import { directoryNameOf, isAlive, listPids, run, submit, until } from './slurm.js';
+
+const budgetMs = 50_000;
+
+interface Served extends Partial<SshServerOptions> {
+  /** Modules before ours in the session stack. */
+  readonly session?: readonly string[];
+}
+
+/** With a stack as of a site, and a log of logins of its own. */
+async function serve(cluster: Cluster, { session = [], ...more }: Served): Promise<SshServer> {
+  const options = [`budget=${budgetMs}ms`, 'action_adopt_failure=deny', 'action_generic_failure=deny'];
+  const words = moduleWords({ cluster, folder: moduleFolder, module: moduleHere() }, options);
+  const pam = [
+    ...['auth required pam_permit.so', 'account required pam_permit.so', `account required ${words}`],
+    ...['session required pam_permit.so', ...session, `session required ${words}`],
+  ];
+  const users = ['alice', 'bob', 'carol'];
+  return SshServer.start({ folder: moduleFolder, users, isApart: true, sessionMs: 200_000, pam, ...more });
+}
+
+const ofExtern = async (jobId: number) => (await listPids(jobId)).filter(({ stepId }) => stepId === 'extern');
+
+/** Of a session that only its own end, or that of its job, ends. */
+const stay = 'exec cat';
+
+/** In a cell with systemd: a logind that runs makes a session of each login, and moves it. */
+export function describeLogind(cluster: () => Promise<Cluster>): void {
+  it('a real pam_systemd moves the session: it is logind’s, in its job again, counted once, and ends with the job', async () => {
+    const jobId = await submit('carol', 'sleep 3618');
+    const server = await serve(await cluster(), { session: ['session optional pam_systemd.so'] });
+    try {
+      const { stdout, close } = await server.open('carol', [`echo $$ $XDG_SESSION_ID $XDG_RUNTIME_DIR; ${stay}`]);
+      const [pid = 0, id = '', runtime = ''] = stdout.trim().split(' ');
+      expect(runtime, `${stdout}\n${server.log}\n${server.syslog.join('\n')}`).toBe('/run/user/1003');
+      // Between the phases it was where logind puts a session; it is back, and slurmstepd was told of it once.
+      const [account, session, ...others] = server.records;
+      expect(others).toEqual([]);
+      expect(account?.adoption?.accounting).toBe('stepd');
+      expect(session?.trace).toEqual(
+        expect.arrayContaining([
+          `process ${account?.process.pid} came from /user.slice/user-1003.slice/session-${id}.scope`,
+          'slurmstepd is not told again: it would count the process twice',
+        ]),
+      );
+      expect(landingOf(Number(pid))).toMatchObject({ place: 'job', job: directoryNameOf(jobId) });
+      const listed = (await ofExtern(jobId)).filter((one) => one.pid === Number(pid));
+      expect(listed).toHaveLength(1);
+      // logind has it still, though its scope is empty and gone.
+      const shown = await run('loginctl', ['show-session', id, '-p', 'Name', '-p', 'State', '-p', 'Leader']);
+      expect(shown.trim().split('\n')).toEqual(
+        expect.arrayContaining(['Name=carol', `Leader=${account?.process.pid}`]),
+      );
+      const isListed = async () =>
+        new RegExp(`^ *${id} +1003 carol `, 'm').test(await run('loginctl', ['list-sessions', '--no-legend']));
+      expect(await isListed()).toBe(true);
+
+      await run('scancel', [String(jobId)]);
+      await until('the session ends with its job', () => !isAlive(Number(pid)));
+      await until('logind has no such session any more', async () => !(await isListed()));
+      await close();
+    } finally {
+      await server.close();
+    }
+  });
+}
