@@ -1,12 +1,13 @@
-// Logins through the PAM module that are not like others: logind takes the session out of its job.
+// Logins through the PAM module that are not like others: logind takes the session out of its job, sshd counts refusals
+// against the address that they came from. Each in a cell that has it.
 
 import { expect, it } from 'vitest';
 import type { Cluster } from '../../slurm/cluster.js';
-import { landingOf } from '../../slurm/differential/adopter.js';
+import { landingIn, landingOf } from '../../slurm/differential/adopter.js';
 import { moduleWords } from '../../slurm/differential/pam-module.js';
 import { SshServer, type SshServerOptions } from '../../slurm/ssh-server.js';
 import { moduleFolder, moduleHere } from './module.js';
-import { directoryNameOf, isAlive, listPids, run, submit, until } from './slurm.js';
+import { cell, directoryNameOf, isAlive, listPids, run, submit, until } from './slurm.js';
 
 const budgetMs = 50_000;
 
@@ -71,4 +72,51 @@ export function describeLogind(cluster: () => Promise<Cluster>): void {
       await server.close();
     }
   });
+}
+
+/** From OpenSSH 9.8 on sshd keeps out an address from which too many logins failed: our refusals count. */
+export function describePenalties(cluster: () => Promise<Cluster>, bobs: () => number): void {
+  it('PerSourcePenaltyExemptList: after refusals from an address others get in from it; without it sshd keeps all out', async () => {
+    const [exempt, blocked, other] = ['127.0.0.2', '127.0.0.4', '127.0.0.3'];
+    // Not its default of 5 s a refusal, of which four together block: on a slow machine one is over before the next.
+    const config = [`PerSourcePenaltyExemptList ${exempt}`, 'PerSourcePenalties authfail:600'];
+    const server = await serve(await cluster(), { config });
+    const from = (address: string) => ['-b', address];
+    const isRefused = async (address: string) => {
+      const { code, stderr } = await server.ssh('carol', ['true'], from(address));
+      expect(code, `${stderr}\n${server.log}`).toBe(255);
+      return stderr.includes('you have no active jobs on this node');
+    };
+    const expectBothIn = async (address: string) => {
+      const [bob, root] = await Promise.all([
+        server.ssh('bob', ['cat /proc/self/cgroup'], from(address)),
+        server.ssh('root', ['true'], from(address)),
+      ]);
+      expect([bob.code, landingIn(bob.stdout)], `${bob.stderr}\n${server.log}`).toEqual([
+        0,
+        expect.objectContaining({ place: 'job', job: directoryNameOf(bobs()) }),
+      ]);
+      expect(root.code, `${root.stderr}\n${server.log}`).toBe(0);
+    };
+    try {
+      for (let left = cell.full ? 20 : 2; left > 0; left--) expect(await isRefused(exempt), server.log).toBe(true);
+      await expectBothIn(exempt);
+      // sshd itself does it, and does not ask PAM: root, too.
+      await until('the address is blocked', async () => {
+        await isRefused(blocked);
+        return dropsOf(server, blocked) > 0;
+      });
+      const root = await server.ssh('root', ['true'], from(blocked));
+      expect([root.code, dropsOf(server, blocked)], `${root.stderr}\n${server.log}`).toEqual([255, 2]);
+      await expectBothIn(other);
+    } finally {
+      await server.close();
+    }
+  });
+}
+
+/** `drop connection #0 from [127.0.0.4]:49885 on [127.0.0.1]:43389 penalty: failed authentication` */
+function dropsOf(server: SshServer, address: string): number {
+  const isDrop = (line: string) => line.startsWith('drop connection #') && line.includes(` from [${address}]:`);
+  return server.log.split('\n').filter((line) => isDrop(line) && line.includes(' penalty: ')).length;
 }
