@@ -1,28 +1,36 @@
 // Logins through the PAM module that are not like others: logind takes the session out of its job, sshd counts refusals
-// against the address that they came from. Each in a cell that has it.
+// against the address that they came from, the clock is set while a login is going on. Each in a cell that has it.
 
+import fs from 'node:fs';
+import path from 'node:path';
+import process from 'node:process';
 import { expect, it } from 'vitest';
+import { readAdoptions } from '../../../src/jobs/adoptions.js';
+import { deadlineIn } from '../../../src/machine/deadline.js';
+import { liveHost } from '../../../src/machine/live-host.js';
 import type { Cluster } from '../../slurm/cluster.js';
 import { landingIn, landingOf } from '../../slurm/differential/adopter.js';
 import { moduleWords } from '../../slurm/differential/pam-module.js';
 import { SshServer, type SshServerOptions } from '../../slurm/ssh-server.js';
 import { moduleFolder, moduleHere } from './module.js';
-import { cell, directoryNameOf, isAlive, listPids, run, submit, until } from './slurm.js';
+import { cell, commandHere, directoryNameOf, isAlive, listPids, readOr, run, submit, until } from './slurm.js';
 
 const budgetMs = 50_000;
 
 interface Served extends Partial<SshServerOptions> {
   /** Modules before ours in the session stack. */
   readonly session?: readonly string[];
+  readonly helper?: string;
 }
 
 /** With a stack as of a site, and a log of logins of its own. */
-async function serve(cluster: Cluster, { session = [], ...more }: Served): Promise<SshServer> {
+async function serve(cluster: Cluster, { session = [], helper, ...more }: Served): Promise<SshServer> {
   const options = [`budget=${budgetMs}ms`, 'action_adopt_failure=deny', 'action_generic_failure=deny'];
   const words = moduleWords({ cluster, folder: moduleFolder, module: moduleHere() }, options);
+  const ours = helper === undefined ? words : words.replace(/ helper=\S+/, ` helper=${helper}`);
   const pam = [
-    ...['auth required pam_permit.so', 'account required pam_permit.so', `account required ${words}`],
-    ...['session required pam_permit.so', ...session, `session required ${words}`],
+    ...['auth required pam_permit.so', 'account required pam_permit.so', `account required ${ours}`],
+    ...['session required pam_permit.so', ...session, `session required ${ours}`],
   ];
   const users = ['alice', 'bob', 'carol'];
   return SshServer.start({ folder: moduleFolder, users, isApart: true, sessionMs: 200_000, pam, ...more });
@@ -119,4 +127,71 @@ export function describePenalties(cluster: () => Promise<Cluster>, bobs: () => n
 function dropsOf(server: SshServer, address: string): number {
   const isDrop = (line: string) => line.startsWith('drop connection #') && line.includes(` from [${address}]:`);
   return server.log.split('\n').filter((line) => isDrop(line) && line.includes(' penalty: ')).length;
+}
+
+/** Where ours writes the session's place itself, the first write of each phase sets the clock: back, then forward. */
+export function describeClock(cluster: () => Promise<Cluster>, newest: () => number): void {
+  it('a clock that is set back by an hour in one phase, and forward in the other: in time, in the right job, and proven', async () => {
+    const drift = Date.now() - performance.now();
+    moduleHere(); // and its folder
+    const setter = path.join(moduleFolder, 'helper-at-clock');
+    const away = path.join(moduleFolder, 'away');
+    fs.writeFileSync(setter, settingClock(`${setter}.set`), { mode: 0o755 });
+    // As pam_systemd: so the second phase has something to do.
+    fs.writeFileSync(away, '#!/bin/sh\necho $PPID >/sys/fs/cgroup/cgroup.procs\n', { mode: 0o755 });
+    const server = await serve(await cluster(), {
+      helper: setter,
+      session: [`session required pam_exec.so quiet ${away}`],
+      isApart: false, // the records of the adoption are this node's
+    });
+    try {
+      const before = server.records.length;
+      const { stdout, close } = await server.open('alice', [`echo $$; ${stay}`]);
+      expect(readOr(`${setter}.set`), server.log).toBe('-3600\n3600\n');
+      const pid = Number(stdout);
+      const records = server.records.slice(before);
+      // Each phase in its budget: else the module would have refused her.
+      expect(records.map(({ action, target }) => [action, target?.jobId])).toEqual([
+        ['allow', newest()],
+        ['allow', newest()],
+      ]);
+      expect(landingOf(pid)).toMatchObject({ place: 'job', job: directoryNameOf(newest()) });
+      expect((await ofExtern(newest())).filter((one) => one.pid === pid)).toHaveLength(1);
+      const { code, text } = await commandHere('verify', String(pid), '--job', String(newest()));
+      expect(code, text).toBe(0);
+      const { sessions, notes, unknown } = await readAdoptions(
+        liveHost(),
+        { jobId: newest() },
+        deadlineIn(liveHost(), budgetMs),
+      );
+      expect([notes, unknown]).toEqual([[], undefined]);
+      expect(sessions).toContainEqual(expect.objectContaining({ pid: records[0]?.process.pid, state: 'adopted' }));
+      await close();
+      await until('the session has ended', () => !isAlive(pid));
+    } finally {
+      const wrong = Math.round((Date.now() - performance.now() - drift) / 1000);
+      if (wrong !== 0) await run('date', ['-s', `@${Math.round(Date.now() / 1000) - wrong}`]);
+      await server.close();
+    }
+  });
+}
+
+/** A helper that sets the clock in the middle of its work, as soon as it is about to move a process. */
+function settingClock(note: string): string {
+  return `#!${process.execPath}
+const fs = require('node:fs');
+const { execFileSync } = require('node:child_process');
+const open = fs.openSync;
+let isSet = false;
+fs.openSync = (file, flags, ...more) => {
+  if (!isSet && String(file).endsWith('/cgroup.procs') && (flags & fs.constants.O_WRONLY) !== 0) {
+    isSet = true;
+    const seconds = fs.existsSync(${JSON.stringify(note)}) ? 3600 : -3600;
+    execFileSync('/bin/date', ['-s', '@' + (Math.round(Date.now() / 1000) + seconds)], { stdio: 'ignore' });
+    fs.appendFileSync(${JSON.stringify(note)}, seconds + '\\n');
+  }
+  return open(file, flags, ...more);
+};
+require(${JSON.stringify(path.resolve(import.meta.dirname, '../../../dist/bin/slurm-cgroups.js'))});
+`;
 }

@@ -13,7 +13,7 @@ import { newestJob } from '../../../src/policy/newest.js';
 import { describeAccounting } from './accounting.js';
 import { describeAttacks } from './attacks.js';
 import { agent, compareAdopters, siteHere } from './differential.js';
-import { describeLogind, describePenalties } from './login.js';
+import { describeClock, describeLogind, describePenalties } from './login.js';
 import { describeModuleLogins } from './module.js';
 import {
   cell,
@@ -285,6 +285,7 @@ describe(`Slurm ${cell.slurm} on ${cell.cgroup}`, () => {
   // Each where it is shown, and no more: a login takes an emulated machine seconds.
   if (cell.boot === 'systemd' && !cell.jobIdPaths) describeLogind(cluster);
   if (cell.name === '24.11 v1') describePenalties(cluster, () => bobs);
+  if (cell.name === '22.05 v2') describeClock(cluster, () => second);
 
   if (isThorough)
     it('newestJob() is the later job also where the clock was set back before it', async () => {
