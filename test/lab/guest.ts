@@ -174,7 +174,7 @@ function machine(
     // no_timer_check: a busy host is late with the ticks by which a kernel tries its timer ("IO-APIC + timer doesn't work").
     ...[
       '-append',
-      `console=ttyS0 quiet panic=-1 no_timer_check mitigations=off audit=0 systemd.show_status=false TERM=dumb boot=${boot} cgroup=${cgroup} `,
+      `console=ttyS0 quiet panic=-1 no_timer_check mitigations=off audit=0 systemd.show_status=false TERM=dumb boot=${boot} cgroup=${cgroup} ${boot === 'systemd' && cgroup !== 'v2' ? 'systemd.unified_cgroup_hierarchy=0 ' : ''}`,
     ],
     ...folder('root', lab.root, true),
     ...folder('repository', path.join(share, 'repository'), true),

@@ -33,7 +33,7 @@ export const suites: Readonly<Record<Cell['slurm'], Suite>> = {
 export const cells: readonly Cell[] = [
   { name: '20.11 v1', slurm: '20.11', kernel: '5.10', boot: 'bare', cgroup: 'v1' },
   { name: '22.05 v1', slurm: '22.05', kernel: '6.1', boot: 'bare', cgroup: 'v1' },
-  { name: '22.05 hybrid', slurm: '22.05', kernel: '6.1', boot: 'bare', cgroup: 'hybrid' },
+  { name: '22.05 hybrid', slurm: '22.05', kernel: '6.1', boot: 'systemd', cgroup: 'hybrid' },
   { name: '22.05 v2', slurm: '22.05', kernel: '6.1', boot: 'bare', cgroup: 'v2', ignoreSystemd: true },
   { name: '24.11 v1', slurm: '24.11', kernel: '6.1', boot: 'bare', cgroup: 'v1', configless: true },
   {
