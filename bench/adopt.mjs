@@ -19,6 +19,9 @@ const uid = 1; // the first of the test's users
 /** Pauses between logins: back to back, and as they come on a quiet node, where the kernel's grace periods are waited for. */
 const pauses = { 'back to back': 0, 'apart, 150 ms': 150 };
 
+/** Of a machine without a journal; each login has a line. */
+const log = '/run/slurm-cgroups/logins.log';
+
 /** @param {{ product: object, report: Function }} of */
 export async function measureAdopt({ product, report }) {
   if (!fs.existsSync('/usr/bin/pamtester')) {
@@ -33,7 +36,6 @@ export async function measureAdopt({ product, report }) {
 async function measureLogins({ product, report, cluster, user, tests }) {
   const folder = fs.mkdtempSync('/run/slurm-cgroups-bench-');
   const pam = new Pamtester(folder, cluster, user);
-  const log = '/run/slurm-cgroups/logins.log';
   const hadLog = fs.existsSync(log);
   try {
     for (let left = 2; left > 0; left--) await cluster.submit(user, 'sleep 600');
@@ -113,7 +115,20 @@ async function measureHelper({ report, cluster, user }) {
     times.ours.push(ours);
     times.empty.push(empty);
   }
-  report('pam, the helper alone', [median(times.ours), median(times.empty)], 'an empty node', 1.6);
+  const [ours, empty] = [median(times.ours), median(times.empty)];
+  report('pam, the helper alone', [ours, empty], 'an empty node', 1.6);
+  console.log(`  its shares: ${sharesOf(times.ours.length, { ours, empty })}`);
+}
+
+/** By the records of those logins: what an empty node takes, the stages of the login, and the rest. */
+function sharesOf(count, { ours, empty }) {
+  const records = fs.readFileSync(log, 'utf8').trim().split('\n').slice(-count).map(JSON.parse);
+  const stages = [...new Set(records.flatMap(({ stagesMs }) => Object.keys(stagesMs)))];
+  const shares = stages.map((stage) => [stage, median(records.map(({ stagesMs }) => stagesMs[stage] ?? 0))]);
+  const rest = ours - empty - shares.reduce((sum, [, ms]) => sum + ms, 0);
+  return [['an empty node', empty], ...shares, ['loading, request, node file, answer and log', rest]]
+    .map(([name, ms]) => `${name} ${ms.toFixed(1)} ms`)
+    .join(', ');
 }
 
 async function helperRun(pid, { cluster, user }) {
