@@ -24,6 +24,8 @@ export interface SshServerOptions {
   readonly addresses?: readonly string[];
   /** More of sshd's own environment. */
   readonly env?: NodeJS.ProcessEnv;
+  /** Who accepts connections. `inetd`: one sshd for each, which has it as its standard input; `socket`: sshd, on a socket that another opened (systemd's .socket). Default: sshd. */
+  readonly listens?: 'sshd' | keyof typeof listeners;
   /** How long a session may take before it counts as hanging. Default: a minute. */
   readonly sessionMs?: number;
   /** Its /run/slurm-cgroups and the log that its modules write to are its own: `state`, `records` and `syslog`. */
@@ -124,7 +126,7 @@ export class SshServer {
       ...(options.mounts ?? []),
       'mount --bind "$0/pam.d" /etc/pam.d',
       'mount --bind "$0/passwd" /etc/passwd',
-      'exec /usr/sbin/sshd -D -E "$0/log" -f "$0/sshd_config"',
+      startedBy(options.listens ?? 'sshd', port),
     ].join('\n');
     // As a slave it sees what is mounted later: with logind each user's /run/user/UID, without which pam_systemd sets no
     // XDG_RUNTIME_DIR (measured).
@@ -276,6 +278,20 @@ export class SshServer {
     this.#syslog?.close();
     fs.rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+/** Perl listens, in the place of inetd or systemd. */
+const listeners = {
+  inetd:
+    'while (my $c = $s->accept) { next if fork; open STDIN, "<&", $c; open STDOUT, ">&", $c; close $s; close $c; exec @ARGV, "-i" } continue { close $c if $c }',
+  socket: 'POSIX::dup2(fileno $s, 3) or die; $ENV{LISTEN_FDS} = 1; $ENV{LISTEN_PID} = $$; exec @ARGV, "-D"',
+} as const;
+
+function startedBy(listens: 'sshd' | keyof typeof listeners, port: number | undefined): string {
+  const words = '/usr/sbin/sshd -E "$0/log" -f "$0/sshd_config"';
+  if (listens === 'sshd') return `exec ${words} -D`;
+  const listen = `use POSIX; use IO::Socket::INET; $SIG{CHLD} = "IGNORE"; $^F = 9; my $s = IO::Socket::INET->new(Listen => 9, LocalAddr => "127.0.0.1:${port}") or die; open my $l, ">>", shift; print $l "Server listening\\n"; close $l; ${listeners[listens]}`;
+  return `exec perl -e '${listen}' "$0/log" ${words}`;
 }
 
 function writeStack(folder: string, lines: readonly string[]): void {
