@@ -17,7 +17,7 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slurm-cgroups-native-'));
 const seconds = Number(process.env.FUZZ_SECONDS ?? 20);
 const at = (name) => path.join(folder, name);
 const part = (name) => path.join(pam, `${name}.c`);
-const pure = ['number', 'options', 'plain', 'reply', 'request', 'self', 'trust', 'child'].map(part);
+const pure = ['number', 'options', 'plain', 'reply', 'request', 'self', 'trust', 'enter', 'child'].map(part);
 const flags = [...strictFlags, `-I${pam}`];
 const allowed = 'slurm-cgroups-answer 1|action allow|log 6 adopted|process @PID@ @START@|job 5|end|';
 

@@ -14,8 +14,7 @@ static int account_with(struct login *login, struct papers *papers) {
 	if (!self_read(&login->self))
 		return login_fail(login, "/proc/self cannot be read", "mount /proc");
 	if (!login_ask(login, "account", NULL, papers, &outcome)) {
-		if (!outcome.late) /* one that hangs in the kernel may still move it, and what hangs it would hang us */
-			undo_moves(login, reply);
+		undo_moves(login, reply, outcome.late);
 		return login_fail_unanswered(login, &outcome);
 	}
 	if (reply->action != ACTION_IGNORE) /* another module's, or one that the user chose; ignored is as if we were not there */

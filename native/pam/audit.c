@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -24,7 +25,15 @@ static bool is_own(const struct login *login, const struct reply *record, uint64
 	return user == login->uid && *session != UINT32_MAX && *session != record->sshd_session;
 }
 
-/* NULL: it is written, or somebody has written it before, or the job's records were removed with it. */
+/* The adoption has a record: there was room for one, and it was not withdrawn. So the notes are as many as the records. */
+static bool is_recorded(int folder, const struct reply *record) {
+	char name[64];
+	struct statx file;
+	snprintf(name, sizeof name, "%" PRIu64 "-%" PRIu64, record->pid, record->start);
+	return statx(folder, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &file) == 0 && S_ISREG(file.stx_mode);
+}
+
+/* NULL: it is written, or somebody has written it before, or there is no record that it would stand beside. */
 static const char *write_note(const struct reply *record, uint64_t session) {
 	char path[sizeof PROTOCOL_ADOPTIONS + 64], name[64], text[32];
 	const char *why;
@@ -32,6 +41,10 @@ static const char *write_note(const struct reply *record, uint64_t session) {
 	int folder = state_folder(path, &why);
 	if (folder < 0)
 		return why;
+	if (!is_recorded(folder, record)) {
+		close(folder);
+		return NULL;
+	}
 	snprintf(name, sizeof name, "%" PRIu64 "-%" PRIu64 PROTOCOL_AUDIT, record->pid, record->start);
 	int length = snprintf(text, sizeof text, "%" PRIu64 "\n", session);
 	int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);

@@ -21,6 +21,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "enter.h"
 #include "number.h"
 #include "trust.h"
 
@@ -153,22 +154,8 @@ static void take_turn(void) {
 /* In the session phase we may be born inside a job, with its memory limit, its pids limit and its freezer. Back to where
    the login was before; a directory that is gone is passed over. */
 static void leave_job(const struct reply *record) {
-	static const char file[] = "/cgroup.procs";
-	char path[PATH_MAX + sizeof file];
-	const char *from = NULL;
-	while ((from = reply_next(record, "from", from)) != NULL) {
-		size_t length = strlen(from);
-		if (length >= PATH_MAX)
-			continue;
-		memcpy(path, from, length);
-		memcpy(path + length, file, sizeof file);
-		int fd = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		ssize_t written = write(fd, "0", 1); /* this process; its own number can be another here */
-		(void)written;
-		close(fd);
-	}
+	for (const char *from = NULL; (from = reply_next(record, "from", from)) != NULL;)
+		enter_cgroup(from, "0");
 }
 
 /* The context that pam_selinux chose for the user's shell is not the helper's. Without SELinux this fails. */

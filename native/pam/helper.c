@@ -70,6 +70,11 @@ static bool converse(struct talk *talk, const struct helper *helper, const struc
 			return false;
 		}
 		if (!talk_wait(talk, talk->sent < request->length, deadline)) {
+			/* What it has said while we were kept from hearing it, be it all. */
+			talk_hear_out(talk);
+			*length = reply_length(talk->heard, talk->heard_length);
+			if (*length > 0)
+				return true;
 			because(outcome, "the helper gave no answer within %llu ms and was killed",
 			        (unsigned long long)helper->budget_ms);
 			return false;
@@ -98,13 +103,6 @@ static void hear_answer(struct talk *talk, const struct helper *helper, const st
 	talk_describe_end(talk, end, sizeof end);
 	if (!talk->known || !WIFEXITED(talk->status) || WEXITSTATUS(talk->status) > 1)
 		snprintf(outcome->note, sizeof outcome->note, "The helper answered, then ended with %s", end);
-}
-
-/* What it had said before it was killed. */
-static void hear_begun(struct talk *talk, struct reply *reply) {
-	while (talk->stream >= 0 && talk->heard_length < sizeof talk->heard && talk_hear(talk) == HEARD_MORE)
-		;
-	reply_parse_begun(talk->heard, talk->heard_length, reply);
 }
 
 /* The fork, with every signal blocked: a handler of the caller's must not run in the child. */
@@ -161,7 +159,7 @@ static void start_and_hear(struct talk *talk, const struct helper *helper, const
 			         (int)talk->pid, (int)talk->pid);
 		}
 		if (!outcome->answered) {
-			hear_begun(talk, reply);
+			reply_parse_begun(talk->heard, talk->heard_length, reply);
 			add_said(talk, outcome);
 		}
 	}
@@ -182,7 +180,6 @@ static void catch_up(const struct sigaction *handler) {
 void helper_ask(const struct helper *helper, const struct request *request, struct reply *reply, struct outcome *outcome) {
 	struct sigaction standard = { .sa_handler = SIG_DFL }, before;
 	*outcome = (struct outcome){ .answered = false };
-	*reply = (struct reply){ .used = 0 };
 	if (clock_ms() >= helper->deadline) {
 		because(outcome, "the budget was used up before the helper could be started");
 		return;

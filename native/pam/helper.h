@@ -22,7 +22,7 @@ struct outcome {
 	bool late;      /* the note is about a helper that had to be killed: worth a warning */
 };
 
-/* Not answered: the reply holds what the helper had begun (reply_parse_begun).
+/* Not answered, though a helper was started: the reply holds what that had begun (reply_parse_begun).
    Leaves signal handlers, descriptors and children of the caller as they were, whatever happens. SIGCHLD is at its default
    meanwhile, for the whole process; several threads may ask at once. */
 void helper_ask(const struct helper *helper, const struct request *request, struct reply *reply, struct outcome *outcome);

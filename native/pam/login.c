@@ -175,6 +175,7 @@ bool login_ask(const struct login *login, const char *phase, const struct reply 
 	/* The module keeps a little of the time for itself, to end a helper that is late by a moment. */
 	uint64_t budget = login->options.budget_ms, reserve = budget / 50 < 100 ? budget / 50 : 100;
 	const struct helper helper = { login->options.helper, record, budget, login->deadline };
+	papers->reply = (struct reply){ .used = 0 };
 	const char *wrong = write_request(login, phase, login->deadline - reserve, record, &papers->request);
 	if (wrong != NULL) {
 		*outcome = (struct outcome){ .answered = false };

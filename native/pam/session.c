@@ -71,8 +71,7 @@ static int return_to_job(struct login *login, struct papers *papers) {
 		return stay_in_job(login, record, speaks ? reply : record);
 	}
 	if (!answered) {
-		if (!outcome.late) /* one that hangs in the kernel may still move it, and what hangs it would hang us */
-			undo_moves(login, reply);
+		undo_moves(login, reply, outcome.late);
 		return login_fail_unanswered(login, &outcome);
 	}
 	if (reply->action == ACTION_ALLOW && reply_in_job(reply))

@@ -79,6 +79,12 @@ enum heard talk_hear(struct talk *talk) {
 	return got < 0 && (errno == EAGAIN || errno == EINTR) ? HEARD_NOTHING : HEARD_END;
 }
 
+void talk_hear_out(struct talk *talk) {
+	shutdown(talk->stream, SHUT_RD); /* what it writes later fails, what it has written stays */
+	while (talk->heard_length < sizeof talk->heard && talk_hear(talk) == HEARD_MORE)
+		;
+}
+
 bool talk_wait(struct talk *talk, bool sending, uint64_t until) {
 	uint64_t now = clock_ms();
 	if (now >= until)

@@ -31,6 +31,9 @@ enum heard { HEARD_MORE, HEARD_NOTHING, HEARD_END };
 void talk_send(struct talk *talk, const struct request *request);
 enum heard talk_hear(struct talk *talk);
 
+/* From now on it can say no more, and all that it has said is heard. */
+void talk_hear_out(struct talk *talk);
+
 /* Whether the process has ended. */
 bool talk_ended(struct talk *talk);
 

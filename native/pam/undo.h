@@ -5,7 +5,8 @@
 
 #include "login.h"
 
-/* `begun`: what it said before its first move, the process and where that was. It says nothing: nothing was moved. */
-void undo_moves(const struct login *login, const struct reply *begun);
+/* `begun`: what it said before its first move, the process and where that was. It says nothing: nothing was moved.
+   `hangs`: the helper does, in the kernel. It may still move the process, and what hangs it would hang us. */
+void undo_moves(const struct login *login, const struct reply *begun, bool hangs);
 
 #endif

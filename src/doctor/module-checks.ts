@@ -3,11 +3,17 @@
 
 import { at } from '../jobs/config/place.js';
 import type { SlurmConfiguration } from '../jobs/config/read.js';
-import { hasCode, SlurmCgroupsError } from '../machine/errors.js';
-import { configurationFile, parseConfigFile, type SiteConfiguration } from '../policy/config-file.js';
+import { ConfigError, hasCode, SlurmCgroupsError } from '../machine/errors.js';
+import { requireRoots } from '../machine/guarded-files.js';
+import {
+  configurationFile,
+  longestConfiguration,
+  parseConfigFile,
+  type SiteConfiguration,
+} from '../policy/config-file.js';
 import { type AdoptionOptions, defaultOptions } from '../policy/options.js';
 import { parsePamLine } from '../policy/pam-line.js';
-import { type Finding, fail, ok, warn } from './check.js';
+import { type Finding, fail, ok, unknown, warn } from './check.js';
 import type { EtcFiles } from './etc-files.js';
 import { isInOwnFile, linesRunIn, ownStack, type PamService, wordsForHelper } from './pam-check.js';
 import type { PamLine, PamType } from './pam-stack.js';
@@ -44,10 +50,10 @@ function found(service: PamService, type: PamType): { readonly line?: PamLine; r
   };
 }
 
-/** A mistake in it is a generic failure at each login. */
+/** A mistake in it, or somebody else who can change it, is a generic failure at each login. */
 export async function siteFile(files: EtcFiles): Promise<Finding> {
   try {
-    const text = await files.text(configurationFile);
+    const text = await siteText(files);
     if (text === undefined) return ok(`no ${configurationFile}: the words of the PAM line and the defaults hold`);
     parseConfigFile(text);
     return ok(configurationFile);
@@ -58,6 +64,16 @@ export async function siteFile(files: EtcFiles): Promise<Finding> {
       `correct ${configurationFile}, or remove it`,
     );
   }
+}
+
+/** As a login reads it. */
+async function siteText(files: EtcFiles): Promise<string | undefined> {
+  const located = await files.locate(configurationFile);
+  if (located === undefined) return undefined;
+  requireRoots(located);
+  if (located.size > longestConfiguration)
+    throw new ConfigError(`it is larger than ${longestConfiguration} bytes`, { path: configurationFile });
+  return files.text(configurationFile);
 }
 
 /** What a login starts can be told from the user's other processes by its audit session, where the login has one of its own. */
@@ -81,13 +97,17 @@ export function namespaces(
   { configuration, site }: { readonly configuration: SlurmConfiguration | undefined; readonly site: AdoptionOptions },
 ): Finding {
   const plugin = configuration?.namespaceType ?? configuration?.jobContainerType;
-  if (configuration === undefined) return ok('whether jobs have some is not known: slurm.conf was not read');
+  if (configuration === undefined)
+    return unknown(
+      'whether jobs have some is not known: slurm.conf was not read',
+      'see the check of the configuration',
+    );
   if (plugin === undefined || /(?:^|\/)none$/.test(plugin)) return ok('jobs have none of their own');
   const where = at(configuration.places.get('namespaceType') ?? configuration.places.get('jobContainerType'));
   const joins = joinOf(account ?? session, site);
   if (joins === false) return ok(`${plugin}${where}: sessions do not join them (join_container=false)`);
-  if (session !== undefined) return ok(`${plugin}${where}: sessions join them in the session phase`);
   if (joins === 'account') return ok(`${plugin}${where}: sessions join the namespace of mounts, and no other`);
+  if (session !== undefined) return ok(`${plugin}${where}: sessions join them in the session phase`);
   return warn(
     `${plugin}${where}: sessions do not join the namespaces of their job, since pam_slurm_cgroups stands in account alone${at(account?.place)}`,
     'put "session required pam_slurm_cgroups.so" as the last session line of /etc/pam.d/sshd; or join_container=account on its account line',
@@ -106,7 +126,7 @@ function joinOf(line: PamLine | undefined, site: AdoptionOptions): AdoptionOptio
 /** What the site's file says; the defaults, where it cannot be used: the check of it says why. */
 export async function siteOptions(files: EtcFiles): Promise<SiteConfiguration['options']> {
   try {
-    const text = await files.text(configurationFile);
+    const text = await siteText(files);
     return text === undefined ? defaultOptions : parseConfigFile(text).options;
   } catch (error) {
     if (error instanceof SlurmCgroupsError) return defaultOptions;

@@ -4,7 +4,7 @@
 import { at } from '../jobs/config/place.js';
 import { quote, someOf } from '../machine/errors.js';
 import { parseOptions } from '../policy/options.js';
-import { mistakeIn, parsePamLine } from '../policy/pam-line.js';
+import { mistakeIn } from '../policy/pam-line.js';
 import { type Finding, fail, ok, warn } from './check.js';
 import type { UserKind } from './pam-answers.js';
 import type { ModuleState, PamModules } from './pam-modules.js';
@@ -159,24 +159,36 @@ function strangeOptions(lines: readonly PamLine[]): Finding | undefined {
   for (const line of lines) {
     if (line.module === 'pam_exec') continue;
     const isOurs = line.module === 'pam_slurm_cgroups';
-    for (const word of isOurs ? wordsForHelper(line.args) : line.args) {
-      const mistake = mistakeIn(word, isOurs ? parsePamLine : parseOptions);
+    for (const word of line.args) {
+      const mistake = isOurs ? mistakeOfModule(word) : mistakeIn(word, parseOptions);
       if (mistake === undefined) continue;
       const remedy = mistake.split(': ').at(-1) ?? mistake;
-      if (isOurs)
-        return fail(
-          `${nameOf(line)} does not know ${quote(word)}: each login is answered by action_generic_failure`,
-          remedy,
-        );
-      return warn(`${nameOf(line)} does not know ${quote(word)}: it is ignored, and the default applies`, remedy);
+      if (!isOurs)
+        return warn(`${nameOf(line)} does not know ${quote(word)}: it is ignored, and the default applies`, remedy);
+      const what =
+        line.type === 'session'
+          ? 'a session that another module has moved is not put back into its job'
+          : 'each login is answered by action_generic_failure';
+      return fail(`${nameOf(line)} does not know ${quote(word)}: ${what}`, remedy);
     }
   }
   return undefined;
 }
 
-/** The module keeps these for itself. */
+/** Of a word of the line of our own module. */
+function mistakeOfModule(word: string): string | undefined {
+  const [, name, value = ''] = keptByModule.exec(word) ?? [];
+  if (name === undefined) return mistakeIn(word);
+  return /^\/./.test(value)
+    ? undefined
+    : `Cannot take ${quote(value)} for ${name.toLowerCase()}: allowed is an absolute path`;
+}
+
+const keptByModule = /^(helper|socket)=(.*)$/is;
+
+/** What the module hands on. */
 export function wordsForHelper(words: readonly string[]): readonly string[] {
-  return words.filter((word) => !/^(?:helper|socket)=/i.test(word));
+  return words.filter((word) => !keptByModule.test(word));
 }
 
 function forWhom(reaches: Reaches): string {

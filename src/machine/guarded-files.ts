@@ -59,6 +59,14 @@ export function configFiles(host: Host, deadline: Deadline): ConfigFiles {
   };
 }
 
+/** @throws ConfigError where the file, a folder or a link that leads to it is not root's: nobody else may configure us. */
+export function requireRoots({ path: file, foreign: [stranger] }: LocatedFile): void {
+  if (stranger !== undefined)
+    throw new ConfigError(`Cannot trust ${quote(file)}: ${quote(stranger.path)} is not root's (chown root)`, {
+      path: file,
+    });
+}
+
 const typeMask = 0o170000n;
 const directory = 0o040000n;
 const regular = 0o100000n;

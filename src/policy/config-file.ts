@@ -15,6 +15,8 @@ export interface SiteConfiguration {
 
 /** Where a login looks for it. */
 export const configurationFile = '/etc/slurm-cgroups/config.json';
+/** In bytes. It is a page. */
+export const longestConfiguration = 65_536;
 
 /** The module reads them itself, before it asks anybody: they stand on the PAM line alone. */
 export const optionsOfModule: readonly string[] = [

@@ -89,6 +89,10 @@ describe('The check of namespaces', () => {
         );
         expect(namespaces(await linesOf(account), { ...its, site }).outcome).toBe('ok');
       }
+      // The account phase joins that of mounts, and then the session phase joins nothing.
+      expect(namespaces(await linesOf(`${account} join_container=account`, session), its).detail).toContain(
+        'join the namespace of mounts, and no other',
+      );
       // A word that nobody knows is the other check's.
       expect(namespaces(await linesOf(`${account} frob=1`), its).outcome).toBe('warn');
     }
@@ -98,8 +102,8 @@ describe('The check of namespaces', () => {
     const lines = await linesOf(account);
     expect(namespaces(lines, configured('jobContainerType', undefined)).outcome).toBe('ok');
     expect(namespaces(lines, configured('jobContainerType', 'job_container/none')).outcome).toBe('ok');
-    expect(namespaces(lines, { configuration: undefined, site: defaultOptions })).toEqual({
-      outcome: 'ok',
+    expect(namespaces(lines, { configuration: undefined, site: defaultOptions })).toMatchObject({
+      outcome: 'unknown',
       detail: 'whether jobs have some is not known: slurm.conf was not read',
     });
   });
@@ -117,8 +121,26 @@ describe('The check of the site’s file', () => {
     expect(await siteFile(of('{'))).toMatchObject({ outcome: 'fail' });
   });
 
+  it('fails with one that is not root’s, or too long: a login does not take it either', async () => {
+    const path = '/etc/slurm-cgroups/config.json';
+    const located = async () => ({
+      path,
+      target: path,
+      size: 2,
+      foreign: [{ path, uid: 64n, mode: 0o644n }],
+      ownersUnknown: false,
+    });
+    for (const [files, says] of [
+      [{ ...of('{}'), locate: located }, 'is not root'],
+      [of(`{ "profile": "strict"${' '.repeat(65_536)}}`), 'larger than 65536 bytes'],
+    ] as const) {
+      expect(await siteFile(files)).toMatchObject({ outcome: 'fail', detail: expect.stringContaining(says) });
+      expect(await siteOptions(files)).toEqual(defaultOptions);
+    }
+  });
+
   it('is unknown where it cannot be read, and hides no fault of the program', async () => {
-    const failing = (error: Error) => ({ ...filesOf({}), text: () => Promise.reject(error) });
+    const failing = (error: Error) => ({ ...filesOf({}), locate: () => Promise.reject(error) });
     const denied = failing(new SystemCallError('read', '/etc/slurm-cgroups/config.json', 'EACCES'));
     await expect(siteFile(denied)).rejects.toThrow('permission denied');
     expect(await siteOptions(denied)).toEqual(defaultOptions);
@@ -130,12 +152,23 @@ describe('The words of the line', () => {
   it('are the module’s own: a profile, its helper and its socket among them', async () => {
     const good = await serviceOf([`${account} profile=strict helper=/usr/bin/x socket=/run/s budget=3s ignore_root=1`]);
     expect(adopterCheck(good).detail).not.toContain('does not know');
-    const bad = adopterCheck(await serviceOf([`${account} frob=1`], { '/usr/lib/security/pam_slurm_cgroups.so': '' }));
-    expect(bad).toMatchObject({
+    const checked = async (...lines: readonly string[]) =>
+      adopterCheck(await serviceOf(lines, { '/usr/lib/security/pam_slurm_cgroups.so': '' }));
+    expect(await checked(`${account} frob=1`)).toMatchObject({
       outcome: 'fail',
       detail:
         'pam_slurm_cgroups in account (/etc/pam.d/sshd:1) does not know "frob=1": each login is answered by action_generic_failure',
     });
+    expect(await checked(account, `${session} frob=1`)).toMatchObject({
+      outcome: 'fail',
+      detail:
+        'pam_slurm_cgroups in session (/etc/pam.d/sshd:2) does not know "frob=1": a session that another module has moved is not put back into its job',
+    });
+    for (const word of ['helper=slurm-cgroups', 'socket=', 'Helper=/'])
+      expect(await checked(`${account} ${word}`)).toMatchObject({
+        outcome: 'fail',
+        remedy: 'allowed is an absolute path',
+      });
   });
 });
 

@@ -16,7 +16,7 @@ const builder = path.join(root, 'scripts/build-native.mjs');
 const pam = path.join(root, 'native/pam');
 const folder = path.join(root, 'test/native');
 /** What the pure tests look at. */
-const pure = ['number', 'options', 'plain', 'reply', 'request', 'self', 'trust', 'child'];
+const pure = ['number', 'options', 'plain', 'reply', 'request', 'self', 'trust', 'enter', 'child'];
 const cc = () => (process.env['CC'] ?? 'gcc').split(' ');
 
 /** Why nothing can be compiled here. */

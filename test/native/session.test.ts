@@ -436,7 +436,8 @@ describe('a session that another module moved', () => {
 describe('the audit session of a session that is in its job', () => {
   const adoptions = '/run/slurm-cgroups/adoptions';
   const note = `${adoptions}/5/@PID@-@START@.audit`;
-  const made = [`mkdir=${adoptions}`, `mkdir=${adoptions}/5`];
+  const folderOfJob = [`mkdir=${adoptions}`, `mkdir=${adoptions}/5`];
+  const made = [...folderOfJob, `file=${adoptions}/5/@PID@-@START@={}`];
   const withAudit = (audit: string) =>
     recorded('action allow', 'message You are in job 5', ours, 'job 5', ...here(), `audit ${audit}`);
   const sessionOf = ({ lines }: Login) =>
@@ -448,15 +449,20 @@ describe('the audit session of a session that is in its job', () => {
     const login = await programs.login(line(), ...steps);
     expect([login.answers, login.log, shown(login)]).toEqual([['success'], [], sessionOf(login)]);
     unchanged(login);
-    // Again, in a process that has another's: what is there stays.
-    const again = await programs.login(line(), ...steps, 'call=open');
-    expect([again.answers, again.log]).toEqual([['success', 'success'], []]);
+    // Again, when the process has another: what is there stays.
+    const again = await programs.login(line(), ...steps, 'loginuid=1', 'session', 'call=open', `show=${note}`);
+    const [first, second] = again.lines.filter((text) => text.startsWith('session '));
+    expect([again.answers, again.log, first === second]).toEqual([['success', 'success'], [], false]);
+    expect(again.lines.filter((text) => text.startsWith('show ')).map((text) => text.slice(5))).toEqual(
+      [first, first].map((text) => text?.slice(8)),
+    );
   });
 
   for (const [name, audit, steps] of [
     ['none is set', '4294967295 5', made],
     ['it is another user’s', '4294967295 5', [...made, 'loginuid=2']],
     ['nothing is recorded of the job any more', '4294967295 5', ['loginuid=1']],
+    ['its adoption has no record, for want of room', '4294967295 5', [...folderOfJob, 'loginuid=1']],
   ] as const)
     rootTest(`is not noted where ${name}`, async () => {
       const login = await programs.login(line(), ...withAudit(audit), ...steps, 'call=open', `has=${note}`);

@@ -7,7 +7,7 @@ import path from 'node:path';
 import process from 'node:process';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Cluster, until, users } from './cluster.js';
-import { landingOf } from './differential/adopter.js';
+import { landingIn, landingOf } from './differential/adopter.js';
 import { commandOf, inJob, jobOf, PamSite, where } from './pam-site.js';
 import { below } from './session-processes.js';
 import type { SshServer } from './ssh-server.js';
@@ -60,6 +60,21 @@ describe('a connection that sshd did not accept itself', () => {
     expect([code, jobOf(stdout)], `${stderr}\n${log()}`).toEqual([0, inJob(jobId)]);
     expect(log()).toMatch(/UNKNOWN port 65535/);
   });
+});
+
+it('rsync: what it starts here is in the job', async () => {
+  const jobId = await cluster.submit(alice, 'sleep 600');
+  const server = await site.serve({ pam: site.stack(strict) });
+  const [source, place] = [path.join(server.folder, 'source'), path.join(server.folder, 'place')];
+  fs.writeFileSync(source, 'copied');
+  fs.writeFileSync(place, '');
+  fs.chmodSync(place, 0o666);
+  const ssh = ['ssh', ...server.words(alice)].join(' ');
+  const started = `cat /proc/self/cgroup >${place}; rsync`;
+  const words = ['-e', ssh, `--rsync-path=${started}`, `127.0.0.1:${source}`, `${source}.copy`];
+  const { code, stderr } = await server.run('rsync', words);
+  expect([code, fs.readFileSync(`${source}.copy`, 'utf8')], `${stderr}\n${server.log}`).toEqual([0, 'copied']);
+  expect(landingIn(fs.readFileSync(place, 'utf8'))).toMatchObject({ place: 'job', job: `job_${jobId}` });
 });
 
 describe('a connection without a command', () => {

@@ -20,11 +20,16 @@ import { nodeForLogin } from '../../jobs/node-for-login.js';
 import { uptimeMs } from '../../machine/clock.js';
 import { deadlineIn } from '../../machine/deadline.js';
 import { defined } from '../../machine/defined.js';
-import { ConfigError, quote, SlurmCgroupsError } from '../../machine/errors.js';
-import { configFiles } from '../../machine/guarded-files.js';
+import { ConfigError, SlurmCgroupsError } from '../../machine/errors.js';
+import { configFiles, requireRoots } from '../../machine/guarded-files.js';
 import type { Host } from '../../machine/host.js';
 import { inputIsTerminal, liveHost, readInput, writeError, writeOutput } from '../../machine/live-host.js';
-import { configurationFile, parseConfigFile, type SiteConfiguration } from '../../policy/config-file.js';
+import {
+  configurationFile,
+  longestConfiguration,
+  parseConfigFile,
+  type SiteConfiguration,
+} from '../../policy/config-file.js';
 import { defaultOptions } from '../../policy/options.js';
 import { mistakeIn, parsePamLine } from '../../policy/pam-line.js';
 import { nodeOptions, requireChosen } from '../context.js';
@@ -32,9 +37,6 @@ import { usageError } from '../exit.js';
 import { logLogin } from '../login-log.js';
 import { type CommandSpec, flagValue, type Words, withinFlag } from '../spec.js';
 import { visible } from '../terminal/output.js';
-
-/** A configuration is a page. */
-const longestConfiguration = 65_536;
 
 export const pamSpec: CommandSpec = {
   name: 'pam',
@@ -133,11 +135,7 @@ async function nodeWithin(
 async function configurationOf(host: Host, request: LoginRequest, file: string): Promise<SiteConfiguration> {
   const files = configFiles(host, deadlineIn(host, Math.max(1, leftOf(host, request) / 4)));
   const located = await files.locate(file);
-  const foreign = located?.foreign[0];
-  if (foreign !== undefined)
-    throw new ConfigError(`Cannot trust ${quote(file)}: ${quote(foreign.path)} is not root's (chown root)`, {
-      path: file,
-    });
+  if (located !== undefined) requireRoots(located);
   const site =
     located === undefined
       ? { options: defaultOptions, messages: {} }
