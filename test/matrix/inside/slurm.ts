@@ -107,14 +107,29 @@ export interface ListedPid {
 }
 
 export async function listPids(jobId?: number, node: string = nodeName): Promise<readonly ListedPid[]> {
-  // It says 1 where a step of the job has no process, and lists the others all the same.
-  const said = await run('scontrol', ['listpids', jobId === undefined ? '*' : String(jobId), node]).catch(
-    (error: unknown) => {
-      const { stdout = '', stderr = '' } = error as { readonly stdout?: string; readonly stderr?: string };
-      if (stdout === '') stamp(`scontrol listpids of ${node} listed nothing: ${error} ${stderr}`);
-      return stdout;
-    },
-  );
+  const found = await pidsOf(jobId === undefined ? '*' : String(jobId), node);
+  if (found !== undefined || jobId !== undefined) return found ?? [];
+  // Of all jobs it lists nothing as long as one slurmstepd does not answer: one that ends, or that has died and left its
+  // socket (measured, 24.11). The others' are listed job by job.
+  const jobs = new Set((await queue()).map((one) => one.jobId));
+  const each = await Promise.all([...jobs].map((one) => pidsOf(String(one), node)));
+  return each.flatMap((pids) => pids ?? []);
+}
+
+/** `undefined`: nothing was listed, for a reason that stands in the log. */
+async function pidsOf(which: string, node: string): Promise<readonly ListedPid[] | undefined> {
+  try {
+    return pidsIn(await run('scontrol', ['listpids', which, node]));
+  } catch (error) {
+    const { stdout = '', stderr = '' } = error as { readonly stdout?: string; readonly stderr?: string };
+    // It says 1 where a step of the job has no process, and lists the others all the same.
+    if (stdout !== '') return pidsIn(stdout);
+    stamp(`scontrol listpids ${which} of ${node} listed nothing: ${error} ${stderr}`);
+    return undefined;
+  }
+}
+
+function pidsIn(said: string): readonly ListedPid[] {
   return linesOf(said).flatMap((line) => {
     const [pid, job, stepId = ''] = line.trim().split(/\s+/);
     return /^\d+$/.test(pid ?? '') ? [{ pid: Number(pid), jobId: Number(job), stepId }] : [];
