@@ -1,6 +1,7 @@
 // What a session takes over from its job beside the cgroups: the X11 display that slurmstepd tells, and the namespaces that
 // the module fetches from slurmstepd itself (descriptors, which Node cannot receive).
 
+import { namespacePlugin } from '../jobs/config/values.js';
 import type { Job } from '../jobs/job.js';
 import type { SlurmNode } from '../jobs/node.js';
 import { reachExternStepd } from '../jobs/stepd/extern.js';
@@ -29,8 +30,7 @@ const ask = { leastMs: 500, part: 0.25 };
 
 /** Whether jobs of this node can have it; where the configuration is not known, they can. */
 function wantedOf({ configuration }: Pick<SlurmNode, 'configuration'>, options: AdoptionOptions) {
-  const plugin = configuration?.namespaceType ?? configuration?.jobContainerType;
-  const hasPlugin = plugin !== undefined && !/(?:^|\/)none$/.test(plugin);
+  const hasPlugin = configuration !== undefined && namespacePlugin(configuration) !== undefined;
   return {
     x11: !options.disableX11 && (configuration === undefined || configuration.prologFlags?.includes('x11') === true),
     namespaces: options.joinContainer !== false && (configuration === undefined || hasPlugin),

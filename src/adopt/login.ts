@@ -69,7 +69,7 @@ export async function answerLogin(request: LoginRequest, login: LoginOptions): P
       found.asksItself && request.phase === 'account' ? await jobAround(request, found.process, within) : undefined;
     if (around !== undefined) return staying(request, { process: found.process, before, job: around, login: within });
     let setting = noSetting;
-    const sshdSession = sshdSessionOf(host, found.process);
+    const sshdSession = login.isRecorded === true ? sshdSessionOf(host, found.process) : undefined;
     let hasBegun = false;
     const admitted = await admitSession(sessionOf(request, found.process.pid), {
       ...{ node: login.node, options },
@@ -95,8 +95,7 @@ export async function answerLogin(request: LoginRequest, login: LoginOptions): P
     const said = adjustOom(host, found.process, { record, options });
     const lines = [...said, ...setting.notes];
     const reply = replyOf({ request, process: found.process, before, record, login: within, said: lines });
-    const audit = login.isRecorded === true ? auditIn(record, sshdSession) : {};
-    return { reply: { ...reply, ...settingIn(setting, options), ...audit }, record };
+    return { reply: { ...reply, ...settingIn(setting, options), ...auditIn(record, sshdSession) }, record };
   } catch (error) {
     if (!(error instanceof SlurmCgroupsError)) throw error;
     return failed(request, error, { login: within, process: found.process });

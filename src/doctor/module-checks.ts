@@ -3,6 +3,7 @@
 
 import { at } from '../jobs/config/place.js';
 import type { SlurmConfiguration } from '../jobs/config/read.js';
+import { namespacePlugin } from '../jobs/config/values.js';
 import { ConfigError, hasCode, SlurmCgroupsError } from '../machine/errors.js';
 import { requireRoots } from '../machine/guarded-files.js';
 import {
@@ -96,13 +97,13 @@ export function namespaces(
   { account, session }: ModuleLines,
   { configuration, site }: { readonly configuration: SlurmConfiguration | undefined; readonly site: AdoptionOptions },
 ): Finding {
-  const plugin = configuration?.namespaceType ?? configuration?.jobContainerType;
   if (configuration === undefined)
     return unknown(
       'whether jobs have some is not known: slurm.conf was not read',
       'see the check of the configuration',
     );
-  if (plugin === undefined || /(?:^|\/)none$/.test(plugin)) return ok('jobs have none of their own');
+  const plugin = namespacePlugin(configuration);
+  if (plugin === undefined) return ok('jobs have none of their own');
   const where = at(configuration.places.get('namespaceType') ?? configuration.places.get('jobContainerType'));
   const joins = joinOf(account ?? session, site);
   if (joins === false) return ok(`${plugin}${where}: sessions do not join them (join_container=false)`);

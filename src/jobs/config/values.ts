@@ -81,6 +81,15 @@ export const readKeys: ReadonlySet<string> = new Set([
   'taskplugin',
 ]);
 
+/** The plugin that gives jobs namespaces of their own; `undefined`: none does. */
+export function namespacePlugin({
+  namespaceType,
+  jobContainerType,
+}: Pick<SlurmConfiguration, 'namespaceType' | 'jobContainerType'>): string | undefined {
+  const plugin = namespaceType ?? jobContainerType;
+  return plugin === undefined || /(?:^|\/)none$/.test(plugin) ? undefined : plugin;
+}
+
 /** Those of PrologFlags with which slurmd starts an extern step on each node of a job (RunInJob: 24.05 on). */
 export function externStepFlags(flags: readonly string[] | undefined): readonly string[] {
   return flags?.filter((flag) => ['contain', 'x11', 'runinjob'].includes(flag)) ?? [];
